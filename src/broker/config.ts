@@ -1,0 +1,104 @@
+/**
+ * The configuration: defaults < file < environment < `--set` < `--listen`, checked as a whole.
+ *
+ * Every problem is reported at once, each on a line of its own that says where it was written, the key's path, what was
+ * found and what is allowed. Nothing is started with a configuration that has one.
+ */
+import { readFileSync } from "node:fs";
+import { MantouError } from "#base/error.ts";
+import { parseBind } from "./bind-address.ts";
+import { configSchema, type Config } from "./config-schema.ts";
+import {
+  applyEnvironment,
+  applyFile,
+  applyListen,
+  applySet,
+  type Environment,
+  type ReadFile,
+} from "./config-source.ts";
+import { describeFound } from "./config-text.ts";
+import { ConfigTree, type Origin } from "./config-tree.ts";
+
+export type { Config } from "./config-schema.ts";
+
+export interface ConfigFlags {
+  /** Path of the file; without it `mantou.yaml` is read when it is there. */
+  readonly config?: string | undefined;
+  readonly set?: readonly string[];
+  readonly listen?: readonly string[];
+}
+
+export interface ConfigRequest {
+  readonly flags?: ConfigFlags;
+  readonly env?: Environment;
+  readonly cwd?: string;
+  /** Returns the text of an absolute path, or throws as `node:fs` does. */
+  readonly readFile?: ReadFile;
+}
+
+export interface LoadedConfig {
+  readonly config: Config;
+  /** Where the value at a dotted path comes from: `originOf("session.inflightCountMax")`. */
+  readonly originOf: (path: string) => Origin;
+  /** The file that was read, as it was named. */
+  readonly file: string | undefined;
+}
+
+/** @throws MantouError `config_invalid`; `details.problems` holds the lines of its message. */
+export function loadConfig(request: ConfigRequest = {}): LoadedConfig {
+  const { flags = {}, env = process.env, cwd = process.cwd(), readFile = readText } = request;
+  const tree = new ConfigTree(configSchema);
+  const file = applyFile(tree, flags.config, cwd, readFile);
+  applyEnvironment(tree, env);
+  applySet(tree, flags.set ?? []);
+  applyListen(tree, flags.listen ?? []);
+
+  const checked = configSchema.safeParse(tree.root);
+  reportValues(tree, checked.error?.issues ?? []);
+  reportDuplicates(tree);
+  if (tree.problems.length > 0 || !checked.success) {
+    const problems = [...tree.problems];
+    throw new MantouError("config_invalid", problems.join("\n"), { problems });
+  }
+  return { config: checked.data, originOf: (path) => tree.originOf(path.split(".")), file };
+}
+
+function readText(path: string): string {
+  return readFileSync(path, "utf8");
+}
+
+interface Issue {
+  readonly path: readonly PropertyKey[];
+  /** The schema's messages say what is allowed. */
+  readonly message: string;
+}
+
+function reportValues(tree: ConfigTree, issues: readonly Issue[]): void {
+  const reported = new Set<string>();
+  for (const issue of issues) {
+    const path = issue.path.map(String);
+    const key = path.join(".");
+    if (reported.has(key) || tree.isBroken(path)) continue; // one value can break several rules of one list of allowed values
+    reported.add(key);
+    tree.report(tree.originOf(path), path, `found ${describeFound(tree.valueAt(path))}, allowed: ${issue.message}`);
+  }
+}
+
+/** Two listeners may share neither name nor address; port 0 is a different port each time. */
+function reportDuplicates(tree: ConfigTree): void {
+  const names = new Map<string, string>();
+  const addresses = new Map<string, string>();
+  const listeners = tree.valueAt(["listeners"]) as readonly { name?: unknown; bind?: unknown }[];
+  const check = (seen: Map<string, string>, key: "name" | "bind", index: number, same: string) => {
+    const path = ["listeners", String(index), key];
+    const first = seen.get(same);
+    if (first === undefined) return void seen.set(same, path.join("."));
+    const words = `found ${describeFound(listeners[index]?.[key])}, allowed: what no other listener has (${first} has it)`;
+    tree.report(tree.originOf(path), path, words);
+  };
+  for (const [index, { name, bind }] of listeners.entries()) {
+    if (typeof name === "string") check(names, "name", index, name);
+    const address = typeof bind === "string" ? parseBind(bind) : undefined;
+    if (address && address.port !== 0) check(addresses, "bind", index, `${address.host.toLowerCase()} ${address.port}`);
+  }
+}

@@ -1,0 +1,80 @@
+/**
+ * The command line. Exit codes: 0 done, 1 the configuration or the world is at fault, 2 the command line is.
+ */
+import { Command, CommanderError } from "commander";
+import { MantouError } from "#base/error.ts";
+import { checkConfig, showConfig, showConfigSchema } from "./config-command.ts";
+import type { Host } from "./host.ts";
+import { start } from "./start.ts";
+import { VERSION } from "./version.ts";
+
+const EXAMPLES = `
+Examples:
+  mantou start                                          MQTT on 0.0.0.0:1883, or what ./mantou.yaml says
+  mantou start --listen tcp://127.0.0.1:2883            only this listener; port 0 picks a free one
+  mantou start --config site.yaml --set log.format=json
+  mantou config check --config site.yaml                says ok, or every problem with its place
+  mantou config show                                    each value and where it comes from
+  MANTOU__SESSION__INFLIGHTCOUNTMAX=50 mantou start
+`;
+
+const EXIT_FAULT = 1;
+const EXIT_USAGE = 2;
+
+/** Runs the command in `args` (without program names) and resolves with the exit code. */
+export async function runCli(args: readonly string[], host: Host): Promise<number> {
+  let code = 0;
+  const program = buildProgram(host, (done) => {
+    code = done;
+  });
+  try {
+    await program.parseAsync([...args], { from: "user" });
+    return code;
+  } catch (error) {
+    // Help that was asked for also arrives here, with exit code 0.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
+    if (error instanceof MantouError) host.err(`${error.message}\n`);
+    else host.err(`a bug: ${error instanceof Error ? error.stack : String(error)}\n`);
+    return EXIT_FAULT;
+  }
+}
+
+function buildProgram(host: Host, done: (code: number) => void): Command {
+  const program = new Command("mantou")
+    .description("An MQTT broker: 3.1, 3.1.1 and 5.0.")
+    .version(`mantou ${VERSION}`)
+    .exitOverride()
+    .configureOutput({ writeOut: (text) => host.out(text), writeErr: (text) => host.err(text) })
+    .showHelpAfterError("(mantou --help shows what there is)")
+    .addHelpText("after", EXAMPLES);
+
+  withConfigFlags(program.command("start").description("run the broker in the foreground")).action(async (flags) =>
+    done(await start(flags, host)),
+  );
+
+  const config = program.command("config").description("check or show the configuration");
+  withConfigFlags(config.command("check").description("say ok, or every problem")).action((flags) =>
+    done(checkConfig(flags, host)),
+  );
+  withConfigFlags(config.command("show").description("the configuration in effect, with the origin of each value"))
+    .option("--json", "as JSON, without origins")
+    .action((flags) => done(showConfig(flags, host)));
+  config
+    .command("schema")
+    .description("JSON Schema of the configuration file, for editors")
+    .action(() => done(showConfigSchema(host)));
+
+  program
+    .command("version")
+    .description("print the version")
+    .action(() => host.out(`mantou ${VERSION} (bun ${Bun.version}, ${process.platform} ${process.arch})\n`));
+  return program;
+}
+
+function withConfigFlags(command: Command): Command {
+  const collect = (value: string, before: string[] = []) => [...before, value];
+  return command
+    .option("--config <file>", "YAML file (default: ./mantou.yaml when it is there)")
+    .option("--set <key=value>", "set one value, such as session.inflightCountMax=50; repeatable", collect)
+    .option("--listen <url>", "listen here and nowhere else, such as tcp://127.0.0.1:2883; repeatable", collect);
+}

@@ -1,0 +1,50 @@
+/** What the command line needs of its process, so that a test can be one. */
+import { DescriptorOutput, writeToDescriptor, type LineOutput } from "#broker/log-output.ts";
+import type { Config, ConfigRequest } from "#broker/config.ts";
+import { stdoutOutput, type Logger } from "#broker/log.ts";
+
+export type StopSignal = "SIGTERM" | "SIGINT";
+
+export interface RunningBroker {
+  /** Of each listener, in the order of the configuration, such as `tcp://127.0.0.1:1883`. */
+  readonly addresses: readonly string[];
+  /** Drains and resolves when nothing is left open. */
+  stop(): Promise<void>;
+}
+
+export interface Host {
+  readonly config: Omit<ConfigRequest, "flags">;
+  out(text: string): void;
+  err(text: string): void;
+  logOutput(format: Config["log"]["format"]): LineOutput;
+  startBroker(config: Config, log: Logger): Promise<RunningBroker>;
+  onSignal(handler: (signal: StopSignal) => void): void;
+  /** What nobody caught. While a handler is there, such a fault does not end the process. */
+  onFault(handler: (fault: unknown) => void): void;
+  exit(code: number): void;
+}
+
+export function processHost(): Host {
+  const out = plainOutput(1);
+  const err = plainOutput(2);
+  return {
+    config: { env: process.env, cwd: process.cwd() },
+    out: (text) => out.write(text),
+    err: (text) => err.write(text),
+    logOutput: stdoutOutput,
+    // Only `start` pays for loading the broker.
+    startBroker: async (config, log) => (await import("#broker/broker.ts")).startBroker(config, log),
+    onSignal: (handler) => {
+      for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => handler(signal));
+    },
+    onFault: (handler) => {
+      process.on("uncaughtException", handler);
+      process.on("unhandledRejection", handler);
+    },
+    exit: (code) => process.exit(code),
+  };
+}
+
+function plainOutput(descriptor: number): LineOutput {
+  return new DescriptorOutput(writeToDescriptor(descriptor), () => "");
+}

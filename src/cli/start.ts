@@ -1,0 +1,67 @@
+/**
+ * `mantou start`: the broker in the foreground, from its configuration to its exit code.
+ *
+ * A fault that nobody caught is logged as the bug it is, and the process goes on. Nothing a client sends may end the
+ * process, and a bug that a client can reach is something a client can send; ending here would also drop every session
+ * of the memory store for one client's fault. The parts that hold state fail earlier and narrower: an assertion or a
+ * throw in a link's handlers closes that link. Before the broker is ready such a fault does end the process.
+ */
+import { constants } from "node:os";
+import { LimitedLog } from "#broker/limited-log.ts";
+import { createLog, type Logger } from "#broker/log.ts";
+import { loadConfig, type Config, type ConfigFlags } from "#broker/config.ts";
+import type { Host, RunningBroker, StopSignal } from "./host.ts";
+
+const FAULT_LINES_PER_SEC = 5;
+const SIGNAL_EXIT = 128;
+
+/** Resolves with the exit code once the broker has stopped. */
+export async function start(flags: ConfigFlags, host: Host): Promise<number> {
+  const { config } = loadConfig({ ...host.config, flags });
+  const output = host.logOutput(config.log.format);
+  const log = createLog(config.log, output);
+  const stopAsked = awaitStopSignal(host);
+
+  const broker = await host.startBroker(config, log);
+  const faults = new LimitedLog(log, { linesPerSec: FAULT_LINES_PER_SEC, nowMs: () => performance.now() });
+  host.onFault((fault) => {
+    const err = fault instanceof Error ? fault : new Error(String(fault));
+    faults.write("fatal", "fault", "a bug: nobody caught this error; the broker goes on", { err });
+  });
+  if (config.log.format === "json") sayReadyAsRecord(config, broker, log);
+  else output.write(`${readyLine(config, broker)}\n`);
+
+  const signal = await stopAsked;
+  log.info({ signal }, "stopping: a second signal ends the process at once");
+  try {
+    await broker.stop();
+  } catch (error) {
+    log.fatal({ err: error }, "stopping failed");
+    return 1;
+  }
+  log.info("stopped");
+  return 0;
+}
+
+/** Resolves with the first signal; the second ends the process. A signal during start-up waits for the start to end. */
+function awaitStopSignal(host: Host): Promise<StopSignal> {
+  const { promise, resolve } = Promise.withResolvers<StopSignal>();
+  let isAsked = false;
+  host.onSignal((signal) => {
+    if (isAsked) return host.exit(SIGNAL_EXIT + constants.signals[signal]);
+    isAsked = true;
+    resolve(signal);
+  });
+  return promise;
+}
+
+function readyLine(config: Config, { addresses }: RunningBroker): string {
+  const listeners = config.listeners.map(({ name }, index) => ` ${name}=${addresses[index]}`);
+  return `mantou ready${listeners.join("")}`;
+}
+
+/** Written whatever the level is: scripts wait for it. */
+function sayReadyAsRecord(config: Config, broker: RunningBroker, log: Logger): void {
+  const listeners = Object.fromEntries(config.listeners.map(({ name }, index) => [name, broker.addresses[index]]));
+  log.child({}, { level: "info" }).info({ listeners }, readyLine(config, broker));
+}

@@ -1,0 +1,574 @@
+/**
+ * The broker as a library: sessions, subscriptions, routing, retained messages, wills. No I/O, no clock, no chance, no
+ * await: the caller moves time with `tick`, hands in the seed, and implements the ports (ports.ts).
+ *
+ *   connection ──► open ─ attach ─ subscribe ─ publish ─ acknowledge… ─ detach        engine ──► Sink.deliver
+ *
+ * A protocol (mqtt/, a gateway) drives it; so can an application, see docs/embedding.md. Every request that another process or a
+ * disk may have to answer completes by callback, possibly before the call returns.
+ */
+import { BlockPool } from "#base/block-pool.ts";
+import { Random } from "#base/random.ts";
+import { TimerWheel } from "#base/timer-wheel.ts";
+import { Delivery } from "./delivery.ts";
+import { Hooks } from "./hooks.ts";
+import { type LimitOverrides, type Limits, makeLimits } from "./limits.ts";
+import { LocalFabric, OpenAccess, VolatileStore } from "./local-ports.ts";
+import { MatchCache } from "./match-cache.ts";
+import { MessagePool, MessageView, NEVER } from "./message.ts";
+import { Metrics } from "./metrics.ts";
+import type { Access, Fabric, Retained, Sink, Store } from "./ports.ts";
+import { RetainedIndex } from "./retained.ts";
+import { expiryAt, Router } from "./router.ts";
+import { SessionTable } from "./session-table.ts";
+import { ShareGroups } from "./share-group.ts";
+import { type SubscribeItem, Subscriptions } from "./subscriptions.ts";
+import { TopicIndex } from "./topic-index.ts";
+import { type Will, Wills } from "./will.ts";
+
+export type { Limits, LimitOverrides, Sink, SubscribeItem, Will };
+export { MessageView };
+
+export interface EngineOptions {
+  readonly limits?: LimitOverrides;
+  /** Any 32-bit integer; hashes and random choices follow from it. A broker on a network takes a secret one. */
+  readonly seed: number;
+  /** Monotonic milliseconds and wall-clock seconds at the start. */
+  readonly nowMs: number;
+  readonly nowSec: number;
+  readonly access?: Access;
+  readonly store?: Store;
+  readonly fabric?: Fabric;
+  /** Called when `turn` should be called soon: after the present event, before the next wait. */
+  readonly onWork?: () => void;
+}
+
+export interface OpenRequest {
+  readonly clientId: Buffer;
+  readonly isCleanStart: boolean;
+  readonly expirySec: number;
+  readonly will: Will | undefined;
+}
+
+/** What `open` completes with. `session` is −1 when there is no room for one. CONNACK waits for `storeSeq`. */
+export interface Opened {
+  readonly session: number;
+  readonly isPresent: boolean;
+}
+
+/** 5.0 reason codes the engine itself gives to a sink. */
+const SESSION_TAKEN_OVER = 0x8e;
+const QUOTA_EXCEEDED = 0x97;
+
+const TIMER_SESSION_EXPIRY = 0;
+const TIMER_WILL = 1;
+const TIMER_RETRY = 2;
+const TIMER_RETAINED_EXPIRY = 3;
+
+export class Engine {
+  readonly limits: Limits;
+  readonly metrics: Metrics = new Metrics();
+  readonly hooks: Hooks = new Hooks();
+  readonly access: Access;
+  readonly store: Store;
+  readonly fabric: Fabric;
+  readonly timers: TimerWheel;
+  readonly pool: BlockPool = new BlockPool();
+  readonly messages: MessagePool;
+  readonly index: TopicIndex;
+  readonly cache: MatchCache;
+  readonly sessions: SessionTable;
+  readonly groups: ShareGroups;
+  readonly retainedIndex: RetainedIndex;
+  readonly random: Random;
+  /** Monotonic milliseconds and wall-clock seconds of the last tick. */
+  nowMs: number;
+  nowSec: number;
+  /** What the acknowledgement of the last request waits for in the fabric; `storeSeq` says the same of the store. */
+  forwardSeq = 0;
+
+  readonly delivery: Delivery;
+  readonly router: Router;
+  private readonly subscriptions: Subscriptions;
+  private readonly wills: Wills;
+  private readonly retained: Retained;
+  private readonly onWork: () => void;
+  private readonly timerOwners: ((owner: number) => void)[] = [];
+  private readonly work: (() => void)[] = [];
+  private routingDepth = 0;
+
+  constructor(options: EngineOptions) {
+    this.limits = makeLimits(options.limits);
+    this.access = options.access ?? new OpenAccess();
+    this.store = options.store ?? new VolatileStore();
+    this.fabric = options.fabric ?? new LocalFabric();
+    this.onWork = options.onWork ?? (() => {});
+    this.nowMs = options.nowMs;
+    this.nowSec = options.nowSec;
+    this.random = new Random(options.seed);
+    const hashSeed = this.random.next();
+    this.timers = new TimerWheel(options.nowMs, (kind, owner) => this.fire(kind, owner));
+    this.messages = new MessagePool(this.pool, this.limits.messages.bytesMax);
+    this.index = new TopicIndex(this.pool, hashSeed);
+    this.cache = new MatchCache(this.pool, this.index, this.limits.cache.matchCountMax);
+    this.sessions = new SessionTable(this.pool, hashSeed);
+    this.groups = new ShareGroups(this.index, this.limits.shared.strategy, this.random);
+    this.retainedIndex = new RetainedIndex(this.pool, this.messages, hashSeed);
+    this.retained = this.retainedIndex;
+    this.delivery = new Delivery(this);
+    this.delivery.nowSec = this.nowSec;
+    this.router = new Router(this);
+    this.delivery.onOverflow = (session) => this.later(() => this.sessions.sinks[session]?.end(QUOTA_EXCEEDED));
+    this.router.onMore = (session) => this.later(() => this.pump(session));
+    this.subscriptions = new Subscriptions(this);
+    this.wills = new Wills(this.messages);
+    this.timerOwners[TIMER_SESSION_EXPIRY] = (session) => this.expireSession(session);
+    this.timerOwners[TIMER_WILL] = (session) => this.publishDelayedWill(session);
+    this.timerOwners[TIMER_RETRY] = (session) => this.retry(session);
+    this.timerOwners[TIMER_RETAINED_EXPIRY] = (node) => this.expireRetained(node);
+  }
+
+  /** What the acknowledgement of the last `open`, `publish`, `subscribe`, … waits for in the store. */
+  get storeSeq(): number {
+    return this.delivery.storeSeq;
+  }
+
+  /** Moves time on: fires what is due. Call it at least every 100 ms, and `turn` after it. */
+  tick(nowMs: number, nowSec: number): void {
+    this.nowMs = nowMs;
+    this.nowSec = nowSec;
+    this.delivery.nowSec = nowSec;
+    this.timers.tick(nowMs);
+    this.turn();
+  }
+
+  /** Does what was put off: the next part of long replays, publishes made by hooks. */
+  turn(): void {
+    for (const task of this.work.splice(0)) task();
+  }
+
+  /** A change got this number from the store: the acknowledgement of the present request waits for it. */
+  noteSeq(seq: number): void {
+    this.delivery.noteSeq(seq);
+  }
+
+  /** A timer kind of the caller's own; arm with `timers.arm(deadlineMs, kind, owner)`. */
+  addTimerKind(fire: (owner: number) => void): number {
+    return this.timerOwners.push(fire) - 1;
+  }
+
+  // ---- sessions
+
+  /**
+   * Gives a client its session: an existing one, or a new one. A connection that holds it is ended first. `sink` holds it
+   * from then on, but must not be writable before CONNACK is out: then call `attach`.
+   */
+  open(request: OpenRequest, sink: Sink, complete: (opened: Opened) => void): void {
+    this.fabric.claim(request.clientId, (epoch) => {
+      let session = this.sessions.find(request.clientId);
+      if (session >= 0) session = this.takeOver(session, request.isCleanStart);
+      const isPresent = session >= 0;
+      this.begin();
+      this.delivery.storeSeq = this.delivery.lastSeq; // the end of the old session must be safe too
+      if (!isPresent) {
+        if (this.sessions.count >= this.limits.session.countMax) return complete({ session: -1, isPresent: false });
+        session = this.sessions.create(request.clientId, this.nowSec);
+      }
+      this.sessions.sinks[session] = sink;
+      this.sessions.epoch[session] = epoch;
+      this.sessions.expirySec[session] = Math.min(request.expirySec, this.limits.session.expirySecMax);
+      this.wills.set(session, request.will);
+      this.noteSession("session-opened", session);
+      this.metrics.add(isPresent ? "sessions.resumed" : "sessions.created");
+      const hook = isPresent ? this.hooks.sessionResumed : this.hooks.sessionCreated;
+      if (hook.isUsed) hook.run(this.sessions.clientId(session));
+      complete({ session, isPresent });
+    });
+  }
+
+  /** CONNACK is out: the session's packets flow to its sink, what waits first. */
+  attach(session: number): void {
+    const sink = this.sessions.sinks[session]!;
+    this.pump(session, true);
+    this.armRetry(session, sink);
+  }
+
+  /** The expiry that DISCONNECT asks for. Only for a session whose expiry is not 0. */
+  changeExpiry(session: number, expirySec: number): void {
+    this.sessions.expirySec[session] = Math.min(expirySec, this.limits.session.expirySecMax); // [MQTT-3.1.2-23]
+  }
+
+  /** The will is not to be published when the connection ends. */
+  discardWill(session: number): void {
+    this.dropWill(session); // [MQTT-3.14.4-3]
+  }
+
+  /** The session's connection has ended: its will goes out or waits, the session ends or waits. */
+  detach(session: number): void {
+    this.sessions.sinks[session] = null;
+    this.sessions.queueOf(session)?.inflight.rewind();
+    this.stopRetry(session);
+    const expirySec = this.sessions.expirySec[session];
+    if (expirySec === 0) return this.endSession(session);
+    if (expirySec !== NEVER) {
+      const deadline = this.nowMs + expirySec * 1000;
+      this.sessions.expiryTimer[session] = this.timers.arm(deadline, TIMER_SESSION_EXPIRY, session);
+    }
+    const will = this.wills.get(session);
+    if (will?.delaySec === 0) this.publishWill(session); // [MQTT-3.1.2-8]
+    else if (will) will.timer = this.timers.arm(this.nowMs + will.delaySec * 1000, TIMER_WILL, session);
+    this.router.handOver(session, (group) => this.hasOtherMember(group, session));
+    this.noteSession("session-closed", session);
+  }
+
+  /** Removes a session with all it holds; its connection must be gone. */
+  endSession(session: number): void {
+    this.noteSession("session-ended", session);
+    this.publishWill(session); // [MQTT-3.1.2-8]
+    this.disarmExpiry(session);
+    this.stopRetry(session);
+    this.subscriptions.removeAll(session);
+    this.router.discard(session, (group) => this.hasOtherMember(group, session));
+    this.metrics.add("sessions.ended");
+    if (this.hooks.sessionEnded.isUsed) this.hooks.sessionEnded.run(this.sessions.clientId(session));
+    this.sessions.remove(session);
+  }
+
+  // ---- subscriptions
+
+  /**
+   * Subscribes; `complete` gets one 5.0 reason code an item, and must send SUBACK, since retained messages follow it.
+   * Filters are copied.
+   */
+  subscribe(session: number, items: readonly SubscribeItem[], complete: (codes: Uint8Array) => void): void {
+    this.begin();
+    this.subscriptions.add(session, items, this.retained, (codes) => {
+      complete(codes);
+      this.pump(session);
+    });
+  }
+
+  /** One 5.0 reason code a filter. */
+  unsubscribe(session: number, filters: readonly Buffer[]): Uint8Array {
+    this.begin();
+    const codes = this.subscriptions.remove(session, filters);
+    return codes;
+  }
+
+  // ---- messages
+
+  /** True when the topic is remembered, and so known to be a valid topic name; `publish` then need not look it up again. */
+  findTopic(view: MessageView): boolean {
+    const hash = this.index.hash(view.bytes, view.topicStart, view.topicEnd);
+    view.slot = this.cache.find(view.bytes, view.topicStart, view.topicEnd, hash);
+    return view.slot >= 0;
+  }
+
+  /**
+   * Routes a message whose topic the caller has checked, and keeps it if it is retained. Returns how many sessions get it;
+   * `storeSeq` and `forwardSeq` then say what its acknowledgement waits for. The view is borrowed during the call.
+   */
+  publish(view: MessageView): number {
+    this.begin();
+    if (this.hooks.messagePublish.isUsed && !this.runPublishHook(view)) return 0;
+    if (view.slot < 0) this.findTopic(view);
+    if (this.routingDepth > 0) return this.publishLater(view);
+    const kept = view.isRetain ? this.retain(view) : -1;
+    this.routingDepth++;
+    try {
+      const reached = this.router.route(view, kept);
+      this.forwardSeq = this.fabric.isLocal ? 0 : this.fabric.forward(view);
+      if (reached === 0 && view.publisher >= 0) this.delivery.drop("no_subscriber", -1, view);
+      return reached;
+    } finally {
+      this.routingDepth--;
+      if (kept >= 0) this.messages.release(kept);
+    }
+  }
+
+  /** Publishes on behalf of the broker or of the application that embeds it. The topic must be a valid topic name. */
+  publishText(topic: string, payload: Uint8Array, options: { qos?: 0 | 1 | 2; isRetain?: boolean } = {}): number {
+    const topicBytes = Buffer.from(topic);
+    const view = new MessageView();
+    view.bytes = Buffer.concat([topicBytes, payload]);
+    view.topicEnd = view.propertiesStart = view.propertiesEnd = view.payloadStart = topicBytes.length;
+    view.payloadEnd = view.bytes.length;
+    view.qos = options.qos ?? 0;
+    view.isRetain = options.isRetain ?? false;
+    return this.publish(view);
+  }
+
+  /** PUBACK, or PUBREC with an error: the message is done. False when the id was not awaited. */
+  acknowledge(session: number, packetId: number, reasonCode: number): boolean {
+    const queue = this.sessions.queueOf(session);
+    this.begin();
+    if (queue === null || !this.delivery.acknowledge(session, queue, packetId)) return false;
+    if (reasonCode >= 0x80) this.metrics.add("messages.dropped.refused"); // and offered to nobody else [MQTT-4.8.2-6]
+    if (this.hooks.messageAcked.isUsed) this.hooks.messageAcked.run(this.sessions.clientId(session), packetId);
+    this.pump(session);
+    return true;
+  }
+
+  /** PUBREC: the message is delivered, its id is kept until PUBCOMP. False when the id was not awaited. */
+  receive(session: number, packetId: number): boolean {
+    const queue = this.sessions.queueOf(session);
+    this.begin();
+    if (queue === null) return false;
+    if (queue.inflight.isReleased(packetId)) return true;
+    if (!this.delivery.acknowledge(session, queue, packetId)) return false;
+    queue.inflight.release(packetId);
+    return true;
+  }
+
+  /** PUBCOMP: the id is free. False when the id was not awaited. */
+  complete(session: number, packetId: number): boolean {
+    const queue = this.sessions.queueOf(session);
+    if (queue === null || !queue.inflight.complete(packetId)) return false;
+    if (this.hooks.messageAcked.isUsed) this.hooks.messageAcked.run(this.sessions.clientId(session), packetId);
+    this.pump(session);
+    return true;
+  }
+
+  /** Acknowledging a packet again waits for all that was noted so far, its original among it. */
+  awaitAll(): void {
+    this.begin();
+    this.delivery.storeSeq = this.delivery.lastSeq;
+  }
+
+  /** Notes the id of a QoS 2 PUBLISH; false when it was noted before, so that the message must not be routed again. */
+  addReceipt(session: number, packetId: number): boolean {
+    if (!this.sessions.receiptsFor(session).add(packetId)) return false;
+    this.noteItem("receipt-added", session, packetId);
+    return true;
+  }
+
+  /** PUBREL: forgets the id. False when it was not noted. */
+  removeReceipt(session: number, packetId: number): boolean {
+    const receipts = this.sessions.queueOf(session)?.receipts;
+    this.begin();
+    if (!receipts?.delete(packetId)) return false;
+    this.noteItem("receipt-removed", session, packetId);
+    return true;
+  }
+
+  /** The sink of the session can take more. */
+  resumeDelivery(session: number): void {
+    this.pump(session);
+  }
+
+  /** Counts a message that its publisher was not allowed to publish, or that was dropped before routing. */
+  dropUnrouted(reason: "not_authorized", view: MessageView): void {
+    this.begin();
+    this.delivery.drop(reason, view.publisher, view);
+  }
+
+  // ---- inside
+
+  /** Ends the connection that holds the session. Returns the session if it goes on, else −1. */
+  private takeOver(session: number, isCleanStart: boolean): number {
+    const sink = this.sessions.sinks[session];
+    const isEnding = isCleanStart || !this.sessions.isPersistent(session);
+    if (sink !== null) {
+      this.sessions.sinks[session] = null;
+      sink.end(SESSION_TAKEN_OVER); // [MQTT-3.1.4-3]
+      this.sessions.queueOf(session)?.inflight.rewind();
+      this.stopRetry(session);
+      if (!isEnding && this.wills.get(session)?.delaySec === 0) this.publishWill(session);
+    }
+    if (isEnding) {
+      this.endSession(session); // [MQTT-3.1.2-4] [MQTT-3.1.4-4]
+      return -1;
+    }
+    this.disarmExpiry(session);
+    this.dropWill(session); // [MQTT-3.1.3-9]
+    return session;
+  }
+
+  private expireSession(session: number): void {
+    this.sessions.expiryTimer[session] = -1;
+    this.metrics.add("sessions.expired");
+    this.endSession(session); // [MQTT-3.1.2-23]
+  }
+
+  private disarmExpiry(session: number): void {
+    const timer = this.sessions.expiryTimer[session];
+    if (timer < 0) return;
+    this.timers.cancel(timer);
+    this.sessions.expiryTimer[session] = -1;
+  }
+
+  private publishWill(session: number): void {
+    const will = this.wills.get(session);
+    if (!will) return;
+    const view = this.wills.load(will, expiryAt(this.nowSec, will.expirySec));
+    view.publisher = session;
+    view.publisherKey = this.sessions.keyOf(session);
+    if (will.expirySec === NEVER) view.expiryAtSec = NEVER;
+    this.metrics.add("wills.published");
+    this.publish(view);
+    this.dropWill(session); // [MQTT-3.1.2-10]
+  }
+
+  private publishDelayedWill(session: number): void {
+    this.wills.get(session)!.timer = -1;
+    this.publishWill(session);
+  }
+
+  private dropWill(session: number): void {
+    const timer = this.wills.remove(session);
+    if (timer >= 0) this.timers.cancel(timer);
+  }
+
+  /** Keeps a retained message, or forgets the topic's value when it is empty. The pool's copy, whose reference is the caller's, or −1. */
+  private retain(view: MessageView): number {
+    const { countMax, payloadBytesMax, expirySec } = this.limits.retained;
+    const known = this.retainedIndex.find(view.bytes, view.topicStart, view.topicEnd);
+    if (known >= 0) this.disarmRetained(known);
+    if (view.payloadStart === view.payloadEnd) {
+      if (known >= 0) this.retainedIndex.remove(known); // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
+      return -1;
+    }
+    if (view.payloadEnd - view.payloadStart > payloadBytesMax) return this.refuseRetained("retained_too_large", known);
+    if (known < 0 && this.retainedIndex.count >= countMax) return this.refuseRetained("retained_full", known);
+    const message = this.messages.keep(view);
+    if (message < 0) return this.refuseRetained("memory_full", known);
+    const node = this.retainedIndex.set(view, message); // [MQTT-3.3.1-5]
+    const deadlineSec = view.expiryAtSec !== NEVER ? view.expiryAtSec : expirySec > 0 ? this.nowSec + expirySec : NEVER;
+    if (deadlineSec !== NEVER) {
+      const deadlineMs = this.nowMs + (deadlineSec - this.nowSec) * 1000;
+      this.retainedIndex.timer[node] = this.timers.arm(deadlineMs, TIMER_RETAINED_EXPIRY, node);
+    }
+    this.noteItem("retained", -1, message);
+    this.messages.addReference(message);
+    return message;
+  }
+
+  /** An old value must not stand for the new one that could not be kept. */
+  private refuseRetained(reason: "retained_full" | "retained_too_large" | "memory_full", known: number): number {
+    this.metrics.add(`retained.refused.${reason}`);
+    if (known >= 0) this.retainedIndex.remove(known);
+    return -1;
+  }
+
+  private expireRetained(node: number): void {
+    this.retainedIndex.timer[node] = -1;
+    this.retainedIndex.remove(node);
+  }
+
+  private disarmRetained(node: number): void {
+    const timer = this.retainedIndex.timer[node];
+    if (timer >= 0) this.timers.cancel(timer);
+    this.retainedIndex.timer[node] = -1;
+  }
+
+  private hasOtherMember(group: number, session: number): boolean {
+    if (group < 0 || !this.groups.has(group)) return false;
+    return this.groups.get(group).members.some((sub) => {
+      const member = this.index.target[sub];
+      return member !== session && this.sessions.sinks[member] !== null;
+    });
+  }
+
+  private armRetry(session: number, sink: Sink): void {
+    const { retrySec } = this.limits.mqtt;
+    if (retrySec === 0 || !sink.isRetryAllowed) return; // [MQTT-4.4.0-1]
+    const queue = this.sessions.queueFor(session);
+    queue.retryTimer = this.timers.arm(this.nowMs + retrySec * 1000, TIMER_RETRY, session);
+    queue.retryId = queue.inflight.oldestId;
+  }
+
+  private stopRetry(session: number): void {
+    const queue = this.sessions.queueOf(session);
+    if (queue === null || queue.retryTimer < 0) return;
+    this.timers.cancel(queue.retryTimer);
+    queue.retryTimer = -1;
+  }
+
+  private retry(session: number): void {
+    const queue = this.sessions.queueOf(session);
+    const sink = this.sessions.sinks[session];
+    if (queue === null) return;
+    queue.retryTimer = -1;
+    if (sink === null) return;
+    const oldest = queue.inflight.oldestId;
+    if (oldest !== 0 && oldest === queue.retryId) this.delivery.retry(session);
+    this.armRetry(session, sink);
+  }
+
+  private runPublishHook(view: MessageView): boolean {
+    const message = this.delivery.describe(view);
+    const before = { ...message };
+    if (!this.hooks.messagePublish.run(message)) return this.delivery.drop("stopped_by_hook", view.publisher, view);
+    if (message.topic !== before.topic || message.payload !== before.payload) {
+      const topic = Buffer.from(message.topic);
+      const properties = view.bytes.subarray(view.propertiesStart, view.propertiesEnd);
+      if (view.expiryStart >= 0) view.expiryStart += topic.length - view.propertiesStart;
+      view.bytes = Buffer.concat([topic, properties, message.payload]);
+      view.frameStart = -1;
+      view.topicStart = 0;
+      view.topicEnd = view.propertiesStart = topic.length;
+      view.propertiesEnd = view.payloadStart = topic.length + properties.length;
+      view.payloadEnd = view.bytes.length;
+    }
+    if (message.qos !== view.qos || message.isRetain !== view.isRetain) view.frameStart = -1;
+    view.qos = message.qos;
+    view.isRetain = message.isRetain;
+    view.slot = -1;
+    return true;
+  }
+
+  /** A hook published while a message is being routed: it goes out in the next turn. */
+  private publishLater(view: MessageView): number {
+    const message = this.messages.keep(view);
+    if (message < 0) {
+      this.delivery.drop("memory_full", view.publisher, view);
+      return 0;
+    }
+    const { publisher, publisherKey } = view;
+    this.later(() => {
+      const later = new MessageView();
+      this.messages.load(message, later);
+      later.publisher = publisher;
+      later.publisherKey = publisherKey;
+      this.publish(later);
+      this.messages.release(message);
+    });
+    return 0;
+  }
+
+  private later(task: () => void): void {
+    this.work.push(task);
+    if (this.work.length === 1) this.onWork();
+  }
+
+  /** Sends what waits. Publishes made by hooks meanwhile wait for the next turn. */
+  private pump(session: number, isResuming = false): void {
+    this.routingDepth++;
+    try {
+      if (isResuming) this.delivery.resume(session);
+      this.router.pump(session);
+    } finally {
+      this.routingDepth--;
+    }
+  }
+
+  /** A new request: its acknowledgement waits for nothing yet. */
+  private begin(): void {
+    this.delivery.storeSeq = 0;
+    this.forwardSeq = 0;
+  }
+
+  private noteSession(record: "session-opened" | "session-closed" | "session-ended", session: number): void {
+    if (this.store.isVolatile) return;
+    this.noteSeq(this.store.append(record, session, 0));
+  }
+
+  private noteItem(record: "receipt-added" | "receipt-removed" | "retained", session: number, item: number): void {
+    if (this.store.isVolatile || (session >= 0 && !this.sessions.isPersistent(session))) return;
+    this.noteSeq(this.store.append(record, session, item));
+  }
+
+  private fire(kind: number, owner: number): void {
+    this.timerOwners[kind](owner);
+  }
+}

@@ -1,0 +1,53 @@
+/** The ports of a broker that is one process, lets everybody in and keeps nothing: each request completes at once. */
+import type { MessageView } from "./message.ts";
+import { ALLOW, type Access, type AuthenticateRequest, type Fabric, type Store, type Verdict } from "./ports.ts";
+
+export class OpenAccess implements Access {
+  readonly isOpen = true;
+
+  authenticate(request: AuthenticateRequest): void {
+    // Nobody here knows a method, and an unknown one must be refused. [MQTT-4.12.0-1]
+    request.complete({ reasonCode: request.method === undefined ? 0 : 0x8c });
+  }
+
+  authorizePublish(): Verdict {
+    return ALLOW;
+  }
+
+  whenDecided(): void {}
+
+  authorizeSubscribe(_client: unknown, filters: readonly Buffer[], complete: (verdicts: Verdict[]) => void): void {
+    complete(filters.map(() => ALLOW));
+  }
+}
+
+export class VolatileStore implements Store {
+  readonly isVolatile = true;
+  readonly durableSeq = 0;
+  onDurable = (): void => {};
+
+  append(): number {
+    return 0;
+  }
+}
+
+export class LocalFabric implements Fabric {
+  readonly isLocal = true;
+  private epoch = 0;
+  readonly forwardedSeq = 0;
+  onForwarded = (): void => {};
+
+  claim(_clientId: Buffer, complete: (epoch: number) => void): void {
+    complete(++this.epoch);
+  }
+
+  announce(_filter: Buffer, complete: () => void): void {
+    complete();
+  }
+
+  withdraw(): void {}
+
+  forward(_view: MessageView): number {
+    return 0;
+  }
+}

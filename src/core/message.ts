@@ -1,0 +1,189 @@
+/**
+ * Application messages: one on its way through (`MessageView`), and those that wait (`MessagePool`).
+ *
+ * A view borrows bytes: the chunk that came from a socket, or a block of the pool. Nothing in it is valid after the
+ * handler returns. The pool owns a copy of the same bytes and counts references; a message to a thousand outboxes is
+ * one block.
+ *
+ *   view     bytes: … | fixed header | length topic | packet id | properties | payload | …
+ *                     frameStart       topicStart                propertiesStart  payloadStart   payloadEnd = frameEnd
+ *   pool     the frame as received when there is one (so that it can go out again by one copy), else topic|properties|payload
+ *
+ * Columns cost 36 bytes a message; the body is rounded up to the block pool's classes.
+ */
+import { type BlockPool, offsetOf, pageOf } from "#base/block-pool.ts";
+import { emptyBytes, grown } from "#base/bytes.ts";
+import { Slab } from "#base/slab.ts";
+
+/** No message expiry: the value of `expiryAtSec`. */
+export const NEVER = 0xffff_ffff;
+
+export class MessageView {
+  bytes: Buffer = emptyBytes;
+  /** The whole packet when it can be sent on as it is (no alias in it, minimal length), else -1. */
+  frameStart = -1;
+  topicStart = 0;
+  topicEnd = 0;
+  /** Where the packet id of the frame stands; only with a frame of QoS 1/2. */
+  packetIdStart = 0;
+  /** 5.0 properties that are passed on, without their length. */
+  propertiesStart = 0;
+  propertiesEnd = 0;
+  payloadStart = 0;
+  payloadEnd = 0;
+  qos = 0;
+  isRetain = false;
+  /** The frame and the properties are 5.0. */
+  isV5 = false;
+  /** Wall clock, seconds, after which it is not delivered; NEVER without expiry. */
+  expiryAtSec = NEVER;
+  /** Where the four bytes of Message Expiry Interval stand in `bytes`, or -1. */
+  expiryStart = -1;
+  /** Session that published, or -1. */
+  publisher = -1;
+  /** Hash of the publisher's client id, which outlives its session; 0 for the broker itself. */
+  publisherKey = 0;
+  /** Subscription identifiers of the delivery at hand: `ids[0, idCount)`. */
+  ids: Int32Array = new Int32Array(16);
+  idCount = 0;
+  /** The slot of the match cache that holds the topic, or -1 when that is not known; see `Engine.findTopic`. */
+  slot = -1;
+  /** A new number for each message that is routed: encoders key what they have encoded by it. */
+  stamp = 0;
+
+  topicText(): string {
+    return this.bytes.toString("utf8", this.topicStart, this.topicEnd);
+  }
+
+  /** A copy of the payload. */
+  payload(): Buffer {
+    return Buffer.from(this.bytes.subarray(this.payloadStart, this.payloadEnd));
+  }
+}
+
+const QOS = 3;
+const RETAIN = 4;
+const V5 = 8;
+const FRAME = 16;
+
+export class MessagePool {
+  private readonly numbers = new Slab();
+  private block = new Int32Array(64);
+  private size = new Uint32Array(64);
+  private flags = new Uint8Array(64);
+  private topicAt = new Uint8Array(64);
+  private topicLength = new Uint16Array(64);
+  private propertiesAt = new Uint32Array(64);
+  private propertiesLength = new Uint32Array(64);
+  private payloadAt = new Uint32Array(64);
+  private expiryAt = new Int32Array(64);
+  private references = new Int32Array(64);
+  expiryAtSec = new Uint32Array(64);
+
+  constructor(
+    private readonly pool: BlockPool,
+    private readonly bytesMax: number,
+  ) {}
+
+  get count(): number {
+    return this.numbers.count;
+  }
+
+  /** Bytes of a kept message's body. */
+  bytesOf(message: number): number {
+    return this.size[message];
+  }
+
+  qosOf(message: number): number {
+    return this.flags[message] & QOS;
+  }
+
+  /** Copies a view; the caller holds the one reference. -1 when `messages.bytesMax` is reached. */
+  keep(view: MessageView): number {
+    const { bytes, frameStart, topicStart, topicEnd, propertiesStart, propertiesEnd, payloadStart, payloadEnd } = view;
+    const hasFrame = frameStart >= 0;
+    const topicLength = topicEnd - topicStart;
+    const propertiesLength = propertiesEnd - propertiesStart;
+    const size = hasFrame ? payloadEnd - frameStart : topicLength + propertiesLength + (payloadEnd - payloadStart);
+    if (this.pool.usedBytes + size > this.bytesMax) return -1;
+    const m = this.numbers.take();
+    if (m >= this.size.length) this.grow();
+    const block = this.pool.take(size);
+    const page = this.pool.bytes[pageOf(block)];
+    const at = offsetOf(block);
+    if (hasFrame) {
+      bytes.copy(page, at, frameStart, payloadEnd);
+      this.topicAt[m] = topicStart - frameStart;
+      this.propertiesAt[m] = propertiesStart - frameStart;
+      this.payloadAt[m] = payloadStart - frameStart;
+      this.expiryAt[m] = view.expiryStart < 0 ? -1 : view.expiryStart - frameStart;
+    } else {
+      bytes.copy(page, at, topicStart, topicEnd);
+      bytes.copy(page, at + topicLength, propertiesStart, propertiesEnd);
+      bytes.copy(page, at + topicLength + propertiesLength, payloadStart, payloadEnd);
+      this.topicAt[m] = 0;
+      this.propertiesAt[m] = topicLength;
+      this.payloadAt[m] = topicLength + propertiesLength;
+      this.expiryAt[m] = view.expiryStart < 0 ? -1 : view.expiryStart - propertiesStart + topicLength;
+    }
+    this.block[m] = block;
+    this.size[m] = size;
+    this.topicLength[m] = topicLength;
+    this.propertiesLength[m] = propertiesLength;
+    this.flags[m] = view.qos | (view.isRetain ? RETAIN : 0) | (view.isV5 ? V5 : 0) | (hasFrame ? FRAME : 0);
+    this.expiryAtSec[m] = view.expiryAtSec;
+    this.references[m] = 1;
+    return m;
+  }
+
+  /** Points `view` at a kept message. Valid until the message is released. */
+  load(message: number, view: MessageView): void {
+    const block = this.block[message];
+    const at = offsetOf(block);
+    const flags = this.flags[message];
+    view.bytes = this.pool.bytes[pageOf(block)];
+    view.frameStart = flags & FRAME ? at : -1;
+    view.topicStart = at + this.topicAt[message];
+    view.topicEnd = view.topicStart + this.topicLength[message];
+    view.packetIdStart = view.topicEnd;
+    view.propertiesStart = at + this.propertiesAt[message];
+    view.propertiesEnd = view.propertiesStart + this.propertiesLength[message];
+    view.payloadStart = at + this.payloadAt[message];
+    view.payloadEnd = at + this.size[message];
+    view.qos = flags & QOS;
+    view.isRetain = (flags & RETAIN) !== 0;
+    view.isV5 = (flags & V5) !== 0;
+    view.expiryAtSec = this.expiryAtSec[message];
+    view.expiryStart = this.expiryAt[message] < 0 ? -1 : at + this.expiryAt[message];
+    view.publisher = -1;
+    view.publisherKey = 0;
+    view.slot = -1;
+    view.stamp = -1;
+  }
+
+  addReference(message: number): void {
+    this.references[message]++;
+  }
+
+  /** Gives one reference back; the last one frees the body. */
+  release(message: number): void {
+    if (--this.references[message] > 0) return;
+    this.pool.give(this.block[message]);
+    this.numbers.give(message);
+  }
+
+  private grow(): void {
+    const capacity = this.size.length * 2;
+    this.block = grown(this.block, capacity);
+    this.size = grown(this.size, capacity);
+    this.flags = grown(this.flags, capacity);
+    this.topicAt = grown(this.topicAt, capacity);
+    this.topicLength = grown(this.topicLength, capacity);
+    this.propertiesAt = grown(this.propertiesAt, capacity);
+    this.propertiesLength = grown(this.propertiesLength, capacity);
+    this.payloadAt = grown(this.payloadAt, capacity);
+    this.expiryAt = grown(this.expiryAt, capacity);
+    this.references = grown(this.references, capacity);
+    this.expiryAtSec = grown(this.expiryAtSec, capacity);
+  }
+}

@@ -1,0 +1,171 @@
+/**
+ * Every seam of the engine on one page. Layer 2 implements them, `broker/` chooses who.
+ *
+ *   transport ─ Link ─► Protocol (mqtt/, gateways/) ─► Engine ─ Sink ─► Protocol ─ Link ─► transport
+ *                                                        │
+ *                              Access   Store   Fabric   └─ asked for verdicts, durability, other processes
+ *
+ * A request completes later, always: `complete` may be called before the request's call returns (in one process it is)
+ * or many ticks on. Until then that one client's input is held; nothing else waits.
+ */
+import type { MessageView } from "./message.ts";
+
+/** A byte stream with a peer: a socket, a WebSocket, a test's pipe. */
+export interface Link {
+  /** Textual address of the peer, without port. */
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  /** Where `reserve` made room. */
+  readonly buffer: Buffer;
+  /** Bytes accepted and not yet taken by the peer's kernel. */
+  readonly unsentBytes: number;
+  /** Makes room for `size` bytes in `buffer` and returns the offset to write at. Follow with `commit`. */
+  reserve(size: number): number;
+  /** Everything up to offset `end` is to be sent, with this tick's other writes. */
+  commit(end: number): void;
+  /** Sends a range that is not worth copying: at once when nothing is unsent, else by way of the buffer. */
+  writeLarge(bytes: Buffer, start: number, end: number): void;
+  /** Sends what is unsent, then closes. Nothing may be written afterwards. */
+  end(): void;
+  /** Closes at once. */
+  destroy(): void;
+  /** Stops and restarts reading. */
+  pause(): void;
+  resume(): void;
+}
+
+/** What speaks on a link. The link calls these; a throw in one closes that link alone and counts as a bug. */
+export interface Protocol {
+  /** Bytes came. The chunk belongs to the protocol. */
+  handleData(chunk: Buffer): void;
+  /** Unsent bytes rose above the link's limit (false) or fell well below it again (true). */
+  handleWritable(isWritable: boolean): void;
+  /** The link is gone; called exactly once, whoever closed it. */
+  handleClose(): void;
+}
+
+/** Where the engine sends a session's packets: the connection that holds the session. */
+export interface Sink {
+  /** False while the peer reads too slowly: QoS 0 is dropped, QoS 1 and 2 wait. */
+  readonly isWritable: boolean;
+  /** Most QoS 1 and 2 messages unacknowledged at once. */
+  readonly windowMax: number;
+  /** 3.x clients may be sent unacknowledged packets again on the same connection; 5.0 forbids it. */
+  readonly isRetryAllowed: boolean;
+  /**
+   * Sends a PUBLISH. `flags` is the low half of its first byte (DUP 8, QoS 2 bits at 1, RETAIN 1). False when the packet
+   * is larger than the peer takes: it counts as delivered.
+   */
+  deliver(view: MessageView, flags: number, packetId: number): boolean;
+  /** Sends a PUBREL. */
+  release(packetId: number): void;
+  /** The session is no longer this connection's; close with the reason. */
+  end(reasonCode: number): void;
+}
+
+/** Who is at the other end. Strings are made at CONNECT, once. */
+export interface ClientInfo {
+  readonly clientId: string;
+  readonly username: string | undefined;
+  readonly address: string;
+  readonly port: number;
+  /** 3, 4 or 5. */
+  readonly version: number;
+  readonly listener: string;
+}
+
+export const ALLOW = 0;
+export const DENY = 1;
+export const PENDING = 2;
+export type Verdict = typeof ALLOW | typeof DENY | typeof PENDING;
+
+/** One client's way in; lives from CONNECT until it is accepted or refused, and again for a re-authentication. */
+export interface AuthenticateRequest {
+  readonly client: ClientInfo;
+  /** Undefined when CONNECT had none. Never logged. */
+  readonly password: Buffer | undefined;
+  /** 5.0 Authentication Method; undefined for user name and password. */
+  readonly method: string | undefined;
+  /** 5.0 Authentication Data of the packet that is being answered. */
+  readonly data: Buffer | undefined;
+  readonly isReauthentication: boolean;
+  /** A backend's own state between the steps of an exchange. */
+  state: unknown;
+  complete(outcome: AuthenticateOutcome): void;
+}
+
+export interface AuthenticateOutcome {
+  /** 0 accepted, 0x18 one more step (only with a method), 0x80 and above refused: MQTT 5.0 §3.2.2.2. */
+  readonly reasonCode: number;
+  readonly data?: Buffer | undefined;
+  readonly reasonString?: string | undefined;
+  /** Use another server: 5.0 Server Reference, with 0x9C or 0x9D. */
+  readonly serverReference?: string | undefined;
+}
+
+export interface Access {
+  /** True when every publish and subscribe is allowed: nobody is asked. */
+  readonly isOpen: boolean;
+  authenticate(request: AuthenticateRequest): void;
+  /** PENDING when the answer is not at hand; `whenDecided` then calls back once. */
+  authorizePublish(client: ClientInfo, view: MessageView): Verdict;
+  whenDecided(client: ClientInfo, callback: (verdict: typeof ALLOW | typeof DENY) => void): void;
+  /** One verdict a filter, in order. */
+  authorizeSubscribe(client: ClientInfo, filters: readonly Buffer[], complete: (verdicts: Verdict[]) => void): void;
+}
+
+/** Changes of a persistent session, as the store is told of them. */
+export type StoreRecord =
+  | "session-opened"
+  | "session-closed"
+  | "session-ended"
+  | "subscribed"
+  | "unsubscribed"
+  | "enqueued"
+  | "sent"
+  | "acknowledged"
+  | "receipt-added"
+  | "receipt-removed"
+  | "retained";
+
+/**
+ * What must survive. An ordered log: each change gets a sequence number, and acknowledgements that depend on it are
+ * held until `durableSeq` has reached it. The log of one session is never reordered.
+ */
+export interface Store {
+  /** True when nothing outlives the process: changes are not even noted. */
+  readonly isVolatile: boolean;
+  /** Everything up to this number is safe. Never falls. */
+  readonly durableSeq: number;
+  /** Notes a change; `session` is −1 for the retained table, `item` a subscription, message or packet id. Returns its number. */
+  append(record: StoreRecord, session: number, item: number): number;
+  /** The store calls this when `durableSeq` has grown. */
+  onDurable: () => void;
+}
+
+/** The other processes. In one process there are none, and every request completes at once. */
+export interface Fabric {
+  /** True in one process: nobody needs to be told of filters. */
+  readonly isLocal: boolean;
+  /** Takes the ownership of a client id; `epoch` is greater than that of any owner before. */
+  claim(clientId: Buffer, complete: (epoch: number) => void): void;
+  /** Tells the others that a filter is wanted here; complete when all of them know. */
+  announce(filter: Buffer, complete: () => void): void;
+  withdraw(filter: Buffer): void;
+  /** Sends a message to those who want it; the number that `forwardedSeq` must reach before it is acknowledged, 0 for none. */
+  forward(view: MessageView): number;
+  readonly forwardedSeq: number;
+  onForwarded: () => void;
+}
+
+/** Retained messages of a filter, one at a time, read when they are sent. */
+export interface RetainedCursor {
+  /** Points `view` at the next message; false at the end. */
+  next(view: MessageView): boolean;
+  /** Gives up what the cursor holds on to. After `next` was false it has done so. */
+  close(): void;
+}
+
+export interface Retained {
+  lookUp(filter: Buffer, complete: (cursor: RetainedCursor) => void): void;
+}

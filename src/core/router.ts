@@ -1,0 +1,286 @@
+/**
+ * From a published message to the sessions that get it: stops 5 and 6 of the way of a PUBLISH (src/README.md).
+ *
+ *   route(view) ─ match-cache ─► targets ─┬─ session ──────► delivery.ts
+ *                                         └─ share group ─► dispatch: one member ─► delivery.ts
+ *
+ * Besides what is published it routes what is kept: retained messages for new subscriptions, and messages of share
+ * group members that left. Nothing is allocated while a message is routed.
+ */
+import { type BlockPool, offsetOf, pageOf } from "#base/block-pool.ts";
+import { addId, type Delivery, NOT_KEPT } from "./delivery.ts";
+import type { Limits } from "./limits.ts";
+import { MERGED, type MatchCache } from "./match-cache.ts";
+import { type MessagePool, MessageView, NEVER } from "./message.ts";
+import type { Metrics } from "./metrics.ts";
+import { DELIVERY, DELIVERY_QOS, GROUP, IDS, MESSAGE } from "./outbox.ts";
+import type { RetainedCursor } from "./ports.ts";
+import type { SessionTable } from "./session-table.ts";
+import type { ShareGroups } from "./share-group.ts";
+import { HAS_ID, NO_LOCAL, QOS_MASK, RETAIN_AS_PUBLISHED, type TopicIndex } from "./topic-index.ts";
+
+/** A retained look-up that is being delivered. */
+interface Replay {
+  readonly cursor: RetainedCursor;
+  readonly subscription: number;
+  readonly options: number;
+  readonly id: number;
+}
+
+export interface RouterParts {
+  readonly pool: BlockPool;
+  readonly limits: Limits;
+  readonly index: TopicIndex;
+  readonly cache: MatchCache;
+  readonly messages: MessagePool;
+  readonly sessions: SessionTable;
+  readonly groups: ShareGroups;
+  readonly metrics: Metrics;
+  readonly delivery: Delivery;
+}
+
+export class Router {
+  /** Called when a session could be sent more retained messages in a later turn. */
+  onMore: (session: number) => void = () => {};
+
+  private readonly pool: BlockPool;
+  private readonly limits: Limits;
+  private readonly index: TopicIndex;
+  private readonly cache: MatchCache;
+  private readonly messages: MessagePool;
+  private readonly sessions: SessionTable;
+  private readonly groups: ShareGroups;
+  private readonly metrics: Metrics;
+  private readonly delivery: Delivery;
+  private readonly stored = new MessageView();
+  private readonly replays = new Map<number, Replay[]>();
+  private stamp = 0;
+
+  constructor(parts: RouterParts) {
+    this.pool = parts.pool;
+    this.limits = parts.limits;
+    this.index = parts.index;
+    this.cache = parts.cache;
+    this.messages = parts.messages;
+    this.sessions = parts.sessions;
+    this.groups = parts.groups;
+    this.metrics = parts.metrics;
+    this.delivery = parts.delivery;
+  }
+
+  /**
+   * Gives a message to all who want it; returns how many do. `keep` is a reference to the same message in the pool, which
+   * stays the caller's, or −1.
+   */
+  route(view: MessageView, keep: number): number {
+    const { bytes, topicStart, topicEnd } = view;
+    let { slot } = view;
+    if (slot < 0) slot = this.cache.fill(bytes, topicStart, topicEnd, this.index.hash(bytes, topicStart, topicEnd));
+    const count = this.cache.targetCount[slot];
+    if (count === 0) return 0;
+    const block = this.cache.listBlock[slot];
+    const words = this.pool.words[pageOf(block)];
+    const start = offsetOf(block) >>> 2;
+    view.stamp = ++this.stamp;
+    this.delivery.kept = keep < 0 ? NOT_KEPT : keep;
+    let reached = 0;
+    for (let i = 0, at = start; i < count; i++, at += 3) {
+      const target = words[at];
+      if (target < 0) {
+        reached += this.dispatch(view, -1 - target, this.cache.hashAt(slot), -1);
+        continue;
+      }
+      let options = words[at + 1];
+      view.idCount = 0;
+      if ((options & (MERGED | HAS_ID | NO_LOCAL)) !== 0) {
+        options = this.settle(view, target, options, words, start, words[at + 2]);
+        if (options < 0) continue;
+      }
+      if (this.delivery.deliver(view, target, options, -1)) reached++;
+    }
+    if (this.delivery.kept >= 0 && keep < 0) this.messages.release(this.delivery.kept);
+    return reached;
+  }
+
+  /** Options of a delivery that is more than a plain subscription; fills `view.ids`. −1: not to this session (no-local). */
+  private settle(
+    view: MessageView,
+    session: number,
+    options: number,
+    words: Int32Array,
+    start: number,
+    ref: number,
+  ): number {
+    const isOwn = session === view.publisher;
+    if ((options & MERGED) === 0) {
+      if (isOwn && (options & NO_LOCAL) !== 0) return -1; // [MQTT-3.8.3-3]
+      if ((options & HAS_ID) !== 0) view.ids[view.idCount++] = this.index.id[ref];
+      return options;
+    }
+    let merged = -1;
+    const list = start - ref;
+    for (let i = 1; i <= words[list]; i++) {
+      const sub = words[list + i];
+      const own = this.index.options[sub];
+      if (isOwn && (own & NO_LOCAL) !== 0) continue;
+      if ((own & HAS_ID) !== 0) addId(view, this.index.id[sub]); // [MQTT-3.3.4-3]
+      merged = merged < 0 ? own : ((merged | own) & ~QOS_MASK) | Math.max(merged & QOS_MASK, own & QOS_MASK);
+    }
+    return merged;
+  }
+
+  /** A new subscription wants retained messages. */
+  addReplay(session: number, replay: Replay): void {
+    const list = this.replays.get(session);
+    if (list) list.push(replay);
+    else this.replays.set(session, [replay]);
+  }
+
+  /** A subscription, or with −1 the whole session, has gone: its retained messages are not wanted any more. */
+  dropReplays(session: number, subscription: number): void {
+    if (this.replays.size === 0) return;
+    const list = this.replays.get(session) ?? [];
+    const isDropped = (replay: Replay): boolean => subscription < 0 || replay.subscription === subscription;
+    for (const replay of list) if (isDropped(replay)) replay.cursor.close();
+    this.setReplays(
+      session,
+      list.filter((replay) => !isDropped(replay)),
+    );
+  }
+
+  /** Sends what a session has waiting, then retained messages as far as they fit; the rest follows in later turns. */
+  pump(session: number): void {
+    this.delivery.pump(session);
+    if (this.replays.size === 0) return;
+    const list = this.replays.get(session);
+    const sink = this.sessions.sinks[session];
+    if (!list || sink === null) return;
+    let left = this.limits.retained.replayBatch;
+    while (list.length > 0 && left > 0 && sink.isWritable && !this.hasWaiting(session)) {
+      if (!list[0].cursor.next(this.stored)) list.shift();
+      else this.replayOne(session, this.stored, list[0]);
+      left--;
+    }
+    this.setReplays(session, list);
+    if (left === 0 && list.length > 0) this.onMore(session);
+  }
+
+  private hasWaiting(session: number): boolean {
+    const queue = this.sessions.queueOf(session);
+    return queue !== null && queue.outbox.count > 0;
+  }
+
+  private setReplays(session: number, list: Replay[]): void {
+    if (list.length > 0) this.replays.set(session, list);
+    else this.replays.delete(session);
+  }
+
+  private replayOne(session: number, view: MessageView, replay: Replay): void {
+    if (view.expiryAtSec <= this.delivery.nowSec) return;
+    if ((replay.options & NO_LOCAL) !== 0 && view.publisherKey === this.sessions.keyOf(session)) return;
+    view.idCount = 0;
+    if (replay.id !== 0) view.ids[view.idCount++] = replay.id;
+    view.isRetain = true;
+    this.delivery.kept = NOT_KEPT;
+    this.delivery.deliver(view, session, (replay.options & QOS_MASK) | RETAIN_AS_PUBLISHED, -1); // [MQTT-3.3.1-8]
+    if (this.delivery.kept >= 0) this.messages.release(this.delivery.kept);
+  }
+
+  /** Gives the message to one member of a share group; `except` is a session that has refused it. Returns 1 or 0. */
+  private dispatch(view: MessageView, group: number, topicHash: number, except: number): number {
+    const entry = this.groups.get(group);
+    const n = entry.members.length;
+    const start = this.groups.start(entry, view.publisherKey, topicHash);
+    for (let pass = 0; pass < 3; pass++) {
+      for (let i = 0; i < n; i++) {
+        const position = start + i < n ? start + i : start + i - n;
+        const sub = entry.members[position];
+        const session = this.index.target[sub];
+        const qos = Math.min(view.qos, this.index.options[sub] & QOS_MASK);
+        if (session === except || this.readiness(session, qos) !== pass) continue;
+        view.idCount = 0;
+        if (this.index.id[sub] !== 0) view.ids[view.idCount++] = this.index.id[sub];
+        if (!this.delivery.deliver(view, session, this.index.options[sub], group)) continue;
+        this.groups.chose(entry, position);
+        return 1;
+      }
+    }
+    return 0;
+  }
+
+  /** 0: takes it now; 1: connected, it will wait; 2: away, it will wait; 3: cannot have it. */
+  private readiness(session: number, qos: number): number {
+    const sink = this.sessions.sinks[session];
+    if (sink === null) return qos > 0 || this.limits.session.queueQos0 ? 2 : 3;
+    const queue = this.sessions.queueOf(session);
+    if (sink.isWritable && (qos === 0 || queue === null || this.delivery.canSend(queue, sink))) return 0;
+    return qos === 0 ? 3 : 1;
+  }
+
+  /** A waiting or unacknowledged message of a member that left goes to another one, or is dropped. */
+  redispatch(message: number, group: number, session: number): void {
+    const view = this.stored;
+    this.messages.load(message, view);
+    const isWanted = this.messages.expiryAtSec[message] > this.delivery.nowSec;
+    const hash = this.index.hash(view.bytes, view.topicStart, view.topicEnd);
+    this.delivery.kept = message;
+    if (isWanted && this.dispatch(view, group, hash, session) === 1) this.metrics.add("messages.redispatched");
+    else this.delivery.drop(isWanted ? "session_ended" : "expired", session, view);
+  }
+
+  /** Frees everything a session has waiting; messages that came through a share group go to its other members. */
+  discard(session: number, isGroupAlive: (group: number) => boolean): void {
+    this.dropReplays(session, -1);
+    const queue = this.sessions.queueOf(session);
+    if (queue === null) return;
+    const { inflight, outbox } = queue;
+    for (let i = 0; i < inflight.positions; i++) {
+      if (inflight.packetIdAt(i) === 0) continue;
+      // A QoS 2 message may have arrived: it must go to nobody else. [MQTT-4.8.2-5]
+      const isFree = (inflight.field(i, DELIVERY) & DELIVERY_QOS) === 1 && isGroupAlive(inflight.field(i, GROUP));
+      this.discardOne(session, inflight.field(i, MESSAGE), inflight.field(i, IDS), isFree ? inflight.field(i, GROUP) : -1);
+    }
+    for (let i = 0; i < outbox.count; i++) {
+      const group = outbox.at(i, GROUP);
+      this.discardOne(session, outbox.at(i, MESSAGE), outbox.at(i, IDS), isGroupAlive(group) ? group : -1);
+    }
+  }
+
+  private discardOne(session: number, message: number, ids: number, group: number): void {
+    if (group >= 0) {
+      this.redispatch(message, group, session);
+    } else {
+      this.messages.load(message, this.stored);
+      this.delivery.drop("session_ended", session, this.stored);
+    }
+    this.delivery.free(message, ids);
+  }
+
+  /** Waiting messages that came through a share group go to members who are connected. */
+  handOver(session: number, hasOther: (group: number) => boolean): void {
+    const queue = this.sessions.queueOf(session);
+    if (queue === null) return;
+    const { outbox } = queue;
+    for (let left = outbox.count; left > 0; left--) {
+      const message = outbox.at(0, MESSAGE);
+      const delivery = outbox.at(0, DELIVERY);
+      const ids = outbox.at(0, IDS);
+      const group = outbox.at(0, GROUP);
+      const size = this.messages.bytesOf(message);
+      outbox.shift(size);
+      if (group < 0 || !hasOther(group)) {
+        outbox.push(message, delivery, ids, group, size);
+      } else {
+        this.redispatch(message, group, session);
+        this.delivery.note("acknowledged", session, message);
+        this.delivery.free(message, ids);
+      }
+    }
+  }
+
+}
+
+/** Expiry of a message that is to live `sec` seconds from `nowSec`. */
+export function expiryAt(nowSec: number, sec: number): number {
+  return Math.min(nowSec + sec, NEVER - 1);
+}

@@ -1,0 +1,112 @@
+/**
+ * Sessions in columns. A session's number is that of its client id in the table of ids, so finding it is one probe.
+ *
+ *   columns   sink, queue, epoch, expirySec, expiryTimer, createdSec, subscriptionCount
+ *   queue     made when the session first needs it: outbox, inflight, receipts
+ *
+ * An idle, subscribed session without queue costs about 50 bytes here and its client id.
+ */
+import type { BlockPool } from "#base/block-pool.ts";
+import { ByteTable } from "#base/byte-table.ts";
+import { grown, hashBytes } from "#base/bytes.ts";
+import { U16Set } from "#base/u16-set.ts";
+import { Inflight } from "./inflight.ts";
+import { Outbox } from "./outbox.ts";
+import type { Sink } from "./ports.ts";
+
+/** What a session has under way. */
+export class SessionQueue {
+  readonly outbox: Outbox = new Outbox();
+  readonly inflight: Inflight = new Inflight();
+  /** QoS 2 packet ids received and not released. Made when needed. */
+  receipts: U16Set | null = null;
+  /** Timer of retransmission for 3.x, or -1, and the oldest packet id when it was armed. */
+  retryTimer = -1;
+  retryId = 0;
+  droppedCount = 0;
+}
+
+export class SessionTable {
+  private readonly ids: ByteTable;
+  /** The connection that holds the session, or null while its client is away. */
+  readonly sinks: (Sink | null)[] = [];
+  private readonly queues: (SessionQueue | null)[] = [];
+  epoch = new Uint32Array(32);
+  expirySec = new Uint32Array(32);
+  expiryTimer = new Int32Array(32);
+  createdSec = new Uint32Array(32);
+  subscriptionCount = new Uint32Array(32);
+
+  constructor(
+    pool: BlockPool,
+    private readonly seed: number,
+  ) {
+    this.ids = new ByteTable(pool);
+  }
+
+  get count(): number {
+    return this.ids.count;
+  }
+
+  find(clientId: Buffer): number {
+    return this.ids.find(clientId, 0, clientId.length, this.hash(clientId));
+  }
+
+  create(clientId: Buffer, createdSec: number): number {
+    const session = this.ids.add(clientId, 0, clientId.length, this.hash(clientId));
+    if (session >= this.epoch.length) this.grow();
+    this.sinks[session] = null;
+    this.queues[session] = null;
+    this.epoch[session] = 0;
+    this.expirySec[session] = 0;
+    this.expiryTimer[session] = -1;
+    this.createdSec[session] = createdSec;
+    this.subscriptionCount[session] = 0;
+    return session;
+  }
+
+  remove(session: number): void {
+    this.ids.remove(session);
+    this.sinks[session] = null;
+    this.queues[session] = null;
+  }
+
+  clientId(session: number): string {
+    return this.ids.textOf(session);
+  }
+
+  /** Hash of the client id, never 0. */
+  keyOf(session: number): number {
+    return this.ids.hashOf(session) || 1;
+  }
+
+  /** Outlives its connection. */
+  isPersistent(session: number): boolean {
+    return this.expirySec[session] > 0;
+  }
+
+  queueOf(session: number): SessionQueue | null {
+    return this.queues[session];
+  }
+
+  queueFor(session: number): SessionQueue {
+    return (this.queues[session] ??= new SessionQueue());
+  }
+
+  receiptsFor(session: number): U16Set {
+    return (this.queueFor(session).receipts ??= new U16Set());
+  }
+
+  private hash(clientId: Buffer): number {
+    return hashBytes(clientId, 0, clientId.length, this.seed);
+  }
+
+  private grow(): void {
+    const capacity = this.ids.capacity;
+    this.epoch = grown(this.epoch, capacity);
+    this.expirySec = grown(this.expirySec, capacity);
+    this.expiryTimer = grown(this.expiryTimer, capacity);
+    this.createdSec = grown(this.createdSec, capacity);
+    this.subscriptionCount = grown(this.subscriptionCount, capacity);
+  }
+}

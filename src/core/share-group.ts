@@ -1,0 +1,113 @@
+/**
+ * Share groups: of all subscriptions to `$share/NAME/FILTER`, one gets each message.
+ *
+ * A group stands in the topic index as one subscription whose target is −1 − group; emqttd's `$queue/FILTER` stands there
+ * twice, under FILTER and under `$queue/FILTER`, so that a PUBLISH to the topic `$queue/x` reaches one of its members too.
+ * Members are subscriptions that are listed with their sessions. Groups are few: plain objects.
+ */
+import type { Random } from "#base/random.ts";
+import type { ShareStrategy } from "./limits.ts";
+import type { TopicIndex } from "./topic-index.ts";
+import { queuePrefix, type SharedFilter } from "./topic.ts";
+
+export interface ShareGroup {
+  readonly key: string;
+  readonly share: Buffer;
+  readonly filter: Buffer;
+  /** The group's own entries in the index. */
+  readonly anchors: number[];
+  /** Subscriptions of the members, in order of arrival. */
+  readonly members: number[];
+  /** Round-robin position, or the sticky member's. */
+  cursor: number;
+}
+
+export class ShareGroups {
+  private readonly groups: (ShareGroup | undefined)[] = [];
+  private readonly free: number[] = [];
+  private readonly byKey = new Map<string, number>();
+
+  constructor(
+    private readonly index: TopicIndex,
+    private readonly strategy: ShareStrategy,
+    private readonly random: Random,
+  ) {}
+
+  get count(): number {
+    return this.byKey.size;
+  }
+
+  get(group: number): ShareGroup {
+    return this.groups[group]!;
+  }
+
+  has(group: number): boolean {
+    return this.groups[group] !== undefined;
+  }
+
+  find(shared: SharedFilter): number {
+    return this.byKey.get(keyOf(shared)) ?? -1;
+  }
+
+  /** The group's number; it is made when it has no member yet. */
+  ensure(shared: SharedFilter): number {
+    const key = keyOf(shared);
+    const known = this.byKey.get(key);
+    if (known !== undefined) return known;
+    const group = this.free.pop() ?? this.groups.length;
+    const filter = Buffer.from(shared.filter);
+    const anchors = [this.index.add(-1 - group, filter, 0, 0)];
+    if (shared.share.equals(queueShare)) {
+      anchors.push(this.index.add(-1 - group, Buffer.concat([queuePrefix, filter]), 0, 0));
+    }
+    this.groups[group] = { key, share: Buffer.from(shared.share), filter, anchors, members: [], cursor: 0 };
+    this.byKey.set(key, group);
+    return group;
+  }
+
+  join(group: number, subscription: number): void {
+    this.get(group).members.push(subscription);
+  }
+
+  /** Takes a member out; the last one takes the group with it. */
+  leave(group: number, subscription: number): void {
+    const entry = this.get(group);
+    const at = entry.members.indexOf(subscription);
+    entry.members.splice(at, 1);
+    if (at < entry.cursor) entry.cursor--;
+    if (entry.members.length > 0) return;
+    for (const anchor of entry.anchors) this.index.remove(anchor);
+    this.byKey.delete(entry.key);
+    this.groups[group] = undefined;
+    this.free.push(group);
+  }
+
+  /** Where in `members` to begin looking for one that can take the message. */
+  start(entry: ShareGroup, publisherKey: number, topicHash: number): number {
+    const n = entry.members.length;
+    switch (this.strategy) {
+      case "round-robin":
+        entry.cursor = entry.cursor + 1 >= n ? 0 : entry.cursor + 1;
+        return entry.cursor;
+      case "sticky":
+        return entry.cursor < n ? entry.cursor : 0;
+      case "hash-client":
+        return (publisherKey >>> 0) % n;
+      case "hash-topic":
+        return (topicHash >>> 0) % n;
+      default: // random; local is random among members of this process, and all are
+        return this.random.below(n);
+    }
+  }
+
+  /** `position` took the message: a sticky group stays with it. */
+  chose(entry: ShareGroup, position: number): void {
+    if (this.strategy === "sticky") entry.cursor = position;
+  }
+}
+
+const queueShare = queuePrefix.subarray(0, -1);
+
+function keyOf(shared: SharedFilter): string {
+  return `${shared.share.toString("utf8")}/${shared.filter.toString("utf8")}`; // a share name has no slash
+}

@@ -1,0 +1,155 @@
+/** SUBSCRIBE and UNSUBSCRIBE: filters judged one by one, share groups joined and left, retained messages looked up. */
+import type { Hooks } from "./hooks.ts";
+import type { Limits } from "./limits.ts";
+import type { Fabric, Retained, Store } from "./ports.ts";
+import type { Router } from "./router.ts";
+import type { SessionTable } from "./session-table.ts";
+import type { ShareGroups } from "./share-group.ts";
+import { QOS_MASK, RETAIN_HANDLING_SHIFT, type TopicIndex } from "./topic-index.ts";
+import { isShared, isTopicFilter, parseShared } from "./topic.ts";
+
+export interface SubscribeItem {
+  readonly filter: Buffer;
+  /** The options byte of SUBSCRIBE (MQTT 5.0 §3.8.3.1); for 3.x the QoS. */
+  readonly options: number;
+  /** Subscription Identifier, 0 for none. */
+  readonly id: number;
+}
+
+/** 5.0 reason codes of SUBACK and UNSUBACK. */
+const NO_SUBSCRIPTION_EXISTED = 0x11;
+export const FILTER_INVALID = 0x8f;
+const QUOTA_EXCEEDED = 0x97;
+
+const SEND_IF_NEW = 1;
+const DO_NOT_SEND = 2;
+
+export interface SubscriptionParts {
+  readonly limits: Limits;
+  readonly index: TopicIndex;
+  readonly sessions: SessionTable;
+  readonly groups: ShareGroups;
+  readonly hooks: Hooks;
+  readonly store: Store;
+  readonly fabric: Fabric;
+  readonly router: Router;
+  /** Told the store's number of each change. */
+  noteSeq(seq: number): void;
+}
+
+export class Subscriptions {
+  constructor(private readonly parts: SubscriptionParts) {}
+
+  /** Completes with one code an item when every new filter is known wherever it must be. */
+  add(
+    session: number,
+    items: readonly SubscribeItem[],
+    retained: Retained,
+    complete: (codes: Uint8Array) => void,
+  ): void {
+    const codes = new Uint8Array(items.length);
+    let waiting = 1;
+    const done = (): void => {
+      if (--waiting === 0) complete(codes);
+    };
+    items.forEach((item, i) => {
+      codes[i] = this.addOne(session, item, retained);
+      if (codes[i] >= 0x80 || this.parts.fabric.isLocal) return;
+      waiting++;
+      this.parts.fabric.announce(item.filter, done);
+    });
+    done();
+  }
+
+  /** One code a filter. */
+  remove(session: number, filters: readonly Buffer[]): Uint8Array {
+    return Uint8Array.from(filters, (filter) => this.removeOne(session, filter));
+  }
+
+  removeAll(session: number): void {
+    const { index } = this.parts;
+    for (let sub = index.firstOfSession(session); sub >= 0; sub = index.firstOfSession(session)) this.drop(session, sub);
+  }
+
+  private addOne(session: number, item: SubscribeItem, retained: Retained): number {
+    const { limits, index, sessions, hooks } = this.parts;
+    const shared = isShared(item.filter) ? parseShared(item.filter) : undefined;
+    const filter = shared ? shared.filter : item.filter;
+    if (isShared(item.filter) && !shared) return FILTER_INVALID;
+    if (!isTopicFilter(filter, 0, filter.length, limits.mqtt)) return FILTER_INVALID;
+    const qos = Math.min(item.options & QOS_MASK, limits.mqtt.qosMax);
+    const options = (item.options & ~QOS_MASK) | qos;
+    const group = shared ? this.parts.groups.find(shared) : -1;
+    let sub = shared ? (group < 0 ? -1 : index.findMember(session, group)) : index.find(session, filter);
+    const isNew = sub < 0;
+    if (isNew && sessions.subscriptionCount[session] >= limits.session.subscriptionCountMax) return QUOTA_EXCEEDED;
+    if (!isNew) {
+      index.change(sub, options, item.id); // [MQTT-3.8.4-3]
+    } else if (shared) {
+      sub = this.join(session, this.parts.groups.ensure(shared), options, item.id);
+    } else {
+      sub = index.add(session, filter, options, item.id);
+    }
+    if (isNew) sessions.subscriptionCount[session]++;
+    this.note("subscribed", session, sub);
+    if (hooks.sessionSubscribed.isUsed) {
+      hooks.sessionSubscribed.run(sessions.clientId(session), item.filter.toString(), qos);
+    }
+    const handling = (item.options >> RETAIN_HANDLING_SHIFT) & 3;
+    const isWanted = !shared && handling !== DO_NOT_SEND && (isNew || handling !== SEND_IF_NEW); // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+    if (isWanted) this.lookUp(session, Buffer.from(filter), { sub, options, id: item.id }, retained);
+    return qos; // [MQTT-3.8.4-7]
+  }
+
+  private join(session: number, group: number, options: number, id: number): number {
+    const sub = this.parts.index.addMember(session, group, options, id);
+    this.parts.groups.join(group, sub);
+    return sub;
+  }
+
+  private lookUp(
+    session: number,
+    filter: Buffer,
+    wish: { sub: number; options: number; id: number },
+    retained: Retained,
+  ): void {
+    const epoch = this.parts.sessions.epoch[session];
+    retained.lookUp(filter, (cursor) => {
+      if (this.parts.sessions.epoch[session] !== epoch) return cursor.close();
+      const { sub: subscription, options, id } = wish;
+      this.parts.router.addReplay(session, { cursor, subscription, options, id });
+    });
+  }
+
+  private removeOne(session: number, filter: Buffer): number {
+    const { index, groups, hooks } = this.parts;
+    const shared = isShared(filter) ? parseShared(filter) : undefined;
+    if (filter.length === 0 || (isShared(filter) && !shared)) return FILTER_INVALID;
+    if (!isTopicFilter(shared?.filter ?? filter, 0, (shared?.filter ?? filter).length, this.parts.limits.mqtt)) {
+      return FILTER_INVALID;
+    }
+    const group = shared ? groups.find(shared) : -1;
+    const sub = shared ? (group < 0 ? -1 : index.findMember(session, group)) : index.find(session, filter);
+    if (sub < 0) return NO_SUBSCRIPTION_EXISTED; // [MQTT-3.10.4-5]
+    this.drop(session, sub); // [MQTT-3.10.4-1]
+    if (!this.parts.fabric.isLocal) this.parts.fabric.withdraw(filter);
+    if (hooks.sessionUnsubscribed.isUsed) {
+      hooks.sessionUnsubscribed.run(this.parts.sessions.clientId(session), filter.toString());
+    }
+    return 0;
+  }
+
+  private drop(session: number, sub: number): void {
+    const group = this.parts.index.groupOf(sub);
+    this.parts.router.dropReplays(session, sub);
+    this.note("unsubscribed", session, sub);
+    this.parts.index.remove(sub);
+    if (group >= 0) this.parts.groups.leave(group, sub);
+    this.parts.sessions.subscriptionCount[session]--;
+  }
+
+  private note(record: "subscribed" | "unsubscribed", session: number, sub: number): void {
+    if (this.parts.store.isVolatile || !this.parts.sessions.isPersistent(session)) return;
+    this.parts.noteSeq(this.parts.store.append(record, session, sub));
+  }
+}

@@ -1,0 +1,464 @@
+/**
+ * One client's MQTT, on any link: cuts the byte stream into packets, hands each to its handler, and is the session's sink.
+ *
+ *   awaiting CONNECT ─► authenticating ─► opening ─► open ─► closed
+ *                         (AUTH …)        (claim, commit)
+ *
+ * Input is handled in order, in place: only the tail of an unfinished packet is copied. While something that must come
+ * first is under way (a verdict, a claim) the connection is *held*: what arrives waits, and past `mqtt.heldBytesMax` the
+ * link stops reading. A fault closes this connection alone: handlers return a reason code, and `fail` says it in the
+ * client's version. A throw from a handler is a bug of ours, counted, and closes this link only.
+ */
+import { CommitGate } from "#core/commit-gate.ts";
+import type { MessageView } from "#core/message.ts";
+import { Metric } from "#core/metrics.ts";
+import type { ClientInfo, Link, Protocol, Sink } from "#core/ports.ts";
+import { ackLength, encodeAck } from "./codec/ack.ts";
+import { encodeConnack } from "./codec/connect.ts";
+import { encodeDisconnect } from "./codec/disconnect.ts";
+import {
+  AUTH,
+  CONNECT,
+  DISCONNECT,
+  INCOMPLETE,
+  PINGREQ,
+  PUBACK,
+  PUBCOMP,
+  PUBLISH,
+  PUBREC,
+  PUBREL,
+  readFrame,
+  SUBSCRIBE,
+  UNSUBSCRIBE,
+} from "./codec/frame.ts";
+import {
+  KEEP_ALIVE_TIMEOUT,
+  MALFORMED_PACKET,
+  PACKET_TOO_LARGE,
+  PROTOCOL_ERROR,
+  UNSPECIFIED_ERROR,
+} from "./codec/reason-code.ts";
+import type { MqttContext } from "./context.ts";
+import { deliver } from "./deliver.ts";
+import { handleAck } from "./handle-ack.ts";
+import { handleAuth, handleConnect, type Login } from "./handle-connect.ts";
+import { handleDisconnect } from "./handle-disconnect.ts";
+import { handlePublish } from "./handle-publish.ts";
+import { handleSubscribe, handleUnsubscribe } from "./handle-subscribe.ts";
+import type { InboundAliases, OutboundAliases } from "./topic-alias.ts";
+
+export const AWAITING_CONNECT = 0;
+export const AUTHENTICATING = 1;
+export const OPENING = 2;
+export const OPEN = 3;
+export const CLOSED = 4;
+
+/** A handler's answer: the packet must be handled once more when the hold ends. */
+export const HANDLE_AGAIN = -1;
+
+const BYTES_RECEIVED = Metric["bytes.received"];
+const PACKETS_RECEIVED = Metric["packets.received"];
+const PACKETS_SENT = Metric["packets.sent"];
+const PUBLISH_SENT = Metric["packets.publish.sent"];
+const PINGREQ_RECEIVED = Metric["packets.pingreq"];
+const PINGRESP_SENT = Metric["packets.pingresp"];
+const PINGRESP_BYTES = 0xd000;
+const TAIL_BYTES_MIN = 64;
+
+export class Connection implements Protocol, Sink {
+  state = AWAITING_CONNECT;
+  version = 0;
+  isV5 = false;
+  isBridge = false;
+  /** Not before CONNACK. */
+  isWritable = false;
+  session = -1;
+  windowMax = 0;
+  packetBytesMax = 0;
+  /** 1.5 times the keep-alive, 0 for none. */
+  silenceMaxMs = 0;
+  username: string | undefined = undefined;
+  aliases: OutboundAliases | null = null;
+  inboundAliases: InboundAliases | null = null;
+  /** The way in, until the session is open; kept where a re-authentication may come. */
+  login: Login | null = null;
+  private lastPacketMs: number;
+  private tail: Buffer | null = null;
+  private tailLength = 0;
+  private held: Buffer | null = null;
+  private holdCount = 0;
+  private gate: CommitGate | null = null;
+  private deadline: number;
+  private readonly number: number;
+
+  constructor(
+    readonly context: MqttContext,
+    readonly link: Link,
+    readonly listener: string,
+  ) {
+    const { engine } = context;
+    this.number = context.add(this);
+    this.lastPacketMs = engine.nowMs;
+    const deadlineMs = engine.nowMs + engine.limits.mqtt.connectTimeoutSec * 1000;
+    this.deadline = engine.timers.arm(deadlineMs, context.deadlineKind, this.number);
+    engine.metrics.add("connections.opened");
+  }
+
+  get isRetryAllowed(): boolean {
+    return !this.isV5;
+  }
+
+  /** Acknowledgements that wait for a commit. */
+  get gatedCount(): number {
+    return this.gate?.count ?? 0;
+  }
+
+  info(): ClientInfo {
+    const { session, username, version, listener, link } = this;
+    const clientId = session < 0 ? "" : this.context.engine.sessions.clientId(session);
+    return { clientId, username, address: link.remoteAddress, port: link.remotePort, version, listener };
+  }
+
+  // ---- input
+
+  handleData(chunk: Buffer): void {
+    if (this.state === CLOSED) return;
+    this.context.engine.metrics.counts[BYTES_RECEIVED] += chunk.length;
+    if (this.holdCount > 0) return this.keepHeld(chunk);
+    this.consume(chunk);
+  }
+
+  /** Input waits until `release`. */
+  hold(): void {
+    this.holdCount++;
+  }
+
+  /** Ends one hold; after the last, what waited is handled. */
+  unhold(): void {
+    if (--this.holdCount > 0 || this.held === null || this.state === CLOSED) return;
+    const { held } = this;
+    this.held = null;
+    this.link.resume();
+    this.lastPacketMs = this.context.engine.nowMs; // keep-alive stood still
+    this.consume(held);
+  }
+
+  private keepHeld(bytes: Buffer): void {
+    this.held = this.held === null ? bytes : Buffer.concat([this.held, bytes]);
+    if (this.held.length > this.context.engine.limits.mqtt.heldBytesMax) this.link.pause();
+  }
+
+  private consume(chunk: Buffer): void {
+    let start = 0;
+    try {
+      if (this.tail !== null) {
+        start = this.completeTail(chunk);
+        if (start < 0) return;
+      }
+      this.parse(chunk, start);
+    } catch (error) {
+      this.reportBug(error, chunk.subarray(0, 1024));
+    }
+  }
+
+  /** Handles all whole packets from `start` on and keeps the rest. */
+  private parse(chunk: Buffer, start: number): void {
+    const end = chunk.length;
+    while (start < end && this.state !== CLOSED) {
+      const size = readFrame(chunk, start, end);
+      if (size === INCOMPLETE) break;
+      if (size < 0) return this.fail(MALFORMED_PACKET);
+      if (size > this.context.engine.limits.mqtt.packetBytesMax) return this.fail(PACKET_TOO_LARGE);
+      if (start + size > end) break;
+      const isDone = this.handlePacket(chunk, start, start + size);
+      if (isDone) start += size;
+      if (this.holdCount > 0) {
+        if (start < end) this.keepHeld(chunk.subarray(start));
+        return;
+      }
+    }
+    if (start < end && this.state !== CLOSED) this.startTail(chunk, start);
+  }
+
+  /** One whole packet. False when it must be handled again after the hold. */
+  private handlePacket(bytes: Buffer, start: number, end: number): boolean {
+    const { engine } = this.context;
+    this.lastPacketMs = engine.nowMs;
+    engine.metrics.counts[PACKETS_RECEIVED]++;
+    let body = start + 1;
+    while (bytes[body++] >= 0x80);
+    const type = bytes[start] >> 4;
+    const fault =
+      this.state === OPEN && type === PUBLISH
+        ? handlePublish(this, bytes, start, body, end)
+        : this.dispatch(type, bytes, start, body, end);
+    if (fault === HANDLE_AGAIN) return false;
+    if (fault > 0) {
+      this.context.reporter.fault(this, fault, bytes.subarray(start, Math.min(end, start + 256)));
+      this.fail(fault);
+    }
+    return true;
+  }
+
+  // tidy: dispatch
+  private dispatch(type: number, bytes: Buffer, start: number, body: number, end: number): number {
+    if (this.state !== OPEN) return this.dispatchEarly(type, bytes, start, body, end);
+    const flags = bytes[start] & 15;
+    const needed = type === PUBREL || type === SUBSCRIBE || type === UNSUBSCRIBE ? 2 : 0;
+    // 3.1 sets DUP on packets it sends again; 3.1.1 and 5.0 reserve the bits. [MQTT-2.1.3-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1] [MQTT-3.6.1-1]
+    if (flags !== needed && !(this.version === 3 && (flags & ~8) === needed)) return MALFORMED_PACKET;
+    switch (type) {
+      case PUBACK:
+      case PUBREC:
+      case PUBREL:
+      case PUBCOMP:
+        return handleAck(this, type, bytes, body, end);
+      case SUBSCRIBE:
+        return handleSubscribe(this, bytes, body, end);
+      case UNSUBSCRIBE:
+        return handleUnsubscribe(this, bytes, body, end);
+      case PINGREQ:
+        return this.handlePing(body, end);
+      case DISCONNECT:
+        return handleDisconnect(this, bytes, body, end);
+      case AUTH:
+        return handleAuth(this, bytes, body, end);
+      default:
+        return PROTOCOL_ERROR; // a second CONNECT [MQTT-3.1.0-2], what only a server sends, type 0
+    }
+  }
+
+  /** Before CONNACK there is CONNECT, then AUTH and DISCONNECT. [MQTT-3.1.0-1] [MQTT-3.1.2-30] */
+  private dispatchEarly(type: number, bytes: Buffer, start: number, body: number, end: number): number {
+    const isFirst = this.state === AWAITING_CONNECT;
+    if (isFirst && type === CONNECT) {
+      return (bytes[start] & 15) === 0 ? handleConnect(this, bytes, body, end) : MALFORMED_PACKET;
+    }
+    if (!isFirst && (bytes[start] & 15) === 0) {
+      if (type === AUTH) return handleAuth(this, bytes, body, end);
+      if (type === DISCONNECT) return handleDisconnect(this, bytes, body, end);
+    }
+    return PROTOCOL_ERROR;
+  }
+
+  private handlePing(body: number, end: number): number {
+    if (body !== end) return MALFORMED_PACKET;
+    const { counts } = this.context.engine.metrics;
+    counts[PINGREQ_RECEIVED]++;
+    counts[PINGRESP_SENT]++;
+    counts[PACKETS_SENT]++;
+    const at = this.link.reserve(2);
+    this.link.buffer.writeUInt16BE(PINGRESP_BYTES, at); // [MQTT-3.12.4-1]
+    this.link.commit(at + 2);
+    return 0;
+  }
+
+  // ---- the unfinished packet
+
+  private startTail(chunk: Buffer, start: number): void {
+    const length = chunk.length - start;
+    this.tail = Buffer.allocUnsafe(Math.max(TAIL_BYTES_MIN, length));
+    chunk.copy(this.tail, 0, start);
+    this.tailLength = length;
+  }
+
+  /** Adds to the tail what its packet lacks and handles it. Returns the offset after it in `chunk`, or −1 when that is all. */
+  private completeTail(chunk: Buffer): number {
+    let start = 0;
+    for (;;) {
+      const size = readFrame(this.tail!, 0, this.tailLength);
+      if (size >= 0) return this.fillTail(chunk, start, size);
+      if (size !== INCOMPLETE) return this.failAll(MALFORMED_PACKET);
+      if (start === chunk.length) return -1;
+      this.appendToTail(chunk, start, start + 1);
+      start++;
+    }
+  }
+
+  private fillTail(chunk: Buffer, start: number, size: number): number {
+    if (size > this.context.engine.limits.mqtt.packetBytesMax) return this.failAll(PACKET_TOO_LARGE);
+    const end = Math.min(chunk.length, start + size - this.tailLength);
+    this.appendToTail(chunk, start, end);
+    if (this.tailLength < size) return -1;
+    const packet = this.tail!;
+    this.tail = null;
+    this.tailLength = 0;
+    const isDone = this.handlePacket(packet, 0, size);
+    if (this.holdCount === 0) return end;
+    const rest = chunk.subarray(end);
+    this.keepHeld(isDone ? rest : Buffer.concat([packet.subarray(0, size), rest]));
+    return -1;
+  }
+
+  private appendToTail(chunk: Buffer, start: number, end: number): void {
+    const length = this.tailLength + end - start;
+    if (length > this.tail!.length) {
+      const larger = Buffer.allocUnsafe(length * 2);
+      this.tail!.copy(larger, 0, 0, this.tailLength);
+      this.tail = larger;
+    }
+    chunk.copy(this.tail!, this.tailLength, start, end);
+    this.tailLength = length;
+  }
+
+  private failAll(reasonCode: number): -1 {
+    this.fail(reasonCode);
+    return -1;
+  }
+
+  // ---- output
+
+  /** Sends a prebuilt packet; for what is rare. */
+  send(packet: Buffer): void {
+    this.context.engine.metrics.counts[PACKETS_SENT]++;
+    const at = this.link.reserve(packet.length);
+    packet.copy(this.link.buffer, at);
+    this.link.commit(at + packet.length);
+  }
+
+  /** Sends an acknowledgement when all it stands for is safe: `engine.storeSeq` and `forwardSeq` say so. 3.x has no reason. */
+  acknowledge(type: number, packetId: number, reasonCode: number): void {
+    const reason = this.isV5 ? reasonCode : 0;
+    const { storeSeq, forwardSeq, store, fabric } = this.context.engine;
+    const isSafe = storeSeq <= store.durableSeq && forwardSeq <= fabric.forwardedSeq;
+    if (isSafe && this.gatedCount === 0) return this.sendAck(type, packetId, reason);
+    this.afterCommit(() => this.sendAck(type, packetId, reason));
+  }
+
+  /** Runs `action` when what the engine's last change waits for is safe, after all that waits already. [MQTT-4.6.0-2] */
+  afterCommit(action: () => void): void {
+    const { storeSeq, forwardSeq, store, fabric } = this.context.engine;
+    const isSafe = storeSeq <= store.durableSeq && forwardSeq <= fabric.forwardedSeq;
+    if (isSafe && this.gatedCount === 0) return action();
+    this.gate ??= new CommitGate();
+    this.gate.add(storeSeq, forwardSeq, action);
+    this.context.gated.add(this);
+  }
+
+  advanceGate(): void {
+    const { store, fabric } = this.context.engine;
+    this.gate!.advance(store.durableSeq, fabric.forwardedSeq);
+    if (this.gatedCount === 0) this.context.gated.delete(this);
+  }
+
+  private sendAck(type: number, packetId: number, reasonCode: number): void {
+    const { counts } = this.context.engine.metrics;
+    counts[PACKETS_SENT]++;
+    counts[ACK_SENT[type]]++;
+    const at = this.link.reserve(ackLength(reasonCode));
+    this.link.commit(encodeAck(this.link.buffer, at, type, packetId, reasonCode));
+  }
+
+  deliver(view: MessageView, flags: number, packetId: number): boolean {
+    if (!deliver(this, view, flags, packetId)) return false;
+    const { counts } = this.context.engine.metrics;
+    counts[PACKETS_SENT]++;
+    counts[PUBLISH_SENT]++;
+    return true;
+  }
+
+  release(packetId: number): void {
+    this.sendAck(PUBREL, packetId, 0);
+  }
+
+  handleWritable(isWritable: boolean): void {
+    if (this.state !== OPEN) return;
+    this.isWritable = isWritable;
+    if (isWritable) this.context.engine.resumeDelivery(this.session);
+  }
+
+  // ---- the end
+
+  /** The broker ends the connection: the engine (take-over, quota), an operator, shut-down. */
+  end(reasonCode: number): void {
+    if (this.state !== CLOSED) this.fail(reasonCode);
+  }
+
+  /** Tells the client why, in the form its version and state allow, and closes. */
+  fail(reasonCode: number): void {
+    if (this.state === CLOSED) return;
+    const { metrics } = this.context.engine;
+    if (reasonCode === MALFORMED_PACKET) metrics.add("connections.closed.malformed");
+    else if (reasonCode === PROTOCOL_ERROR) metrics.add("connections.closed.protocol_error");
+    if (this.state === OPEN) {
+      if (this.isV5) this.sendDisconnect(reasonCode); // [MQTT-4.13.1-1] [MQTT-4.13.2-1]
+    } else if (this.isV5) {
+      this.send(encodeConnack(5, false, reasonCode, {}));
+    }
+    this.close(reasonCode);
+  }
+
+  private sendDisconnect(reasonCode: number): void {
+    const { serverReference, engine } = this.context;
+    const isMoving = reasonCode === 0x8b || reasonCode === 0x9c || reasonCode === 0x9d;
+    engine.metrics.add("packets.disconnect.sent");
+    this.send(encodeDisconnect(reasonCode, isMoving && serverReference !== "" ? { serverReference } : {}));
+  }
+
+  /** Sends what is unsent and closes the link; the session goes its way at once. */
+  close(reasonCode: number): void {
+    if (this.state === CLOSED) return;
+    this.leave(reasonCode);
+    this.link.end();
+  }
+
+  handleClose(): void {
+    if (this.state !== CLOSED) this.leave(0);
+  }
+
+  handleDeadline(): void {
+    const { engine } = this.context;
+    this.deadline = -1;
+    if (this.state !== OPEN) {
+      engine.metrics.add("connections.closed.connect_timeout");
+      return this.close(KEEP_ALIVE_TIMEOUT);
+    }
+    const silentMs = this.holdCount > 0 ? 0 : engine.nowMs - this.lastPacketMs;
+    if (silentMs >= this.silenceMaxMs) {
+      engine.metrics.add("connections.closed.keep_alive");
+      return this.fail(KEEP_ALIVE_TIMEOUT); // [MQTT-3.1.2-22]
+    }
+    this.deadline = engine.timers.arm(engine.nowMs + this.silenceMaxMs - silentMs, this.context.deadlineKind, this.number);
+  }
+
+  /** CONNACK is out: the CONNECT deadline gives way to the keep-alive. */
+  startKeepAlive(): void {
+    const { engine, deadlineKind } = this.context;
+    if (this.deadline >= 0) engine.timers.cancel(this.deadline);
+    this.deadline = -1;
+    this.lastPacketMs = engine.nowMs;
+    if (this.silenceMaxMs === 0) return;
+    this.deadline = engine.timers.arm(engine.nowMs + this.silenceMaxMs, deadlineKind, this.number);
+  }
+
+  private leave(reasonCode: number): void {
+    const { engine } = this.context;
+    const { session } = this;
+    const info = engine.hooks.clientDisconnected.isUsed && this.state === OPEN ? this.info() : undefined;
+    this.state = CLOSED;
+    if (this.deadline >= 0) engine.timers.cancel(this.deadline);
+    this.context.gated.delete(this);
+    this.context.remove(this.number);
+    this.tail = this.held = null;
+    engine.metrics.add("connections.closed");
+    if (session >= 0 && engine.sessions.sinks[session] === this) engine.detach(session);
+    this.session = -1;
+    if (info) engine.hooks.clientDisconnected.run(info, reasonCode);
+  }
+
+  private reportBug(error: unknown, packet: Buffer): void {
+    this.context.engine.metrics.add("bugs");
+    this.context.reporter.bug(this, error, packet);
+    try {
+      this.fail(UNSPECIFIED_ERROR);
+    } catch {
+      this.link.destroy();
+    }
+  }
+}
+
+const ACK_SENT: number[] = [];
+ACK_SENT[PUBACK] = Metric["packets.puback.sent"];
+ACK_SENT[PUBREC] = Metric["packets.pubrec.sent"];
+ACK_SENT[PUBREL] = Metric["packets.pubrel.sent"];
+ACK_SENT[PUBCOMP] = Metric["packets.pubcomp.sent"];

@@ -1,0 +1,49 @@
+/** PUBACK, PUBREC, PUBCOMP for what we sent; PUBREL for what we received. */
+import { Metric } from "#core/metrics.ts";
+import { acked, decodeAck, isAckReason } from "./codec/ack.ts";
+import { PUBACK, PUBCOMP, PUBREC, PUBREL } from "./codec/frame.ts";
+import { PACKET_IDENTIFIER_NOT_FOUND, PROTOCOL_ERROR, SUCCESS } from "./codec/reason-code.ts";
+import type { Connection } from "./connection.ts";
+
+const RECEIVED: number[] = [];
+RECEIVED[PUBACK] = Metric["packets.puback.received"];
+RECEIVED[PUBREC] = Metric["packets.pubrec.received"];
+RECEIVED[PUBREL] = Metric["packets.pubrel.received"];
+RECEIVED[PUBCOMP] = Metric["packets.pubcomp.received"];
+
+/** An acknowledgement of `type` whose body is [body, end). Returns 0 or a reason code. */
+export function handleAck(connection: Connection, type: number, bytes: Buffer, body: number, end: number): number {
+  const { engine } = connection.context;
+  const fault = decodeAck(bytes, body, end, connection.isV5);
+  if (fault !== 0) return fault;
+  const { packetId, reasonCode } = acked;
+  if (!isAckReason(type, reasonCode)) return PROTOCOL_ERROR;
+  engine.metrics.counts[RECEIVED[type]]++;
+  const { session } = connection;
+  switch (type) {
+    case PUBACK:
+      engine.acknowledge(session, packetId, reasonCode);
+      return 0;
+    case PUBREC:
+      return handlePubrec(connection, packetId, reasonCode);
+    case PUBREL: {
+      const isKnown = engine.removeReceipt(session, packetId);
+      connection.acknowledge(PUBCOMP, packetId, isKnown ? SUCCESS : PACKET_IDENTIFIER_NOT_FOUND); // [MQTT-4.3.3-11]
+      return 0;
+    }
+    default:
+      engine.complete(session, packetId);
+      return 0;
+  }
+}
+
+function handlePubrec(connection: Connection, packetId: number, reasonCode: number): number {
+  const { engine } = connection.context;
+  if (reasonCode >= 0x80) {
+    engine.acknowledge(connection.session, packetId, reasonCode); // done, no PUBREL [MQTT-4.3.3-4]
+    return 0;
+  }
+  const isKnown = engine.receive(connection.session, packetId);
+  connection.acknowledge(PUBREL, packetId, isKnown ? SUCCESS : PACKET_IDENTIFIER_NOT_FOUND); // [MQTT-4.3.3-4]
+  return 0;
+}

@@ -1,0 +1,265 @@
+/**
+ * CONNECT and AUTH: who is there, may they come in, which session is theirs.
+ *
+ *   decode ─► checks ─► access.authenticate ⇄ AUTH … ─► engine.open (claim) ─► commit ─► CONNACK ─► attach
+ *
+ * Each arrow may take time; meanwhile the connection is held. Refusals are CONNACK with the reason, then close.
+ */
+import { isTopicName } from "#core/topic.ts";
+import type { AuthenticateOutcome, AuthenticateRequest, ClientInfo } from "#core/ports.ts";
+import type { Opened } from "#core/engine.ts";
+import { NEVER } from "#core/message.ts";
+import { type ConnectPacket, decodeConnect, encodeConnack } from "./codec/connect.ts";
+import { decodeAuth, encodeAuth } from "./codec/disconnect.ts";
+import type { Properties } from "./codec/properties.ts";
+import {
+  CLIENT_IDENTIFIER_NOT_VALID,
+  CONTINUE_AUTHENTICATION,
+  MALFORMED_PACKET,
+  PROTOCOL_ERROR,
+  QOS_NOT_SUPPORTED,
+  QUOTA_EXCEEDED,
+  REAUTHENTICATE,
+  RETAIN_NOT_SUPPORTED,
+  SUCCESS,
+  TOPIC_NAME_INVALID,
+} from "./codec/reason-code.ts";
+import { AUTHENTICATING, CLOSED, type Connection, OPEN, OPENING } from "./connection.ts";
+import { InboundAliases, OutboundAliases } from "./topic-alias.ts";
+
+/** What CONNECT said, as long as it is needed. */
+export interface Login {
+  readonly packet: ConnectPacket;
+  readonly client: ClientInfo;
+  readonly isIdAssigned: boolean;
+  /** The exchange under way, or undefined between re-authentications. */
+  request: Request | undefined;
+}
+
+const PACKET_BYTES_NO_LIMIT = 0x7fff_ffff;
+
+export function handleConnect(connection: Connection, bytes: Buffer, body: number, end: number): number {
+  const { engine } = connection.context;
+  engine.metrics.add("packets.connect");
+  const packet = decodeConnect(bytes, body, end);
+  connection.version = packet.version;
+  connection.isV5 = packet.version === 5;
+  if ("reasonCode" in packet) return refuse(connection, packet.reasonCode, {}, packet.version === 0);
+  const fault = faultOf(connection, packet);
+  if (fault !== 0) return refuse(connection, fault, {}, false);
+  const isIdAssigned = packet.clientId.length === 0;
+  const clientId = isIdAssigned ? connection.context.makeClientId() : packet.clientId.toString("utf8");
+  connection.isBridge = packet.isBridge;
+  connection.username = packet.username;
+  const { version, listener, link } = connection;
+  const client = {
+    clientId,
+    username: packet.username,
+    address: link.remoteAddress,
+    port: link.remotePort,
+    version,
+    listener,
+  };
+  connection.login = { packet, client, isIdAssigned, request: undefined };
+  connection.state = AUTHENTICATING;
+  authenticate(connection, packet.properties, false);
+  return 0;
+}
+
+/** Reason not even to ask for the credentials, or 0. */
+function faultOf(connection: Connection, packet: ConnectPacket): number {
+  const { limits } = connection.context.engine;
+  const { clientId, will, version } = packet;
+  if (clientId.length > limits.mqtt.clientIdBytesMax) return CLIENT_IDENTIFIER_NOT_VALID;
+  const needsId = version === 3 || (version === 4 && !packet.isCleanStart);
+  if (clientId.length === 0 && needsId) return CLIENT_IDENTIFIER_NOT_VALID; // [MQTT3-3.1.3-8]
+  if (!will) return 0;
+  if (!isTopicName(will.topic, 0, will.topic.length, limits.mqtt)) return TOPIC_NAME_INVALID;
+  if (will.view.qos > limits.mqtt.qosMax) return QOS_NOT_SUPPORTED; // [MQTT-3.2.2-12]
+  return will.view.isRetain && !limits.mqtt.retain ? RETAIN_NOT_SUPPORTED : 0; // [MQTT-3.2.2-13]
+}
+
+/** CONNACK with the reason, then close; a client whose protocol is unknown gets no answer. */
+function refuse(connection: Connection, reasonCode: number, properties: Properties, isMute: boolean): 0 {
+  connection.context.engine.metrics.add("connections.refused.connect");
+  connection.context.reporter.fault(connection, reasonCode, Buffer.alloc(0));
+  // A 3.x CONNECT that is malformed is closed without CONNACK. [MQTT3-3.1.4-1]
+  if (!isMute && (connection.isV5 || reasonCode !== MALFORMED_PACKET)) {
+    connection.context.engine.metrics.add("packets.connack");
+    connection.send(encodeConnack(connection.version, false, reasonCode, properties)); // [MQTT-3.2.2-6]
+  }
+  connection.close(reasonCode); // [MQTT-3.2.2-7]
+  return 0;
+}
+
+/** An exchange with the access backends; `complete` is its answer. */
+class Request implements AuthenticateRequest {
+  readonly client: ClientInfo;
+  readonly password: Buffer | undefined;
+  readonly method: string | undefined;
+  data: Buffer | undefined;
+  state: unknown = undefined;
+
+  constructor(
+    private readonly connection: Connection,
+    readonly isReauthentication: boolean,
+    properties: Properties,
+  ) {
+    const { packet, client } = connection.login!;
+    this.client = client;
+    this.password = packet.password;
+    this.method = packet.properties.authenticationMethod;
+    this.data = properties.authenticationData;
+  }
+
+  complete(outcome: AuthenticateOutcome): void {
+    const { connection } = this;
+    if (connection.state === CLOSED) return;
+    if (this.isReauthentication) finishReauthentication(connection, this, outcome);
+    else finishAuthentication(connection, this, outcome);
+  }
+}
+
+function authenticate(connection: Connection, properties: Properties, isReauthentication: boolean): void {
+  const request = new Request(connection, isReauthentication, properties);
+  connection.login!.request = request;
+  if (!isReauthentication) connection.hold();
+  connection.context.engine.access.authenticate(request);
+}
+
+function finishAuthentication(connection: Connection, request: Request, outcome: AuthenticateOutcome): void {
+  if (outcome.reasonCode === CONTINUE_AUTHENTICATION) {
+    sendAuth(connection, CONTINUE_AUTHENTICATION, request, outcome); // [MQTT-4.12.0-2]
+  } else if (outcome.reasonCode >= 0x80) {
+    const { reasonString, serverReference } = outcome;
+    refuse(connection, outcome.reasonCode, given({ reasonString, serverReference }), false); // [MQTT-3.1.4-2]
+  } else {
+    open(connection, request, outcome);
+    return; // the hold goes on until CONNACK
+  }
+  connection.unhold();
+}
+
+function finishReauthentication(connection: Connection, request: Request, outcome: AuthenticateOutcome): void {
+  const { reasonCode } = outcome;
+  if (reasonCode >= 0x80) return connection.fail(reasonCode);
+  if (reasonCode !== CONTINUE_AUTHENTICATION) connection.login!.request = undefined;
+  sendAuth(connection, reasonCode === CONTINUE_AUTHENTICATION ? reasonCode : SUCCESS, request, outcome);
+}
+
+function sendAuth(connection: Connection, reasonCode: number, request: Request, outcome: AuthenticateOutcome): void {
+  connection.context.engine.metrics.add("packets.auth.sent");
+  const { method: authenticationMethod } = request; // [MQTT-4.12.0-5]
+  const { data: authenticationData, reasonString } = outcome;
+  connection.send(encodeAuth(reasonCode, given({ authenticationMethod, authenticationData, reasonString })));
+}
+
+export function handleAuth(connection: Connection, bytes: Buffer, body: number, end: number): number {
+  const { login } = connection;
+  connection.context.engine.metrics.add("packets.auth.received");
+  if (!connection.isV5) return PROTOCOL_ERROR;
+  const packet = decodeAuth(bytes, body, end);
+  if (typeof packet === "number") return packet;
+  const method = login?.packet.properties.authenticationMethod;
+  if (method === undefined || packet.properties.authenticationMethod !== method) return PROTOCOL_ERROR; // [MQTT-4.12.0-5] [MQTT-4.12.0-6] [MQTT-4.12.1-1]
+  const request = login!.request;
+  if (packet.reasonCode === REAUTHENTICATE) {
+    if (connection.state !== OPEN || request) return PROTOCOL_ERROR;
+    authenticate(connection, packet.properties, true); // [MQTT-4.12.1-2]
+    return 0;
+  }
+  if (packet.reasonCode !== CONTINUE_AUTHENTICATION || !request) return PROTOCOL_ERROR; // [MQTT-4.12.0-3]
+  request.data = packet.properties.authenticationData;
+  if (!request.isReauthentication) connection.hold();
+  connection.context.engine.access.authenticate(request);
+  return 0;
+}
+
+function open(connection: Connection, request: Request, outcome: AuthenticateOutcome): void {
+  const { packet, client } = connection.login!;
+  const { engine } = connection.context;
+  connection.state = OPENING;
+  const will = packet.will;
+  const expirySec = packet.version === 5 ? (packet.properties.sessionExpirySec ?? 0) : packet.isCleanStart ? 0 : NEVER;
+  const wish = { clientId: Buffer.from(client.clientId), isCleanStart: packet.isCleanStart, expirySec, will };
+  engine.open(wish, connection, (opened) => {
+    if (opened.session < 0) {
+      if (connection.state !== CLOSED) refuse(connection, QUOTA_EXCEEDED, {}, false);
+      return;
+    }
+    if (connection.state === CLOSED) return engine.detach(opened.session);
+    connection.session = opened.session;
+    connection.afterCommit(() => accept(connection, opened, request, outcome));
+  });
+}
+
+/** CONNACK, then whatever waited on either side. */
+function accept(connection: Connection, opened: Opened, request: Request, outcome: AuthenticateOutcome): void {
+  const { engine } = connection.context;
+  const login = connection.login!;
+  const { packet } = login;
+  const keepAliveSec = keepAliveOf(connection, packet);
+  connection.silenceMaxMs = keepAliveSec * 1500;
+  connection.windowMax = Math.min(packet.properties.receiveMaximum ?? 65_535, engine.limits.session.inflightCountMax);
+  connection.packetBytesMax = packet.properties.maximumPacketSize ?? PACKET_BYTES_NO_LIMIT;
+  if (connection.isV5) setAliases(connection, packet);
+  engine.metrics.add("packets.connack");
+  const properties = connection.isV5 ? connackProperties(connection, login, request, outcome) : {};
+  connection.send(encodeConnack(connection.version, opened.isPresent, SUCCESS, properties)); // [MQTT-3.1.4-5]
+  connection.state = OPEN;
+  connection.isWritable = true;
+  connection.startKeepAlive();
+  if (request.method === undefined) connection.login = null;
+  else login.request = undefined;
+  if (engine.hooks.clientConnected.isUsed) engine.hooks.clientConnected.run(login.client);
+  engine.attach(opened.session);
+  connection.unhold();
+}
+
+function setAliases(connection: Connection, packet: ConnectPacket): void {
+  const { topicAliasMax } = connection.context.engine.limits.mqtt;
+  const outbound = Math.min(packet.properties.topicAliasMaximum ?? 0, topicAliasMax);
+  if (outbound > 0) connection.aliases = new OutboundAliases(outbound); // [MQTT-3.1.2-26] [MQTT-3.1.2-27]
+  if (topicAliasMax > 0) connection.inboundAliases = new InboundAliases(topicAliasMax);
+}
+
+/** What is enforced: the client's wish, or the broker's maximum. */
+function keepAliveOf(connection: Connection, packet: ConnectPacket): number {
+  const { keepAliveSecMax } = connection.context.engine.limits.mqtt;
+  const isTooLong = packet.keepAliveSec === 0 || packet.keepAliveSec > keepAliveSecMax;
+  return keepAliveSecMax < 65_535 && isTooLong ? keepAliveSecMax : packet.keepAliveSec;
+}
+
+function connackProperties(
+  connection: Connection,
+  login: Login,
+  request: Request,
+  outcome: AuthenticateOutcome,
+): Properties {
+  const { engine, responseInformation } = connection.context;
+  const { mqtt } = engine.limits;
+  const { packet } = login;
+  const wantedSec = packet.properties.sessionExpirySec ?? 0;
+  const grantedSec = engine.sessions.expirySec[connection.session];
+  const keepAliveSec = keepAliveOf(connection, packet);
+  const wantsInformation = packet.properties.requestResponseInformation === 1 && responseInformation !== ""; // [MQTT-3.1.2-28]
+  return given({
+    sessionExpirySec: wantedSec === grantedSec ? undefined : grantedSec,
+    receiveMaximum: mqtt.receiveMax === 65_535 ? undefined : mqtt.receiveMax,
+    maximumQos: mqtt.qosMax === 2 ? undefined : mqtt.qosMax, // [MQTT-3.2.2-9]
+    retainAvailable: mqtt.retain ? undefined : 0,
+    maximumPacketSize: mqtt.packetBytesMax,
+    assignedClientIdentifier: login.isIdAssigned ? login.client.clientId : undefined, // [MQTT-3.1.3-7] [MQTT-3.2.2-16]
+    topicAliasMaximum: mqtt.topicAliasMax === 0 ? undefined : mqtt.topicAliasMax,
+    serverKeepAliveSec: keepAliveSec === packet.keepAliveSec ? undefined : keepAliveSec, // [MQTT-3.2.2-21]
+    responseInformation: wantsInformation ? responseInformation : undefined,
+    authenticationMethod: request.method, // [MQTT-4.12.0-5]
+    authenticationData: outcome.data,
+  });
+}
+
+/** The same without what is undefined. */
+function given(properties: { [K in keyof Properties]: Properties[K] | undefined }): Properties {
+  return Object.fromEntries(Object.entries(properties).filter(([, value]) => value !== undefined)) as Properties;
+}
+

@@ -1,0 +1,127 @@
+/** PUBLISH from a client: stop 4 of the way of a PUBLISH. Nothing is allocated unless the client uses aliases. */
+import type { MessageView } from "#core/message.ts";
+import { Metric } from "#core/metrics.ts";
+import { DENY, PENDING } from "#core/ports.ts";
+import { expiryAt } from "#core/router.ts";
+import { isTopicName } from "#core/topic.ts";
+import { PUBACK, PUBREC } from "./codec/frame.ts";
+import { decodePublish, isTopicUtf8, published } from "./codec/publish.ts";
+import {
+  MALFORMED_PACKET,
+  NO_MATCHING_SUBSCRIBERS,
+  NOT_AUTHORIZED,
+  PROTOCOL_ERROR,
+  QOS_NOT_SUPPORTED,
+  RECEIVE_MAXIMUM_EXCEEDED,
+  RETAIN_NOT_SUPPORTED,
+  SUCCESS,
+  TOPIC_ALIAS_INVALID,
+  TOPIC_NAME_INVALID,
+} from "./codec/reason-code.ts";
+import { type Connection, HANDLE_AGAIN } from "./connection.ts";
+
+const PUBLISH_RECEIVED = Metric["packets.publish.received"];
+const MESSAGES_RECEIVED = [
+  Metric["messages.qos0.received"],
+  Metric["messages.qos1.received"],
+  Metric["messages.qos2.received"],
+];
+
+/** The packet in [start, end), its fixed header ending at `body`. Returns 0, a reason code, or HANDLE_AGAIN. */
+export function handlePublish(
+  connection: Connection,
+  bytes: Buffer,
+  start: number,
+  body: number,
+  end: number,
+): number {
+  const { engine, incoming: view } = connection.context;
+  const { isV5 } = connection;
+  let fault = decodePublish(bytes, start, body, end, isV5, view);
+  if (fault !== 0) return fault;
+  const { mqtt } = engine.limits;
+  if (view.qos > mqtt.qosMax) return QOS_NOT_SUPPORTED; // [MQTT-3.2.2-11]
+  if (view.isRetain && !mqtt.retain) return RETAIN_NOT_SUPPORTED; // [MQTT-3.2.2-14]
+  if (published.alias > 0) fault = resolveAlias(connection, view);
+  if (fault !== 0) return fault;
+  if (!engine.findTopic(view) && !isTopicName(view.bytes, view.topicStart, view.topicEnd, mqtt)) {
+    if (view.topicStart === view.topicEnd) return isV5 ? PROTOCOL_ERROR : MALFORMED_PACKET;
+    return isTopicUtf8(view) ? TOPIC_NAME_INVALID : MALFORMED_PACKET; // [MQTT-3.3.2-1]
+  }
+  view.publisher = connection.session;
+  view.publisherKey = engine.sessions.keyOf(connection.session);
+  if (published.expirySec >= 0) view.expiryAtSec = expiryAt(engine.nowSec, published.expirySec);
+  const { counts } = engine.metrics;
+  if (!engine.access.isOpen) {
+    const verdict = engine.access.authorizePublish(connection.info(), view);
+    if (verdict === PENDING) return waitForVerdict(connection);
+    if (verdict === DENY) return refuse(connection, view);
+  }
+  counts[PUBLISH_RECEIVED]++;
+  counts[MESSAGES_RECEIVED[view.qos]]++;
+  if (view.qos === 0) {
+    engine.publish(view);
+    return 0;
+  }
+  return publishAcked(connection, view);
+}
+
+/** QoS 1 and 2. */
+function publishAcked(connection: Connection, view: MessageView): number {
+  const { engine } = connection.context;
+  const { packetId } = published;
+  const { qos } = view;
+  if (qos === 2) {
+    const receipts = engine.sessions.receiptsFor(connection.session);
+    if (receipts.has(packetId)) {
+      engine.awaitAll();
+      connection.acknowledge(PUBREC, packetId, SUCCESS); // known: not routed again [MQTT-4.3.3-10]
+      return 0;
+    }
+    if (receipts.count >= engine.limits.mqtt.receiveMax) return RECEIVE_MAXIMUM_EXCEEDED; // [MQTT-3.3.4-8]
+  }
+  if (connection.gatedCount >= engine.limits.mqtt.receiveMax) return RECEIVE_MAXIMUM_EXCEEDED;
+  const reached = engine.publish(view);
+  if (qos === 2) engine.addReceipt(connection.session, packetId);
+  const reason = reached === 0 ? NO_MATCHING_SUBSCRIBERS : SUCCESS;
+  connection.acknowledge(qos === 1 ? PUBACK : PUBREC, packetId, reason); // [MQTT-3.3.4-1] [MQTT-4.3.2-4] [MQTT-4.3.3-8]
+  return 0;
+}
+
+/** Puts the aliased topic before the rest of the message. */
+function resolveAlias(connection: Connection, view: MessageView): number {
+  const aliases = connection.inboundAliases;
+  if (aliases === null || published.alias > aliases.max) return TOPIC_ALIAS_INVALID; // [MQTT-3.3.2-9]
+  if (view.topicStart !== view.topicEnd) {
+    aliases.set(published.alias, view.bytes, view.topicStart, view.topicEnd); // [MQTT-3.3.2-12]
+    return 0;
+  }
+  const topic = aliases.get(published.alias);
+  if (!topic) return PROTOCOL_ERROR;
+  const rest = view.propertiesStart;
+  const shift = topic.length - rest;
+  view.bytes = Buffer.concat([topic, view.bytes.subarray(rest, view.payloadEnd)]);
+  view.topicStart = 0;
+  view.topicEnd = topic.length;
+  if (view.expiryStart >= 0) view.expiryStart += shift;
+  view.propertiesStart += shift;
+  view.propertiesEnd += shift;
+  view.payloadStart += shift;
+  view.payloadEnd += shift;
+  return 0;
+}
+
+/** The answer is being asked for: the packet waits, and is then handled again with the answer at hand. */
+function waitForVerdict(connection: Connection): number {
+  connection.hold();
+  connection.context.engine.access.whenDecided(connection.info(), () => connection.unhold());
+  return HANDLE_AGAIN;
+}
+
+/** Not allowed: told in the acknowledgement where the version can, and dropped. */
+function refuse(connection: Connection, view: MessageView): number {
+  const { engine } = connection.context;
+  engine.dropUnrouted("not_authorized", view);
+  if (view.qos > 0) connection.acknowledge(view.qos === 1 ? PUBACK : PUBREC, published.packetId, NOT_AUTHORIZED);
+  return 0;
+}

@@ -1,0 +1,59 @@
+/** SUBSCRIBE and UNSUBSCRIBE: judged filter by filter, answered in one packet. */
+import { ALLOW, type Verdict } from "#core/ports.ts";
+import type { SubscribeItem } from "#core/subscriptions.ts";
+import { NO_LOCAL, RETAIN_AS_PUBLISHED } from "#core/topic-index.ts";
+import { SUBACK, UNSUBACK } from "./codec/frame.ts";
+import { NOT_AUTHORIZED, UNSPECIFIED_ERROR } from "./codec/reason-code.ts";
+import { decodeSubscribe, decodeUnsubscribe, encodeSuback } from "./codec/subscribe.ts";
+import { CLOSED, type Connection } from "./connection.ts";
+
+export function handleSubscribe(connection: Connection, bytes: Buffer, body: number, end: number): number {
+  const { engine } = connection.context;
+  const packet = decodeSubscribe(bytes, body, end, connection.isV5);
+  if (typeof packet === "number") return packet;
+  engine.metrics.add("packets.subscribe");
+  const items = connection.isBridge ? packet.items.map(asBridge) : packet.items;
+  connection.hold();
+  const judged = (verdicts: Verdict[]): void => {
+    if (connection.state !== CLOSED) subscribe(connection, packet.packetId, items, verdicts);
+  };
+  if (engine.access.isOpen) judged(items.map(() => ALLOW));
+  else engine.access.authorizeSubscribe(connection.info(), items.map((item) => item.filter), judged);
+  return 0;
+}
+
+/** Mosquitto's bridges must not get back what they sent, and keep the retain flag. */
+function asBridge(item: SubscribeItem): SubscribeItem {
+  return { ...item, options: item.options | NO_LOCAL | RETAIN_AS_PUBLISHED };
+}
+
+function subscribe(
+  connection: Connection,
+  packetId: number,
+  items: readonly SubscribeItem[],
+  verdicts: readonly Verdict[],
+): void {
+  const { engine } = connection.context;
+  const allowed = items.filter((_, i) => verdicts[i] === ALLOW);
+  engine.subscribe(connection.session, allowed, (codes) => {
+    if (connection.state === CLOSED) return;
+    let next = 0;
+    const all = Uint8Array.from(verdicts, (verdict) => (verdict === ALLOW ? codes[next++] : NOT_AUTHORIZED));
+    const answer = connection.isV5 ? all : all.map((code) => (code >= 0x80 ? UNSPECIFIED_ERROR : code)); // [MQTT3-3.9.3-2]
+    engine.metrics.add("packets.suback");
+    connection.afterCommit(() => connection.send(encodeSuback(SUBACK, packetId, answer, connection.version))); // [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-6]
+    connection.unhold();
+  });
+}
+
+export function handleUnsubscribe(connection: Connection, bytes: Buffer, body: number, end: number): number {
+  const { engine } = connection.context;
+  const packet = decodeUnsubscribe(bytes, body, end, connection.isV5);
+  if (typeof packet === "number") return packet;
+  engine.metrics.add("packets.unsubscribe");
+  engine.metrics.add("packets.unsuback");
+  const codes = engine.unsubscribe(connection.session, packet.filters);
+  const answer = connection.isV5 ? codes : new Uint8Array(0);
+  connection.afterCommit(() => connection.send(encodeSuback(UNSUBACK, packet.packetId, answer, connection.version))); // [MQTT-3.10.4-4] [MQTT-3.11.3-1]
+  return 0;
+}

@@ -1,0 +1,60 @@
+/**
+ * When a tick's writes leave: one write per link, after all that the tick has read is handled.
+ *
+ *   poll: data, data, data …  ─►  setImmediate: flush each dirty link once
+ *
+ * Waiting for the end of the tick gathers writes under load, and costs a round through the loop when there is none. So
+ * the first event of a tick, if it is small and the tick before was idle, is answered at once.
+ */
+
+/** A link with bytes to send. */
+export interface Flushable {
+  flush(): void;
+}
+
+const SMALL_BYTES = 1024;
+const FEW_LINKS = 4;
+
+export class Flusher {
+  private dirty: Flushable[] = [];
+  private spare: Flushable[] = [];
+  private isScheduled = false;
+  private eventCount = 0;
+  private wasQuiet = true;
+
+  /** The link has bytes to send; called once until it is flushed. */
+  add(link: Flushable): void {
+    this.dirty.push(link);
+    this.schedule();
+  }
+
+  /** A chunk of `bytes` was read and handled. */
+  afterData(bytes: number): void {
+    this.eventCount++;
+    this.schedule();
+    const isAlone = this.eventCount === 1 && this.wasQuiet;
+    if (isAlone && bytes <= SMALL_BYTES && this.dirty.length <= FEW_LINKS) this.flush();
+  }
+
+  private schedule(): void {
+    if (this.isScheduled) return;
+    this.isScheduled = true;
+    setImmediate(this.endTick);
+  }
+
+  private readonly endTick = (): void => {
+    this.isScheduled = false;
+    this.wasQuiet = this.eventCount <= 1;
+    this.eventCount = 0;
+    this.flush();
+  };
+
+  private flush(): void {
+    if (this.dirty.length === 0) return;
+    const links = this.dirty;
+    this.dirty = this.spare; // a flush may make other links dirty
+    this.spare = links;
+    for (const link of links) link.flush();
+    links.length = 0;
+  }
+}

@@ -1,0 +1,283 @@
+/**
+ * TCP links on Bun.listen: stops 1 and 9 of the way of a PUBLISH.
+ *
+ *   buffer   | sent | unsent ……… | free |        one write a tick (flusher.ts); what the kernel refuses stays, `drain` goes on
+ *                   start         end
+ *
+ * Bun's socket neither buffers nor gathers, and drops the tail of `end(data)`: so a link buffers itself, and closes only
+ * when its last byte is gone. Unsent bytes beyond `send.linkBytesMax` stop QoS 0 for that client; a link whose unsent
+ * bytes do not move for `send.stallSec`, or whose peer does not close after us, is cut.
+ */
+import type { Socket, TCPSocketListener } from "bun";
+import { MantouError } from "#base/error.ts";
+import type { Limits } from "#core/limits.ts";
+import { Metric, type Metrics } from "#core/metrics.ts";
+import type { Link, Protocol } from "#core/ports.ts";
+import { Flusher } from "./flusher.ts";
+import { LARGE_BUFFER, noBuffer, SendBuffers } from "./send-buffer.ts";
+
+const BYTES_SENT = Metric["bytes.sent"];
+const CROWDED_LINK_BYTES = 64 * 1024;
+const LINGER_MS = 5000;
+
+/** What all TCP links share. */
+export class TcpTransport {
+  readonly flusher: Flusher = new Flusher();
+  readonly buffers: SendBuffers = new SendBuffers();
+  /** Links to look at in the next sweep: those that cannot send, and those that wait for their peer to close. */
+  readonly watched: Set<TcpLink> = new Set();
+
+  constructor(
+    readonly limits: Limits["send"],
+    readonly metrics: Metrics,
+    readonly reportBug: (error: unknown) => void,
+  ) {}
+
+  /** Unsent bytes that a link may hold now. */
+  get linkBytesMax(): number {
+    return this.buffers.lentBytes > this.limits.totalBytesMax ? CROWDED_LINK_BYTES : this.limits.linkBytesMax;
+  }
+
+  /** Cuts links that are stuck. Call it every second or so. */
+  sweep(nowMs: number): void {
+    for (const link of this.watched) link.check(nowMs, this.limits.stallSec * 1000);
+  }
+}
+
+export interface TcpListenOptions {
+  readonly name: string;
+  readonly host: string;
+  readonly port: number;
+  readonly connectionsMax: number;
+}
+
+export interface TcpListener {
+  /** The port that was given, or picked for 0. */
+  readonly port: number;
+  readonly connectionCount: number;
+  /** No new links; those that are open stay. */
+  stop(): void;
+}
+
+/** Opens a listener; `makeProtocol` is called for each accepted link. Throws MantouError `listen_failed`. */
+export function listenTcp(
+  transport: TcpTransport,
+  options: TcpListenOptions,
+  makeProtocol: (link: Link) => Protocol,
+): TcpListener {
+  let connectionCount = 0;
+  const { metrics } = transport;
+  const accept = (socket: Socket<TcpLink>): void => {
+    if (connectionCount >= options.connectionsMax) {
+      metrics.add("connections.refused.limit");
+      socket.terminate();
+      return;
+    }
+    connectionCount++;
+    const link = new TcpLink(transport, socket);
+    socket.data = link;
+    link.protocol = makeProtocol(link);
+  };
+  const closed = (socket: Socket<TcpLink>): void => {
+    if (!socket.data) return;
+    connectionCount--;
+    socket.data.handleClosed();
+  };
+  let listener: TCPSocketListener<TcpLink>;
+  try {
+    listener = Bun.listen<TcpLink>({
+      hostname: options.host,
+      port: options.port,
+      exclusive: true,
+      socket: {
+        open: accept,
+        data: (socket, chunk) => socket.data?.handleData(chunk),
+        drain: (socket) => socket.data?.handleDrain(),
+        close: closed,
+        error: (_socket, error) => transport.reportBug(error),
+      },
+    });
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new MantouError("listen_failed", `listener ${options.name}: ${options.host}:${options.port}: ${reason}`);
+  }
+  return {
+    port: listener.port,
+    get connectionCount() {
+      return connectionCount;
+    },
+    stop: () => listener.stop(),
+  };
+}
+
+export class TcpLink implements Link {
+  protocol: Protocol | null = null;
+  buffer: Buffer = noBuffer;
+  private start = 0;
+  private limit = 0; // end of the unsent bytes
+  private isDirty = false;
+  private isBlocked = false; // the kernel refused bytes: wait for drain
+  private isCongested = false;
+  private isEnding = false;
+  private isClosed = false;
+  private watchedSinceMs = -1;
+
+  constructor(
+    private readonly transport: TcpTransport,
+    private readonly socket: Socket<TcpLink>,
+  ) {}
+
+  get remoteAddress(): string {
+    return this.socket.remoteAddress ?? "";
+  }
+
+  get remotePort(): number {
+    return this.socket.remotePort ?? 0;
+  }
+
+  get unsentBytes(): number {
+    return this.limit - this.start;
+  }
+
+  handleData(chunk: Buffer): void {
+    if (this.isEnding) return; // the peer talks on while we close
+    this.protocol!.handleData(chunk);
+    this.transport.flusher.afterData(chunk.length);
+  }
+
+  pause(): void {
+    if (!this.isClosed) this.socket.pause();
+  }
+
+  resume(): void {
+    if (!this.isClosed) this.socket.resume();
+  }
+
+  // ---- out
+
+  reserve(size: number): number {
+    if (this.limit + size > this.buffer.length) this.makeRoom(size);
+    return this.limit;
+  }
+
+  commit(end: number): void {
+    this.limit = end;
+    if (this.isDirty) return;
+    this.isDirty = true;
+    this.transport.flusher.add(this);
+  }
+
+  writeLarge(bytes: Buffer, start: number, end: number): void {
+    if (this.unsentBytes === 0 && !this.isBlocked && !this.isClosed) {
+      const sent = Math.max(0, this.socket.write(bytes, start, end - start));
+      this.transport.metrics.counts[BYTES_SENT] += sent;
+      start += sent;
+      if (start === end) return;
+      this.block();
+    }
+    const at = this.reserve(end - start);
+    bytes.copy(this.buffer, at, start, end);
+    this.commit(at + end - start);
+  }
+
+  /** Sends what the kernel takes. Called once a tick, and when the kernel has room again. */
+  flush(): void {
+    this.isDirty = false;
+    if (!this.isBlocked) this.writeUnsent();
+  }
+
+  /** Room for `size` more bytes: by sending what is there, by moving it to the front, or by a larger buffer. */
+  private makeRoom(size: number): void {
+    const { buffers } = this.transport;
+    if (this.limit >= LARGE_BUFFER && !this.isBlocked) this.writeUnsent();
+    const unsent = this.unsentBytes;
+    if (unsent + size <= this.buffer.length && this.start > 0) {
+      this.buffer.copy(this.buffer, 0, this.start, this.limit);
+    } else if (this.limit + size > this.buffer.length) {
+      const larger = buffers.lend(unsent === 0 ? size : Math.max(unsent + size, this.buffer.length * 2));
+      this.buffer.copy(larger, 0, this.start, this.limit);
+      if (this.buffer !== noBuffer) buffers.giveBack(this.buffer);
+      this.buffer = larger;
+    } else {
+      return;
+    }
+    this.start = 0;
+    this.limit = unsent;
+  }
+
+  private writeUnsent(): void {
+    const size = this.limit - this.start;
+    if (size === 0 || this.isClosed) return this.release();
+    const sent = this.socket.write(this.buffer, this.start, size);
+    if (sent > 0) {
+      this.transport.metrics.counts[BYTES_SENT] += sent;
+      this.start += sent;
+      this.watchedSinceMs = -1;
+    }
+    if (sent === size) return this.release();
+    this.block();
+    if (!this.isCongested && this.unsentBytes > this.transport.linkBytesMax) this.setCongested(true);
+  }
+
+  private block(): void {
+    this.isBlocked = true;
+    this.transport.watched.add(this);
+  }
+
+  private setCongested(isCongested: boolean): void {
+    this.isCongested = isCongested;
+    this.protocol?.handleWritable(!isCongested);
+  }
+
+  /** Everything is sent. */
+  private release(): void {
+    if (this.buffer !== noBuffer) this.transport.buffers.giveBack(this.buffer);
+    this.buffer = noBuffer;
+    this.start = this.limit = 0;
+    if (!this.isEnding || this.isClosed) return;
+    this.transport.watched.add(this);
+    this.socket.end();
+  }
+
+  handleDrain(): void {
+    if (this.isClosed) return;
+    this.isBlocked = false;
+    this.writeUnsent();
+    if (!this.isBlocked && !this.isEnding) this.transport.watched.delete(this);
+    if (this.isCongested && this.unsentBytes * 4 < this.transport.linkBytesMax) this.setCongested(false);
+  }
+
+  // ---- the end
+
+  end(): void {
+    if (this.isEnding) return;
+    this.isEnding = true;
+    this.transport.watched.add(this);
+    this.resume(); // so that the peer's close is seen
+    if (!this.isBlocked) this.writeUnsent();
+  }
+
+  destroy(): void {
+    this.isEnding = true;
+    if (!this.isClosed) this.socket.terminate();
+  }
+
+  handleClosed(): void {
+    this.isClosed = this.isEnding = true;
+    this.transport.watched.delete(this);
+    this.release();
+    this.protocol?.handleClose();
+  }
+
+  /** One look of the sweep: cut when nothing has moved for too long. */
+  check(nowMs: number, stallMs: number): void {
+    if (this.watchedSinceMs < 0) {
+      this.watchedSinceMs = nowMs;
+      return;
+    }
+    const isWaitingForPeer = this.isEnding && this.unsentBytes === 0;
+    if (nowMs - this.watchedSinceMs < (isWaitingForPeer ? LINGER_MS : stallMs)) return;
+    if (!isWaitingForPeer) this.transport.metrics.add("connections.closed.stalled");
+    this.destroy();
+  }
+}
