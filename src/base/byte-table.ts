@@ -49,7 +49,7 @@ export class ByteTable {
   add(bytes: Buffer, start: number, end: number, hash: number): number {
     const number = this.numbers.take();
     if (number >= this.capacity) this.growColumns();
-    if ((this.numbers.count << 2) > this.slots.length * 3) this.rehash();
+    if (this.numbers.count << 2 > this.slots.length * 3) this.rehash();
     const block = this.pool.take(end - start);
     bytes.copy(this.pool.bytes[pageOf(block)], offsetOf(block), start, end);
     this.keyHash[number] = hash;

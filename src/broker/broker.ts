@@ -6,6 +6,7 @@
  */
 import { randomInt, randomUUID } from "node:crypto";
 import { Engine } from "#core/engine.ts";
+import { SERVER_SHUTTING_DOWN } from "#mqtt/codec/reason-code.ts";
 import { Connection } from "#mqtt/connection.ts";
 import { MqttContext, type Reporter } from "#mqtt/context.ts";
 import { listenTcp, type TcpListener, TcpTransport } from "#transport/tcp.ts";
@@ -20,7 +21,6 @@ const TICK_MS = 50;
 const SWEEP_MS = 1000;
 const DRAIN_POLL_MS = 10;
 const FAULT_LINES_PER_SEC = 5;
-const SERVER_SHUTTING_DOWN = 0x8b;
 
 export interface RunningBroker {
   /** Of each listener, in the order of the configuration, such as `tcp://127.0.0.1:1883`. */
@@ -86,7 +86,12 @@ function openAll(configs: readonly ListenerConfig[], context: MqttContext, trans
   const connectionsMax = connectionsMaxOfProcess();
   try {
     for (const { name, bind, connectionsMax: own } of configs) {
-      const options = { name, host: bind.host, port: bind.port, connectionsMax: Math.min(own ?? connectionsMax, connectionsMax) };
+      const options = {
+        name,
+        host: bind.host,
+        port: bind.port,
+        connectionsMax: Math.min(own ?? connectionsMax, connectionsMax),
+      };
       opened.push(listenTcp(transport, options, (link) => new Connection(context, link, name)));
     }
   } catch (error) {

@@ -73,7 +73,7 @@ export class Delivery {
     const sink = this.sessions.sinks[session];
     const granted = options & QOS_MASK;
     const qos = view.qos < granted ? view.qos : granted; // [MQTT-3.8.4-8]
-    const retain = view.isRetain && (options & RETAIN_AS_PUBLISHED) !== 0 ? FLAG_RETAIN : 0; // [MQTT-3.3.1-12]
+    const retain = view.isRetain && (options & RETAIN_AS_PUBLISHED) !== 0 ? FLAG_RETAIN : 0; // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
     if (qos !== 0) return this.deliverAcked(view, session, sink, (qos << 1) | retain, group);
     if (sink === null) return this.deliverAbsent(view, session, retain, group);
     if (!sink.isWritable) return this.drop("slow_subscriber", session, view);
@@ -232,11 +232,11 @@ export class Delivery {
     }
   }
 
-  /** Takes an acknowledged message out of the window; false when the id is not awaited. */
-  acknowledge(session: number, queue: SessionQueue, packetId: number): boolean {
+  /** Takes an acknowledged message of a QoS out of the window; false when the id is not awaited at it. */
+  acknowledge(session: number, queue: SessionQueue, packetId: number, qos: number): boolean {
     const { inflight } = queue;
     const position = inflight.find(packetId);
-    if (position < 0) return false;
+    if (position < 0 || (inflight.field(position, DELIVERY) & DELIVERY_QOS) !== qos) return false;
     const message = inflight.field(position, MESSAGE);
     const ids = inflight.field(position, IDS);
     inflight.remove(position);

@@ -12,21 +12,23 @@ import { Random } from "#base/random.ts";
 import { TimerWheel } from "#base/timer-wheel.ts";
 import { Delivery } from "./delivery.ts";
 import { Hooks } from "./hooks.ts";
+import { Lifecycle, type Opened, type OpenRequest } from "./lifecycle.ts";
 import { type LimitOverrides, type Limits, makeLimits } from "./limits.ts";
 import { LocalFabric, OpenAccess, VolatileStore } from "./local-ports.ts";
 import { MatchCache } from "./match-cache.ts";
-import { MessagePool, MessageView, NEVER } from "./message.ts";
+import { MessagePool, MessageView } from "./message.ts";
 import { Metrics } from "./metrics.ts";
 import type { Access, Fabric, Retained, Sink, Store } from "./ports.ts";
 import { RetainedIndex } from "./retained.ts";
-import { expiryAt, Router } from "./router.ts";
+import { RetainedKeeper } from "./retained-keeper.ts";
+import { Router } from "./router.ts";
 import { SessionTable } from "./session-table.ts";
 import { ShareGroups } from "./share-group.ts";
 import { type SubscribeItem, Subscriptions } from "./subscriptions.ts";
 import { TopicIndex } from "./topic-index.ts";
-import { type Will, Wills } from "./will.ts";
+import type { Will } from "./will.ts";
 
-export type { Limits, LimitOverrides, Sink, SubscribeItem, Will };
+export type { Limits, LimitOverrides, Opened, OpenRequest, Sink, SubscribeItem, Will };
 export { MessageView };
 
 export interface EngineOptions {
@@ -43,27 +45,8 @@ export interface EngineOptions {
   readonly onWork?: () => void;
 }
 
-export interface OpenRequest {
-  readonly clientId: Buffer;
-  readonly isCleanStart: boolean;
-  readonly expirySec: number;
-  readonly will: Will | undefined;
-}
-
-/** What `open` completes with. `session` is −1 when there is no room for one. CONNACK waits for `storeSeq`. */
-export interface Opened {
-  readonly session: number;
-  readonly isPresent: boolean;
-}
-
 /** 5.0 reason codes the engine itself gives to a sink. */
-const SESSION_TAKEN_OVER = 0x8e;
 const QUOTA_EXCEEDED = 0x97;
-
-const TIMER_SESSION_EXPIRY = 0;
-const TIMER_WILL = 1;
-const TIMER_RETRY = 2;
-const TIMER_RETAINED_EXPIRY = 3;
 
 export class Engine {
   readonly limits: Limits;
@@ -89,8 +72,9 @@ export class Engine {
 
   readonly delivery: Delivery;
   readonly router: Router;
-  private readonly subscriptions: Subscriptions;
-  private readonly wills: Wills;
+  readonly subscriptions: Subscriptions;
+  private readonly keeper: RetainedKeeper;
+  private readonly lifecycle: Lifecycle;
   private readonly retained: Retained;
   private readonly onWork: () => void;
   private readonly timerOwners: ((owner: number) => void)[] = [];
@@ -118,14 +102,14 @@ export class Engine {
     this.delivery = new Delivery(this);
     this.delivery.nowSec = this.nowSec;
     this.router = new Router(this);
-    this.delivery.onOverflow = (session) => this.later(() => this.sessions.sinks[session]?.end(QUOTA_EXCEEDED));
+    this.delivery.onOverflow = (session) => {
+      const sink = this.sessions.sinks[session];
+      this.later(() => sink?.end(QUOTA_EXCEEDED));
+    };
     this.router.onMore = (session) => this.later(() => this.pump(session));
     this.subscriptions = new Subscriptions(this);
-    this.wills = new Wills(this.messages);
-    this.timerOwners[TIMER_SESSION_EXPIRY] = (session) => this.expireSession(session);
-    this.timerOwners[TIMER_WILL] = (session) => this.publishDelayedWill(session);
-    this.timerOwners[TIMER_RETRY] = (session) => this.retry(session);
-    this.timerOwners[TIMER_RETAINED_EXPIRY] = (node) => this.expireRetained(node);
+    this.keeper = new RetainedKeeper(this);
+    this.lifecycle = new Lifecycle(this);
   }
 
   /** What the acknowledgement of the last `open`, `publish`, `subscribe`, … waits for in the store. */
@@ -157,40 +141,20 @@ export class Engine {
     return this.timerOwners.push(fire) - 1;
   }
 
-  // ---- sessions
+  // ---- sessions: see lifecycle.ts
 
   /**
    * Gives a client its session: an existing one, or a new one. A connection that holds it is ended first. `sink` holds it
-   * from then on, but must not be writable before CONNACK is out: then call `attach`.
+   * from then on, but must not be writable before CONNACK is out: then call `attach`. CONNACK waits for `storeSeq`.
    */
   open(request: OpenRequest, sink: Sink, complete: (opened: Opened) => void): void {
-    this.fabric.claim(request.clientId, (epoch) => {
-      let session = this.sessions.find(request.clientId);
-      if (session >= 0) session = this.takeOver(session, request.isCleanStart);
-      const isPresent = session >= 0;
-      this.begin();
-      this.delivery.storeSeq = this.delivery.lastSeq; // the end of the old session must be safe too
-      if (!isPresent) {
-        if (this.sessions.count >= this.limits.session.countMax) return complete({ session: -1, isPresent: false });
-        session = this.sessions.create(request.clientId, this.nowSec);
-      }
-      this.sessions.sinks[session] = sink;
-      this.sessions.epoch[session] = epoch;
-      this.sessions.expirySec[session] = Math.min(request.expirySec, this.limits.session.expirySecMax);
-      this.wills.set(session, request.will);
-      this.noteSession("session-opened", session);
-      this.metrics.add(isPresent ? "sessions.resumed" : "sessions.created");
-      const hook = isPresent ? this.hooks.sessionResumed : this.hooks.sessionCreated;
-      if (hook.isUsed) hook.run(this.sessions.clientId(session));
-      complete({ session, isPresent });
-    });
+    this.fabric.claim(request.clientId, (epoch) => complete(this.lifecycle.open(request, sink, epoch)));
   }
 
   /** CONNACK is out: the session's packets flow to its sink, what waits first. */
   attach(session: number): void {
-    const sink = this.sessions.sinks[session]!;
     this.pump(session, true);
-    this.armRetry(session, sink);
+    this.lifecycle.armRetry(session);
   }
 
   /** The expiry that DISCONNECT asks for. Only for a session whose expiry is not 0. */
@@ -200,38 +164,17 @@ export class Engine {
 
   /** The will is not to be published when the connection ends. */
   discardWill(session: number): void {
-    this.dropWill(session); // [MQTT-3.14.4-3]
+    this.lifecycle.dropWill(session); // [MQTT-3.14.4-3]
   }
 
   /** The session's connection has ended: its will goes out or waits, the session ends or waits. */
   detach(session: number): void {
-    this.sessions.sinks[session] = null;
-    this.sessions.queueOf(session)?.inflight.rewind();
-    this.stopRetry(session);
-    const expirySec = this.sessions.expirySec[session];
-    if (expirySec === 0) return this.endSession(session);
-    if (expirySec !== NEVER) {
-      const deadline = this.nowMs + expirySec * 1000;
-      this.sessions.expiryTimer[session] = this.timers.arm(deadline, TIMER_SESSION_EXPIRY, session);
-    }
-    const will = this.wills.get(session);
-    if (will?.delaySec === 0) this.publishWill(session); // [MQTT-3.1.2-8]
-    else if (will) will.timer = this.timers.arm(this.nowMs + will.delaySec * 1000, TIMER_WILL, session);
-    this.router.handOver(session, (group) => this.hasOtherMember(group, session));
-    this.noteSession("session-closed", session);
+    this.lifecycle.detach(session);
   }
 
   /** Removes a session with all it holds; its connection must be gone. */
   endSession(session: number): void {
-    this.noteSession("session-ended", session);
-    this.publishWill(session); // [MQTT-3.1.2-8]
-    this.disarmExpiry(session);
-    this.stopRetry(session);
-    this.subscriptions.removeAll(session);
-    this.router.discard(session, (group) => this.hasOtherMember(group, session));
-    this.metrics.add("sessions.ended");
-    if (this.hooks.sessionEnded.isUsed) this.hooks.sessionEnded.run(this.sessions.clientId(session));
-    this.sessions.remove(session);
+    this.lifecycle.end(session);
   }
 
   // ---- subscriptions
@@ -251,8 +194,7 @@ export class Engine {
   /** One 5.0 reason code a filter. */
   unsubscribe(session: number, filters: readonly Buffer[]): Uint8Array {
     this.begin();
-    const codes = this.subscriptions.remove(session, filters);
-    return codes;
+    return this.subscriptions.remove(session, filters);
   }
 
   // ---- messages
@@ -273,7 +215,7 @@ export class Engine {
     if (this.hooks.messagePublish.isUsed && !this.runPublishHook(view)) return 0;
     if (view.slot < 0) this.findTopic(view);
     if (this.routingDepth > 0) return this.publishLater(view);
-    const kept = view.isRetain ? this.retain(view) : -1;
+    const kept = view.isRetain ? this.keeper.retain(view) : -1;
     this.routingDepth++;
     try {
       const reached = this.router.route(view, kept);
@@ -298,11 +240,11 @@ export class Engine {
     return this.publish(view);
   }
 
-  /** PUBACK, or PUBREC with an error: the message is done. False when the id was not awaited. */
-  acknowledge(session: number, packetId: number, reasonCode: number): boolean {
+  /** PUBACK (QoS 1), or PUBREC with an error (QoS 2): the message is done. False when the id was not awaited. */
+  acknowledge(session: number, packetId: number, reasonCode: number, qos: number): boolean {
     const queue = this.sessions.queueOf(session);
     this.begin();
-    if (queue === null || !this.delivery.acknowledge(session, queue, packetId)) return false;
+    if (queue === null || !this.delivery.acknowledge(session, queue, packetId, qos)) return false;
     if (reasonCode >= 0x80) this.metrics.add("messages.dropped.refused"); // and offered to nobody else [MQTT-4.8.2-6]
     if (this.hooks.messageAcked.isUsed) this.hooks.messageAcked.run(this.sessions.clientId(session), packetId);
     this.pump(session);
@@ -315,7 +257,7 @@ export class Engine {
     this.begin();
     if (queue === null) return false;
     if (queue.inflight.isReleased(packetId)) return true;
-    if (!this.delivery.acknowledge(session, queue, packetId)) return false;
+    if (!this.delivery.acknowledge(session, queue, packetId, 2)) return false;
     queue.inflight.release(packetId);
     return true;
   }
@@ -338,7 +280,7 @@ export class Engine {
   /** Notes the id of a QoS 2 PUBLISH; false when it was noted before, so that the message must not be routed again. */
   addReceipt(session: number, packetId: number): boolean {
     if (!this.sessions.receiptsFor(session).add(packetId)) return false;
-    this.noteItem("receipt-added", session, packetId);
+    this.noteReceipt("receipt-added", session, packetId);
     return true;
   }
 
@@ -347,7 +289,7 @@ export class Engine {
     const receipts = this.sessions.queueOf(session)?.receipts;
     this.begin();
     if (!receipts?.delete(packetId)) return false;
-    this.noteItem("receipt-removed", session, packetId);
+    this.noteReceipt("receipt-removed", session, packetId);
     return true;
   }
 
@@ -363,137 +305,6 @@ export class Engine {
   }
 
   // ---- inside
-
-  /** Ends the connection that holds the session. Returns the session if it goes on, else −1. */
-  private takeOver(session: number, isCleanStart: boolean): number {
-    const sink = this.sessions.sinks[session];
-    const isEnding = isCleanStart || !this.sessions.isPersistent(session);
-    if (sink !== null) {
-      this.sessions.sinks[session] = null;
-      sink.end(SESSION_TAKEN_OVER); // [MQTT-3.1.4-3]
-      this.sessions.queueOf(session)?.inflight.rewind();
-      this.stopRetry(session);
-      if (!isEnding && this.wills.get(session)?.delaySec === 0) this.publishWill(session);
-    }
-    if (isEnding) {
-      this.endSession(session); // [MQTT-3.1.2-4] [MQTT-3.1.4-4]
-      return -1;
-    }
-    this.disarmExpiry(session);
-    this.dropWill(session); // [MQTT-3.1.3-9]
-    return session;
-  }
-
-  private expireSession(session: number): void {
-    this.sessions.expiryTimer[session] = -1;
-    this.metrics.add("sessions.expired");
-    this.endSession(session); // [MQTT-3.1.2-23]
-  }
-
-  private disarmExpiry(session: number): void {
-    const timer = this.sessions.expiryTimer[session];
-    if (timer < 0) return;
-    this.timers.cancel(timer);
-    this.sessions.expiryTimer[session] = -1;
-  }
-
-  private publishWill(session: number): void {
-    const will = this.wills.get(session);
-    if (!will) return;
-    const view = this.wills.load(will, expiryAt(this.nowSec, will.expirySec));
-    view.publisher = session;
-    view.publisherKey = this.sessions.keyOf(session);
-    if (will.expirySec === NEVER) view.expiryAtSec = NEVER;
-    this.metrics.add("wills.published");
-    this.publish(view);
-    this.dropWill(session); // [MQTT-3.1.2-10]
-  }
-
-  private publishDelayedWill(session: number): void {
-    this.wills.get(session)!.timer = -1;
-    this.publishWill(session);
-  }
-
-  private dropWill(session: number): void {
-    const timer = this.wills.remove(session);
-    if (timer >= 0) this.timers.cancel(timer);
-  }
-
-  /** Keeps a retained message, or forgets the topic's value when it is empty. The pool's copy, whose reference is the caller's, or −1. */
-  private retain(view: MessageView): number {
-    const { countMax, payloadBytesMax, expirySec } = this.limits.retained;
-    const known = this.retainedIndex.find(view.bytes, view.topicStart, view.topicEnd);
-    if (known >= 0) this.disarmRetained(known);
-    if (view.payloadStart === view.payloadEnd) {
-      if (known >= 0) this.retainedIndex.remove(known); // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
-      return -1;
-    }
-    if (view.payloadEnd - view.payloadStart > payloadBytesMax) return this.refuseRetained("retained_too_large", known);
-    if (known < 0 && this.retainedIndex.count >= countMax) return this.refuseRetained("retained_full", known);
-    const message = this.messages.keep(view);
-    if (message < 0) return this.refuseRetained("memory_full", known);
-    const node = this.retainedIndex.set(view, message); // [MQTT-3.3.1-5]
-    const deadlineSec = view.expiryAtSec !== NEVER ? view.expiryAtSec : expirySec > 0 ? this.nowSec + expirySec : NEVER;
-    if (deadlineSec !== NEVER) {
-      const deadlineMs = this.nowMs + (deadlineSec - this.nowSec) * 1000;
-      this.retainedIndex.timer[node] = this.timers.arm(deadlineMs, TIMER_RETAINED_EXPIRY, node);
-    }
-    this.noteItem("retained", -1, message);
-    this.messages.addReference(message);
-    return message;
-  }
-
-  /** An old value must not stand for the new one that could not be kept. */
-  private refuseRetained(reason: "retained_full" | "retained_too_large" | "memory_full", known: number): number {
-    this.metrics.add(`retained.refused.${reason}`);
-    if (known >= 0) this.retainedIndex.remove(known);
-    return -1;
-  }
-
-  private expireRetained(node: number): void {
-    this.retainedIndex.timer[node] = -1;
-    this.retainedIndex.remove(node);
-  }
-
-  private disarmRetained(node: number): void {
-    const timer = this.retainedIndex.timer[node];
-    if (timer >= 0) this.timers.cancel(timer);
-    this.retainedIndex.timer[node] = -1;
-  }
-
-  private hasOtherMember(group: number, session: number): boolean {
-    if (group < 0 || !this.groups.has(group)) return false;
-    return this.groups.get(group).members.some((sub) => {
-      const member = this.index.target[sub];
-      return member !== session && this.sessions.sinks[member] !== null;
-    });
-  }
-
-  private armRetry(session: number, sink: Sink): void {
-    const { retrySec } = this.limits.mqtt;
-    if (retrySec === 0 || !sink.isRetryAllowed) return; // [MQTT-4.4.0-1]
-    const queue = this.sessions.queueFor(session);
-    queue.retryTimer = this.timers.arm(this.nowMs + retrySec * 1000, TIMER_RETRY, session);
-    queue.retryId = queue.inflight.oldestId;
-  }
-
-  private stopRetry(session: number): void {
-    const queue = this.sessions.queueOf(session);
-    if (queue === null || queue.retryTimer < 0) return;
-    this.timers.cancel(queue.retryTimer);
-    queue.retryTimer = -1;
-  }
-
-  private retry(session: number): void {
-    const queue = this.sessions.queueOf(session);
-    const sink = this.sessions.sinks[session];
-    if (queue === null) return;
-    queue.retryTimer = -1;
-    if (sink === null) return;
-    const oldest = queue.inflight.oldestId;
-    if (oldest !== 0 && oldest === queue.retryId) this.delivery.retry(session);
-    this.armRetry(session, sink);
-  }
 
   private runPublishHook(view: MessageView): boolean {
     const message = this.delivery.describe(view);
@@ -558,14 +369,9 @@ export class Engine {
     this.forwardSeq = 0;
   }
 
-  private noteSession(record: "session-opened" | "session-closed" | "session-ended", session: number): void {
-    if (this.store.isVolatile) return;
-    this.noteSeq(this.store.append(record, session, 0));
-  }
-
-  private noteItem(record: "receipt-added" | "receipt-removed" | "retained", session: number, item: number): void {
-    if (this.store.isVolatile || (session >= 0 && !this.sessions.isPersistent(session))) return;
-    this.noteSeq(this.store.append(record, session, item));
+  private noteReceipt(record: "receipt-added" | "receipt-removed", session: number, packetId: number): void {
+    if (this.store.isVolatile || !this.sessions.isPersistent(session)) return;
+    this.noteSeq(this.store.append(record, session, packetId));
   }
 
   private fire(kind: number, owner: number): void {

@@ -5,7 +5,7 @@
 import type { DropReason } from "./metrics.ts";
 import type { ClientInfo } from "./ports.ts";
 
-export class HookPoint<A extends unknown[]> {
+class HookPoint<A extends unknown[]> {
   private listeners: { priority: number; call: (...args: A) => unknown }[] = [];
 
   get isUsed(): boolean {

@@ -52,10 +52,20 @@ export const limitTable = {
   },
   session: {
     countMax: n(10_000_000, 1, 100_000_000, "CONNACK 0x97; 3.x: 3"),
-    expirySecMax: n(U32, 0, U32, "5.0: a longer expiry is shortened in CONNACK; 3.x persistent sessions live this long"),
+    expirySecMax: n(
+      U32,
+      0,
+      U32,
+      "5.0: a longer expiry is shortened in CONNACK; 3.x persistent sessions live this long",
+    ),
     outboxCountMax: n(1_000_000, 1, 16_777_216, "dropPolicy decides; counted as queue_full"),
     outboxBytesMax: n(GIB, KIB, 1024 * GIB, "as outboxCountMax"),
-    inflightCountMax: n(1024, 1, 65_535, "further QoS 1/2 messages wait in the outbox; the client's Receive Maximum may lower it"),
+    inflightCountMax: n(
+      1024,
+      1,
+      65_535,
+      "further QoS 1/2 messages wait in the outbox; the client's Receive Maximum may lower it",
+    ),
     subscriptionCountMax: n(100_000, 1, 100_000_000, "SUBACK 0x97; 3.x: 0x80"),
     queueQos0: on(false, "true: QoS 0 is queued for absent persistent sessions, as emqttd did"),
     dropPolicy: {
@@ -65,13 +75,23 @@ export const limitTable = {
     } as ChoiceLimit<DropPolicy>,
   },
   messages: {
-    bytesMax: n(2 * GIB, MIB, 1024 * GIB, "bodies kept for queues, inflight, retained, wills; beyond: dropped, counted as memory_full"),
+    bytesMax: n(
+      2 * GIB,
+      MIB,
+      1024 * GIB,
+      "bodies kept for queues, inflight, retained, wills; beyond: dropped, counted as memory_full",
+    ),
   },
   retained: {
     countMax: n(1_000_000, 0, 100_000_000, "a new topic is routed but not kept; counted as retained_full"),
     payloadBytesMax: n(MIB, 0, 268_435_460, "as countMax; counted as retained_too_large"),
     expirySec: n(0, 0, U32, "kept this long when the message sets no expiry; 0: for ever"),
-    replayBatch: n(512, 1, 65_536, "retained messages replayed to one subscriber in one turn; the rest follow in later turns"),
+    replayBatch: n(
+      512,
+      1,
+      65_536,
+      "retained messages replayed to one subscriber in one turn; the rest follow in later turns",
+    ),
   },
   shared: {
     strategy: {
@@ -84,7 +104,12 @@ export const limitTable = {
     matchCountMax: n(65_536, 256, 4_194_304, "topics whose subscribers are remembered; older ones give way"),
   },
   send: {
-    linkBytesMax: n(4 * MIB, 64 * KIB, GIB, "unsent bytes of a link; beyond: QoS 0 is dropped as slow_subscriber, QoS 1/2 wait in the outbox"),
+    linkBytesMax: n(
+      4 * MIB,
+      64 * KIB,
+      GIB,
+      "unsent bytes of a link; beyond: QoS 0 is dropped as slow_subscriber, QoS 1/2 wait in the outbox",
+    ),
     totalBytesMax: n(GIB, 16 * MIB, 1024 * GIB, "unsent bytes of all links; beyond: a link may hold 64 KiB"),
     stallSec: n(60, 1, 3600, "a link whose unsent bytes do not move is closed"),
   },

@@ -3,7 +3,7 @@
  * one; the rest follow the same pattern. Gauges are not here: they are read from what they measure.
  */
 
-export const metricNames = [
+const metricNames = [
   "bytes.received",
   "bytes.sent",
   "packets.received",

@@ -10,7 +10,7 @@
  */
 import { grownRing } from "#base/ring.ts";
 
-export const STRIDE = 4;
+const STRIDE = 4;
 export const MESSAGE = 0;
 export const DELIVERY = 1;
 export const IDS = 2;

@@ -115,7 +115,7 @@ export interface Access {
 }
 
 /** Changes of a persistent session, as the store is told of them. */
-export type StoreRecord =
+type StoreRecord =
   | "session-opened"
   | "session-closed"
   | "session-ended"

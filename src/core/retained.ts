@@ -45,7 +45,7 @@ export class RetainedIndex implements Retained {
   /** The topic's node if it holds a message, or -1. */
   find(topic: Buffer, start: number, end: number): number {
     let node = ROOT;
-    for (let from = start; from <= end; ) {
+    for (let from = start; from <= end;) {
       const to = levelEnd(topic, from, end);
       node = this.trie.find(node, topic, from, to, hashBytes(topic, from, to, this.seed));
       if (node < 0) return -1;
@@ -58,7 +58,7 @@ export class RetainedIndex implements Retained {
   set(view: MessageView, message: number): number {
     const { bytes: topic, topicStart: start, topicEnd: end } = view;
     let node = ROOT;
-    for (let from = start; from <= end; ) {
+    for (let from = start; from <= end;) {
       const to = levelEnd(topic, from, end);
       node = this.childFor(node, topic, from, to);
       from = to + 1;
@@ -173,7 +173,7 @@ class Cursor implements RetainedCursor {
     private readonly filter: Buffer,
     private readonly clock: number,
   ) {
-    for (let from = 0; from <= filter.length; ) {
+    for (let from = 0; from <= filter.length;) {
       const end = levelEnd(filter, from, filter.length);
       this.levels.push({ start: from, end, text: end - from === 1 ? String.fromCharCode(filter[from]) : "" });
       from = end + 1;

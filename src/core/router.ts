@@ -123,7 +123,7 @@ export class Router {
       const sub = words[list + i];
       const own = this.index.options[sub];
       if (isOwn && (own & NO_LOCAL) !== 0) continue;
-      if ((own & HAS_ID) !== 0) addId(view, this.index.id[sub]); // [MQTT-3.3.4-3]
+      if ((own & HAS_ID) !== 0) addId(view, this.index.id[sub]); // [MQTT-3.3.4-4]
       merged = merged < 0 ? own : ((merged | own) & ~QOS_MASK) | Math.max(merged & QOS_MASK, own & QOS_MASK);
     }
     return merged;
@@ -182,7 +182,7 @@ export class Router {
     if (replay.id !== 0) view.ids[view.idCount++] = replay.id;
     view.isRetain = true;
     this.delivery.kept = NOT_KEPT;
-    this.delivery.deliver(view, session, (replay.options & QOS_MASK) | RETAIN_AS_PUBLISHED, -1); // [MQTT-3.3.1-8]
+    this.delivery.deliver(view, session, (replay.options & QOS_MASK) | RETAIN_AS_PUBLISHED, -1); // [MQTT-3.3.1-9]
     if (this.delivery.kept >= 0) this.messages.release(this.delivery.kept);
   }
 
@@ -238,7 +238,12 @@ export class Router {
       if (inflight.packetIdAt(i) === 0) continue;
       // A QoS 2 message may have arrived: it must go to nobody else. [MQTT-4.8.2-5]
       const isFree = (inflight.field(i, DELIVERY) & DELIVERY_QOS) === 1 && isGroupAlive(inflight.field(i, GROUP));
-      this.discardOne(session, inflight.field(i, MESSAGE), inflight.field(i, IDS), isFree ? inflight.field(i, GROUP) : -1);
+      this.discardOne(
+        session,
+        inflight.field(i, MESSAGE),
+        inflight.field(i, IDS),
+        isFree ? inflight.field(i, GROUP) : -1,
+      );
     }
     for (let i = 0; i < outbox.count; i++) {
       const group = outbox.at(i, GROUP);
@@ -277,7 +282,6 @@ export class Router {
       }
     }
   }
-
 }
 
 /** Expiry of a message that is to live `sec` seconds from `nowSec`. */

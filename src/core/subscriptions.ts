@@ -18,7 +18,7 @@ export interface SubscribeItem {
 
 /** 5.0 reason codes of SUBACK and UNSUBACK. */
 const NO_SUBSCRIPTION_EXISTED = 0x11;
-export const FILTER_INVALID = 0x8f;
+const FILTER_INVALID = 0x8f;
 const QUOTA_EXCEEDED = 0x97;
 
 const SEND_IF_NEW = 1;
@@ -68,7 +68,8 @@ export class Subscriptions {
 
   removeAll(session: number): void {
     const { index } = this.parts;
-    for (let sub = index.firstOfSession(session); sub >= 0; sub = index.firstOfSession(session)) this.drop(session, sub);
+    for (let sub = index.firstOfSession(session); sub >= 0; sub = index.firstOfSession(session))
+      this.drop(session, sub);
   }
 
   private addOne(session: number, item: SubscribeItem, retained: Retained): number {

@@ -90,7 +90,9 @@ export class TopicIndex {
 
   /** Bytes of all columns and tables, without the blocks of topics and levels. */
   get bytes(): number {
-    return this.exact.bytes + this.trie.bytes + this.target.length * 33 + this.head.length * 4 + this.trieHead.length * 12;
+    return (
+      this.exact.bytes + this.trie.bytes + this.target.length * 33 + this.head.length * 4 + this.trieHead.length * 12
+    );
   }
 
   /** Hash of a whole topic or of one level. */

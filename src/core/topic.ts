@@ -42,10 +42,6 @@ export function isTopicFilter(bytes: Buffer, start: number, end: number, limits:
   return levels <= limits.topicLevelsMax && isMqttUtf8(bytes, start, end);
 }
 
-export function hasWildcard(filter: Buffer): boolean {
-  return filter.includes(PLUS) || filter.includes(HASH);
-}
-
 const sharePrefix = Buffer.from("$share/");
 export const queuePrefix: Buffer = Buffer.from("$queue/");
 

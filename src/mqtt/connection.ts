@@ -38,6 +38,7 @@ import {
   PROTOCOL_ERROR,
   UNSPECIFIED_ERROR,
 } from "./codec/reason-code.ts";
+import { AWAITING_CONNECT, CLOSED, HANDLE_AGAIN, OPEN } from "./connection-state.ts";
 import type { MqttContext } from "./context.ts";
 import { deliver } from "./deliver.ts";
 import { handleAck } from "./handle-ack.ts";
@@ -45,16 +46,8 @@ import { handleAuth, handleConnect, type Login } from "./handle-connect.ts";
 import { handleDisconnect } from "./handle-disconnect.ts";
 import { handlePublish } from "./handle-publish.ts";
 import { handleSubscribe, handleUnsubscribe } from "./handle-subscribe.ts";
+import { PacketTail } from "./packet-tail.ts";
 import type { InboundAliases, OutboundAliases } from "./topic-alias.ts";
-
-export const AWAITING_CONNECT = 0;
-export const AUTHENTICATING = 1;
-export const OPENING = 2;
-export const OPEN = 3;
-export const CLOSED = 4;
-
-/** A handler's answer: the packet must be handled once more when the hold ends. */
-export const HANDLE_AGAIN = -1;
 
 const BYTES_RECEIVED = Metric["bytes.received"];
 const PACKETS_RECEIVED = Metric["packets.received"];
@@ -62,8 +55,8 @@ const PACKETS_SENT = Metric["packets.sent"];
 const PUBLISH_SENT = Metric["packets.publish.sent"];
 const PINGREQ_RECEIVED = Metric["packets.pingreq"];
 const PINGRESP_SENT = Metric["packets.pingresp"];
+const PACKET_BYTES_NO_LIMIT = 0x7fff_ffff;
 const PINGRESP_BYTES = 0xd000;
-const TAIL_BYTES_MIN = 64;
 
 export class Connection implements Protocol, Sink {
   state = AWAITING_CONNECT;
@@ -74,7 +67,8 @@ export class Connection implements Protocol, Sink {
   isWritable = false;
   session = -1;
   windowMax = 0;
-  packetBytesMax = 0;
+  /** The client's Maximum Packet Size. */
+  packetBytesMax = PACKET_BYTES_NO_LIMIT;
   /** 1.5 times the keep-alive, 0 for none. */
   silenceMaxMs = 0;
   username: string | undefined = undefined;
@@ -83,8 +77,7 @@ export class Connection implements Protocol, Sink {
   /** The way in, until the session is open; kept where a re-authentication may come. */
   login: Login | null = null;
   private lastPacketMs: number;
-  private tail: Buffer | null = null;
-  private tailLength = 0;
+  private tail: PacketTail | null = null;
   private held: Buffer | null = null;
   private holdCount = 0;
   private gate: CommitGate | null = null;
@@ -152,7 +145,7 @@ export class Connection implements Protocol, Sink {
     let start = 0;
     try {
       if (this.tail !== null) {
-        start = this.completeTail(chunk);
+        start = this.completeTail(this.tail, chunk);
         if (start < 0) return;
       }
       this.parse(chunk, start);
@@ -177,7 +170,7 @@ export class Connection implements Protocol, Sink {
         return;
       }
     }
-    if (start < end && this.state !== CLOSED) this.startTail(chunk, start);
+    if (start < end && this.state !== CLOSED) this.tail = new PacketTail(chunk, start);
   }
 
   /** One whole packet. False when it must be handled again after the hold. */
@@ -187,6 +180,10 @@ export class Connection implements Protocol, Sink {
     engine.metrics.counts[PACKETS_RECEIVED]++;
     let body = start + 1;
     while (bytes[body++] >= 0x80);
+    if (this.isV5 && bytes[body - 1] === 0 && body - start > 2) {
+      this.fail(MALFORMED_PACKET); // [MQTT-1.5.5-1]
+      return true;
+    }
     const type = bytes[start] >> 4;
     const fault =
       this.state === OPEN && type === PUBLISH
@@ -234,11 +231,9 @@ export class Connection implements Protocol, Sink {
     if (isFirst && type === CONNECT) {
       return (bytes[start] & 15) === 0 ? handleConnect(this, bytes, body, end) : MALFORMED_PACKET;
     }
-    if (!isFirst && (bytes[start] & 15) === 0) {
-      if (type === AUTH) return handleAuth(this, bytes, body, end);
-      if (type === DISCONNECT) return handleDisconnect(this, bytes, body, end);
-    }
-    return PROTOCOL_ERROR;
+    if (isFirst || (type !== AUTH && type !== DISCONNECT)) return PROTOCOL_ERROR;
+    if ((bytes[start] & 15) !== 0) return MALFORMED_PACKET; // [MQTT-3.15.1-1]
+    return type === AUTH ? handleAuth(this, bytes, body, end) : handleDisconnect(this, bytes, body, end);
   }
 
   private handlePing(body: number, end: number): number {
@@ -253,67 +248,41 @@ export class Connection implements Protocol, Sink {
     return 0;
   }
 
-  // ---- the unfinished packet
-
-  private startTail(chunk: Buffer, start: number): void {
-    const length = chunk.length - start;
-    this.tail = Buffer.allocUnsafe(Math.max(TAIL_BYTES_MIN, length));
-    chunk.copy(this.tail, 0, start);
-    this.tailLength = length;
-  }
-
-  /** Adds to the tail what its packet lacks and handles it. Returns the offset after it in `chunk`, or −1 when that is all. */
-  private completeTail(chunk: Buffer): number {
-    let start = 0;
-    for (;;) {
-      const size = readFrame(this.tail!, 0, this.tailLength);
-      if (size >= 0) return this.fillTail(chunk, start, size);
-      if (size !== INCOMPLETE) return this.failAll(MALFORMED_PACKET);
-      if (start === chunk.length) return -1;
-      this.appendToTail(chunk, start, start + 1);
-      start++;
+  /** Completes the unfinished packet and handles it. Returns the offset after it in `chunk`, or −1 when that is all. */
+  private completeTail(tail: PacketTail, chunk: Buffer): number {
+    const size = tail.readSize(chunk, 0);
+    if (size === INCOMPLETE) return -1;
+    const isTooLarge = size > this.context.engine.limits.mqtt.packetBytesMax;
+    if (size < 0 || isTooLarge) {
+      this.fail(isTooLarge ? PACKET_TOO_LARGE : MALFORMED_PACKET);
+      return -1;
     }
-  }
-
-  private fillTail(chunk: Buffer, start: number, size: number): number {
-    if (size > this.context.engine.limits.mqtt.packetBytesMax) return this.failAll(PACKET_TOO_LARGE);
-    const end = Math.min(chunk.length, start + size - this.tailLength);
-    this.appendToTail(chunk, start, end);
-    if (this.tailLength < size) return -1;
-    const packet = this.tail!;
+    const start = tail.taken;
+    if (!tail.fill(chunk, start, size)) return -1;
+    const end = start + tail.taken;
     this.tail = null;
-    this.tailLength = 0;
-    const isDone = this.handlePacket(packet, 0, size);
+    const isDone = this.handlePacket(tail.bytes, 0, size);
     if (this.holdCount === 0) return end;
     const rest = chunk.subarray(end);
-    this.keepHeld(isDone ? rest : Buffer.concat([packet.subarray(0, size), rest]));
-    return -1;
-  }
-
-  private appendToTail(chunk: Buffer, start: number, end: number): void {
-    const length = this.tailLength + end - start;
-    if (length > this.tail!.length) {
-      const larger = Buffer.allocUnsafe(length * 2);
-      this.tail!.copy(larger, 0, 0, this.tailLength);
-      this.tail = larger;
-    }
-    chunk.copy(this.tail!, this.tailLength, start, end);
-    this.tailLength = length;
-  }
-
-  private failAll(reasonCode: number): -1 {
-    this.fail(reasonCode);
+    this.keepHeld(isDone ? rest : Buffer.concat([tail.bytes.subarray(0, size), rest]));
     return -1;
   }
 
   // ---- output
 
-  /** Sends a prebuilt packet; for what is rare. */
+  /** Sends a prebuilt packet; for what is rare. One that the client does not take ends the connection. [MQTT-3.1.2-24] */
   send(packet: Buffer): void {
+    if (packet.length > this.packetBytesMax) return this.failTooLarge(packet);
     this.context.engine.metrics.counts[PACKETS_SENT]++;
     const at = this.link.reserve(packet.length);
     packet.copy(this.link.buffer, at);
     this.link.commit(at + packet.length);
+  }
+
+  private failTooLarge(packet: Buffer): void {
+    const isDisconnect = packet[0] >> 4 === DISCONNECT;
+    if (this.state === OPEN && !isDisconnect) this.fail(PACKET_TOO_LARGE);
+    else if (!isDisconnect) this.close(PACKET_TOO_LARGE);
   }
 
   /** Sends an acknowledgement when all it stands for is safe: `engine.storeSeq` and `forwardSeq` say so. 3.x has no reason. */
@@ -325,7 +294,7 @@ export class Connection implements Protocol, Sink {
     this.afterCommit(() => this.sendAck(type, packetId, reason));
   }
 
-  /** Runs `action` when what the engine's last change waits for is safe, after all that waits already. [MQTT-4.6.0-2] */
+  /** Runs `action` when what the engine's last change waits for is safe, after all that waits already. [MQTT3-4.6.0-2] */
   afterCommit(action: () => void): void {
     const { storeSeq, forwardSeq, store, fabric } = this.context.engine;
     const isSafe = storeSeq <= store.durableSeq && forwardSeq <= fabric.forwardedSeq;
@@ -342,6 +311,7 @@ export class Connection implements Protocol, Sink {
   }
 
   private sendAck(type: number, packetId: number, reasonCode: number): void {
+    if (ackLength(reasonCode) > this.packetBytesMax) return; // [MQTT-3.1.2-24]
     const { counts } = this.context.engine.metrics;
     counts[PACKETS_SENT]++;
     counts[ACK_SENT[type]]++;
@@ -418,7 +388,11 @@ export class Connection implements Protocol, Sink {
       engine.metrics.add("connections.closed.keep_alive");
       return this.fail(KEEP_ALIVE_TIMEOUT); // [MQTT-3.1.2-22]
     }
-    this.deadline = engine.timers.arm(engine.nowMs + this.silenceMaxMs - silentMs, this.context.deadlineKind, this.number);
+    this.deadline = engine.timers.arm(
+      engine.nowMs + this.silenceMaxMs - silentMs,
+      this.context.deadlineKind,
+      this.number,
+    );
   }
 
   /** CONNACK is out: the CONNECT deadline gives way to the keep-alive. */

@@ -22,7 +22,7 @@ export function handleAck(connection: Connection, type: number, bytes: Buffer, b
   const { session } = connection;
   switch (type) {
     case PUBACK:
-      engine.acknowledge(session, packetId, reasonCode);
+      engine.acknowledge(session, packetId, reasonCode, 1);
       return 0;
     case PUBREC:
       return handlePubrec(connection, packetId, reasonCode);
@@ -40,7 +40,7 @@ export function handleAck(connection: Connection, type: number, bytes: Buffer, b
 function handlePubrec(connection: Connection, packetId: number, reasonCode: number): number {
   const { engine } = connection.context;
   if (reasonCode >= 0x80) {
-    engine.acknowledge(connection.session, packetId, reasonCode); // done, no PUBREL [MQTT-4.3.3-4]
+    engine.acknowledge(connection.session, packetId, reasonCode, 2); // done, no PUBREL [MQTT-4.3.3-4]
     return 0;
   }
   const isKnown = engine.receive(connection.session, packetId);

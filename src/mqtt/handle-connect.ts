@@ -15,16 +15,17 @@ import type { Properties } from "./codec/properties.ts";
 import {
   CLIENT_IDENTIFIER_NOT_VALID,
   CONTINUE_AUTHENTICATION,
-  MALFORMED_PACKET,
   PROTOCOL_ERROR,
   QOS_NOT_SUPPORTED,
   QUOTA_EXCEEDED,
   REAUTHENTICATE,
   RETAIN_NOT_SUPPORTED,
+  returnCode3,
   SUCCESS,
   TOPIC_NAME_INVALID,
 } from "./codec/reason-code.ts";
-import { AUTHENTICATING, CLOSED, type Connection, OPEN, OPENING } from "./connection.ts";
+import type { Connection } from "./connection.ts";
+import { AUTHENTICATING, CLOSED, OPEN, OPENING } from "./connection-state.ts";
 import { InboundAliases, OutboundAliases } from "./topic-alias.ts";
 
 /** What CONNECT said, as long as it is needed. */
@@ -36,8 +37,6 @@ export interface Login {
   request: Request | undefined;
 }
 
-const PACKET_BYTES_NO_LIMIT = 0x7fff_ffff;
-
 export function handleConnect(connection: Connection, bytes: Buffer, body: number, end: number): number {
   const { engine } = connection.context;
   engine.metrics.add("packets.connect");
@@ -45,6 +44,7 @@ export function handleConnect(connection: Connection, bytes: Buffer, body: numbe
   connection.version = packet.version;
   connection.isV5 = packet.version === 5;
   if ("reasonCode" in packet) return refuse(connection, packet.reasonCode, {}, packet.version === 0);
+  connection.packetBytesMax = packet.properties.maximumPacketSize ?? connection.packetBytesMax;
   const fault = faultOf(connection, packet);
   if (fault !== 0) return refuse(connection, fault, {}, false);
   const isIdAssigned = packet.clientId.length === 0;
@@ -83,10 +83,12 @@ function faultOf(connection: Connection, packet: ConnectPacket): number {
 function refuse(connection: Connection, reasonCode: number, properties: Properties, isMute: boolean): 0 {
   connection.context.engine.metrics.add("connections.refused.connect");
   connection.context.reporter.fault(connection, reasonCode, Buffer.alloc(0));
-  // A 3.x CONNECT that is malformed is closed without CONNACK. [MQTT3-3.1.4-1]
-  if (!isMute && (connection.isV5 || reasonCode !== MALFORMED_PACKET)) {
+  // 3.x has few return codes: a malformed CONNECT, and what no code fits, is closed without. [MQTT3-3.1.4-1] [MQTT3-3.2.2-6]
+  if (!isMute && (connection.isV5 || returnCode3(reasonCode) >= 0)) {
     connection.context.engine.metrics.add("packets.connack");
-    connection.send(encodeConnack(connection.version, false, reasonCode, properties)); // [MQTT-3.2.2-6]
+    const full = encodeConnack(connection.version, false, reasonCode, properties); // [MQTT-3.2.2-6]
+    const isTooLarge = full.length > connection.packetBytesMax;
+    connection.send(isTooLarge ? encodeConnack(connection.version, false, reasonCode, {}) : full); // [MQTT-3.2.2-19]
   }
   connection.close(reasonCode); // [MQTT-3.2.2-7]
   return 0;
@@ -151,7 +153,10 @@ function sendAuth(connection: Connection, reasonCode: number, request: Request, 
   connection.context.engine.metrics.add("packets.auth.sent");
   const { method: authenticationMethod } = request; // [MQTT-4.12.0-5]
   const { data: authenticationData, reasonString } = outcome;
-  connection.send(encodeAuth(reasonCode, given({ authenticationMethod, authenticationData, reasonString })));
+  const needed = encodeAuth(reasonCode, given({ authenticationMethod, authenticationData }));
+  const full = encodeAuth(reasonCode, given({ authenticationMethod, authenticationData, reasonString }));
+  const isWanted = connection.login!.packet.properties.requestProblemInformation !== 0; // [MQTT-3.1.2-29]
+  connection.send(isWanted && full.length <= connection.packetBytesMax ? full : needed); // [MQTT-3.15.2-2]
 }
 
 export function handleAuth(connection: Connection, bytes: Buffer, body: number, end: number): number {
@@ -161,7 +166,7 @@ export function handleAuth(connection: Connection, bytes: Buffer, body: number, 
   const packet = decodeAuth(bytes, body, end);
   if (typeof packet === "number") return packet;
   const method = login?.packet.properties.authenticationMethod;
-  if (method === undefined || packet.properties.authenticationMethod !== method) return PROTOCOL_ERROR; // [MQTT-4.12.0-5] [MQTT-4.12.0-6] [MQTT-4.12.1-1]
+  if (method === undefined || packet.properties.authenticationMethod !== method) return PROTOCOL_ERROR; // [MQTT-4.12.0-5] [MQTT-4.12.0-7] [MQTT-4.12.1-1]
   const request = login!.request;
   if (packet.reasonCode === REAUTHENTICATE) {
     if (connection.state !== OPEN || request) return PROTOCOL_ERROR;
@@ -201,11 +206,11 @@ function accept(connection: Connection, opened: Opened, request: Request, outcom
   const keepAliveSec = keepAliveOf(connection, packet);
   connection.silenceMaxMs = keepAliveSec * 1500;
   connection.windowMax = Math.min(packet.properties.receiveMaximum ?? 65_535, engine.limits.session.inflightCountMax);
-  connection.packetBytesMax = packet.properties.maximumPacketSize ?? PACKET_BYTES_NO_LIMIT;
   if (connection.isV5) setAliases(connection, packet);
   engine.metrics.add("packets.connack");
   const properties = connection.isV5 ? connackProperties(connection, login, request, outcome) : {};
   connection.send(encodeConnack(connection.version, opened.isPresent, SUCCESS, properties)); // [MQTT-3.1.4-5]
+  if (connection.state === CLOSED) return; // it was larger than the client takes
   connection.state = OPEN;
   connection.isWritable = true;
   connection.startKeepAlive();
@@ -262,4 +267,3 @@ function connackProperties(
 function given(properties: { [K in keyof Properties]: Properties[K] | undefined }): Properties {
   return Object.fromEntries(Object.entries(properties).filter(([, value]) => value !== undefined)) as Properties;
 }
-

@@ -1,7 +1,8 @@
 /** DISCONNECT from a client: the will is dropped unless asked for, the session may get another expiry. */
 import { decodeDisconnect } from "./codec/disconnect.ts";
 import { PROTOCOL_ERROR, SUCCESS } from "./codec/reason-code.ts";
-import { type Connection, OPEN } from "./connection.ts";
+import type { Connection } from "./connection.ts";
+import { OPEN } from "./connection-state.ts";
 
 export function handleDisconnect(connection: Connection, bytes: Buffer, body: number, end: number): number {
   const { engine } = connection.context;

@@ -18,7 +18,8 @@ import {
   TOPIC_ALIAS_INVALID,
   TOPIC_NAME_INVALID,
 } from "./codec/reason-code.ts";
-import { type Connection, HANDLE_AGAIN } from "./connection.ts";
+import type { Connection } from "./connection.ts";
+import { HANDLE_AGAIN } from "./connection-state.ts";
 
 const PUBLISH_RECEIVED = Metric["packets.publish.received"];
 const MESSAGES_RECEIVED = [
@@ -28,13 +29,7 @@ const MESSAGES_RECEIVED = [
 ];
 
 /** The packet in [start, end), its fixed header ending at `body`. Returns 0, a reason code, or HANDLE_AGAIN. */
-export function handlePublish(
-  connection: Connection,
-  bytes: Buffer,
-  start: number,
-  body: number,
-  end: number,
-): number {
+export function handlePublish(connection: Connection, bytes: Buffer, start: number, body: number, end: number): number {
   const { engine, incoming: view } = connection.context;
   const { isV5 } = connection;
   let fault = decodePublish(bytes, start, body, end, isV5, view);
@@ -78,7 +73,7 @@ function publishAcked(connection: Connection, view: MessageView): number {
       connection.acknowledge(PUBREC, packetId, SUCCESS); // known: not routed again [MQTT-4.3.3-10]
       return 0;
     }
-    if (receipts.count >= engine.limits.mqtt.receiveMax) return RECEIVE_MAXIMUM_EXCEEDED; // [MQTT-3.3.4-8]
+    if (receipts.count >= engine.limits.mqtt.receiveMax) return RECEIVE_MAXIMUM_EXCEEDED; // [MQTT-3.3.4-7]
   }
   if (connection.gatedCount >= engine.limits.mqtt.receiveMax) return RECEIVE_MAXIMUM_EXCEEDED;
   const reached = engine.publish(view);

@@ -1,11 +1,12 @@
 /** SUBSCRIBE and UNSUBSCRIBE: judged filter by filter, answered in one packet. */
 import { ALLOW, type Verdict } from "#core/ports.ts";
 import type { SubscribeItem } from "#core/subscriptions.ts";
-import { NO_LOCAL, RETAIN_AS_PUBLISHED } from "#core/topic-index.ts";
+import { NO_LOCAL, QOS_MASK, RETAIN_AS_PUBLISHED } from "#core/topic-index.ts";
 import { SUBACK, UNSUBACK } from "./codec/frame.ts";
 import { NOT_AUTHORIZED, UNSPECIFIED_ERROR } from "./codec/reason-code.ts";
 import { decodeSubscribe, decodeUnsubscribe, encodeSuback } from "./codec/subscribe.ts";
-import { CLOSED, type Connection } from "./connection.ts";
+import type { Connection } from "./connection.ts";
+import { CLOSED } from "./connection-state.ts";
 
 export function handleSubscribe(connection: Connection, bytes: Buffer, body: number, end: number): number {
   const { engine } = connection.context;
@@ -18,7 +19,12 @@ export function handleSubscribe(connection: Connection, bytes: Buffer, body: num
     if (connection.state !== CLOSED) subscribe(connection, packet.packetId, items, verdicts);
   };
   if (engine.access.isOpen) judged(items.map(() => ALLOW));
-  else engine.access.authorizeSubscribe(connection.info(), items.map((item) => item.filter), judged);
+  else
+    engine.access.authorizeSubscribe(
+      connection.info(),
+      items.map((item) => item.filter),
+      judged,
+    );
   return 0;
 }
 
@@ -39,11 +45,17 @@ function subscribe(
     if (connection.state === CLOSED) return;
     let next = 0;
     const all = Uint8Array.from(verdicts, (verdict) => (verdict === ALLOW ? codes[next++] : NOT_AUTHORIZED));
-    const answer = connection.isV5 ? all : all.map((code) => (code >= 0x80 ? UNSPECIFIED_ERROR : code)); // [MQTT3-3.9.3-2]
+    const answer = connection.isV5 ? all : all.map((code, i) => code3(code, items[i], connection.version));
     engine.metrics.add("packets.suback");
     connection.afterCommit(() => connection.send(encodeSuback(SUBACK, packetId, answer, connection.version))); // [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-6]
     connection.unhold();
   });
+}
+
+/** 3.1.1 knows one failure code, 3.1 none: there a refused filter looks granted as asked for. */
+function code3(code: number, item: SubscribeItem, version: number): number {
+  if (code < 0x80) return code;
+  return version === 3 ? item.options & QOS_MASK : UNSPECIFIED_ERROR; // [MQTT3-3.9.3-2]
 }
 
 export function handleUnsubscribe(connection: Connection, bytes: Buffer, body: number, end: number): number {

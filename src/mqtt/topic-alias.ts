@@ -47,7 +47,7 @@ export class OutboundAliases {
         return this.slots[s];
       }
     }
-    if (this.topics.length > this.max) return 0; // [MQTT-3.3.2-9]
+    if (this.topics.length > this.max) return 0; // [MQTT-3.3.2-11]
     this.slots[s] = this.topics.push(Buffer.from(bytes.subarray(start, end))) - 1;
     this.isNew = true;
     return this.slots[s];

@@ -1,6 +1,6 @@
 /** Buffers for unsent bytes, lent to links while they have something to say: an idle link owns none. */
 
-export const SMALL_BUFFER = 16 * 1024;
+const SMALL_BUFFER = 16 * 1024;
 export const LARGE_BUFFER = 64 * 1024;
 const KEPT_MAX = 256;
 

@@ -214,7 +214,7 @@ export function sizeProblems(path: string, text: string): Problem[] {
 
 export function nameProblems(path: string, text: string): Problem[] {
   if (!path.endsWith(".ts")) return [];
-  const kebab = /^[a-z0-9]+(-[a-z0-9]+)*(\.test|\.d)?(\.ts)?$/;
+  const kebab = /^[a-z0-9]+([-.][a-z0-9]+)*(\.test|\.d)?(\.ts)?$/;
   return path
     .split("/")
     .filter((part) => !kebab.test(part))

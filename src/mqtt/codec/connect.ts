@@ -32,7 +32,7 @@ export interface ConnectPacket {
   readonly password: Buffer | undefined;
 }
 
-export interface WillPacket extends Will {
+interface WillPacket extends Will {
   /** Topic as bytes; not yet checked to be a topic name. */
   readonly topic: Buffer;
 }
@@ -72,12 +72,17 @@ export function decodeConnect(bytes: Buffer, start: number, end: number): Connec
     properties: version === 5 ? readProperties(reader, connectProperties) : {},
     clientId: reader.utf8(),
     will: readWill(reader, flags, version),
-    username: flags & USERNAME ? reader.text() : undefined,
-    password: flags & PASSWORD ? reader.binary() : undefined,
+    username: isThere(reader, flags & USERNAME, version) ? reader.text() : undefined,
+    password: isThere(reader, flags & PASSWORD, version) ? reader.binary() : undefined,
   };
   const fault = reader.fault || faultOfFlags(flags, version) || (reader.left > 0 ? MALFORMED_PACKET : 0);
   if (fault === 0 && hasDataWithoutMethod(packet.properties)) return { reasonCode: PROTOCOL_ERROR, version };
   return fault === 0 ? packet : { reasonCode: fault, version };
+}
+
+/** In 3.1 a flag may stand without its field: Remaining Length counts more (MQTT 3.1, CONNECT, user name and password). */
+function isThere(reader: Reader, flag: number, version: number): boolean {
+  return flag !== 0 && (version > 3 || reader.left > 0);
 }
 
 function hasDataWithoutMethod(properties: Properties): boolean {

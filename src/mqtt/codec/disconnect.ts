@@ -1,7 +1,13 @@
 /** DISCONNECT and AUTH (§3.14, §3.15), both ways. */
 import { withHeader } from "./connect.ts";
 import { AUTH, DISCONNECT } from "./frame.ts";
-import { authProperties, disconnectProperties, encodeProperties, type Properties, readProperties } from "./properties.ts";
+import {
+  authProperties,
+  disconnectProperties,
+  encodeProperties,
+  type Properties,
+  readProperties,
+} from "./properties.ts";
 import { Reader } from "./reader.ts";
 import { MALFORMED_PACKET, PROTOCOL_ERROR } from "./reason-code.ts";
 
@@ -11,9 +17,7 @@ export interface ReasonPacket {
 }
 
 /** Reason codes a client may send in DISCONNECT (§3.14.2.1). */
-const clientDisconnect = new Set([
-  0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99,
-]);
+const clientDisconnect = new Set([0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99]);
 
 /** Decodes the body; a number is a reason code. For 3.x the body must be empty. */
 export function decodeDisconnect(bytes: Buffer, body: number, end: number, isV5: boolean): ReasonPacket | number {

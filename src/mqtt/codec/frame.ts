@@ -17,7 +17,6 @@ export const SUBACK = 9;
 export const UNSUBSCRIBE = 10;
 export const UNSUBACK = 11;
 export const PINGREQ = 12;
-export const PINGRESP = 13;
 export const DISCONNECT = 14;
 export const AUTH = 15;
 

@@ -119,7 +119,8 @@ export function readProperties(reader: Reader, allowed: readonly number[]): Prop
   if (end > reader.end) reader.fail(MALFORMED_PACKET);
   while (reader.at < end && reader.fault === 0) {
     const entry = byId[reader.byte()];
-    if (!entry || !allowed.includes(entry.id)) reader.fail(MALFORMED_PACKET); // [MQTT-2.2.2-2]
+    if (!entry || !allowed.includes(entry.id))
+      reader.fail(MALFORMED_PACKET); // [MQTT-4.13.1-1]
     else readProperty(reader, entry, properties);
     if (reader.at > end) reader.fail(MALFORMED_PACKET);
   }
@@ -193,7 +194,7 @@ export function checkPublishProperties(bytes: Buffer, start: number, end: number
   const found = publishProperties;
   found.alias = found.aliasStart = found.expirySec = found.expiryStart = -1;
   let seen = 0;
-  for (let at = start; at < end; ) {
+  for (let at = start; at < end;) {
     const id = bytes[at];
     if (id > CORRELATION_DATA && id !== TOPIC_ALIAS && id !== USER_PROPERTY) {
       return id === SUBSCRIPTION_IDENTIFIER ? PROTOCOL_ERROR : MALFORMED_PACKET; // [MQTT-3.3.4-6]

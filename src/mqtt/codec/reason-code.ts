@@ -1,22 +1,18 @@
 /** Reason codes of MQTT 5.0 (§2.4) by name, and what 3.x has instead. */
 
 export const SUCCESS = 0x00;
-export const DISCONNECT_WITH_WILL = 0x04;
 export const NO_MATCHING_SUBSCRIBERS = 0x10;
 export const CONTINUE_AUTHENTICATION = 0x18;
 export const REAUTHENTICATE = 0x19;
 export const UNSPECIFIED_ERROR = 0x80;
 export const MALFORMED_PACKET = 0x81;
 export const PROTOCOL_ERROR = 0x82;
-export const IMPLEMENTATION_ERROR = 0x83;
 export const UNSUPPORTED_PROTOCOL_VERSION = 0x84;
 export const CLIENT_IDENTIFIER_NOT_VALID = 0x85;
-export const BAD_USER_NAME_OR_PASSWORD = 0x86;
+const BAD_USER_NAME_OR_PASSWORD = 0x86;
 export const NOT_AUTHORIZED = 0x87;
-export const SERVER_UNAVAILABLE = 0x88;
 export const SERVER_SHUTTING_DOWN = 0x8b;
 export const KEEP_ALIVE_TIMEOUT = 0x8d;
-export const TOPIC_FILTER_INVALID = 0x8f;
 export const TOPIC_NAME_INVALID = 0x90;
 export const PACKET_IDENTIFIER_NOT_FOUND = 0x92;
 export const RECEIVE_MAXIMUM_EXCEEDED = 0x93;
@@ -26,7 +22,7 @@ export const QUOTA_EXCEEDED = 0x97;
 export const RETAIN_NOT_SUPPORTED = 0x9a;
 export const QOS_NOT_SUPPORTED = 0x9b;
 
-/** CONNACK return code of 3.1 and 3.1.1 (§3.2.2.3) that says most nearly the same. */
+/** CONNACK return code of 3.1 and 3.1.1 (§3.2.2.3) that says the same, or −1: then the link is closed without a CONNACK. */
 export function returnCode3(reasonCode: number): number {
   switch (reasonCode) {
     case SUCCESS:
@@ -41,7 +37,13 @@ export function returnCode3(reasonCode: number): number {
     case 0x8a: // banned
     case 0x8c: // bad authentication method
       return 5;
-    default:
+    case 0x88: // server unavailable
+    case 0x89: // server busy
+    case SERVER_SHUTTING_DOWN:
+    case QUOTA_EXCEEDED:
+    case 0x9f: // connection rate exceeded
       return 3;
+    default:
+      return -1;
   }
 }

@@ -64,6 +64,8 @@ test("[MQTT3-3.2.2-6] where no return code fits, the link is closed without a CO
   const cases: ConnectOptions[] = [
     { connectFlags: 0x03 },
     { will: { topic: "w", payload: "", qos: 3 } },
+    { will: { topic: "w/#", payload: "" } },
+    { will: { topic: "", payload: "" } },
     { clientId: hex("c3 28") },
     { password: "without a user name" },
     { remainingLength: 5 },
@@ -73,6 +75,17 @@ test("[MQTT3-3.2.2-6] where no return code fits, the link is closed without a CO
     client.send(connect(options));
     await client.expectClosed();
   }
+});
+
+test("a will that the broker's limits forbid closes the link without a CONNACK", async () => {
+  await withConfig({ mqtt: { qosMax: 1, retain: false } }, async (limited) => {
+    for (const will of [{ qos: 2 }, { retain: true }]) {
+      const client = await limited.open(4);
+      client.send(connect({ will: { topic: "w", payload: "", ...will } }));
+      await client.expectClosed();
+    }
+    await limited.connect({ version: 4, will: { topic: "w", payload: "", qos: 1 } });
+  });
 });
 
 test("a broker that is full refuses a new session by CONNACK 3", async () => {

@@ -2,7 +2,17 @@
 
 import { expect, test } from "bun:test";
 import { hex, type PacketInput } from "#test/support/packets.ts";
-import { expectEachCloses, payloads, sendTogether, topics, topicsWithQos, unique, useHarness } from "./fixture.ts";
+import {
+  closesMutely,
+  expectEachCloses,
+  payloads,
+  sendTogether,
+  topics,
+  topicsWithQos,
+  unique,
+  useHarness,
+  withAccess,
+} from "./fixture.ts";
 
 const harness = useHarness();
 
@@ -197,6 +207,30 @@ test("[MQTT3-3.3.5-1] overlapping subscriptions deliver at their highest QoS", a
     expect(topicsWithQos(await client.settle())).toEqual(["3.3/over/b 2"]);
     client.kill();
   }
+});
+
+test("[MQTT3-3.3.5-2] a PUBLISH that is not allowed is acknowledged as usual, or closes the connection", async () => {
+  await withAccess(async (guarded) => {
+    const watcher = await guarded.connect({ version: 4 });
+    await watcher.subscribe("#", 0);
+    const client = await guarded.connect({ version: 4 });
+    client.send({ type: "publish", topic: "deny/x", payload: "0" });
+    client.send({ type: "publish", topic: "deny/x", payload: "1", qos: 1, packetId: 7 });
+    client.send({ type: "publish", topic: "deny/x", payload: "2", qos: 2, packetId: 8 });
+    if (!(await closesMutely(client))) {
+      await client.expectBytes("40 02 00 07");
+      await client.expectBytes("50 02 00 08");
+      client.send(hex("62 02 00 08"));
+      await client.expectBytes("70 02 00 08");
+    }
+    const later = await guarded.connect({ version: 4 });
+    await later.publish("allow/x", "", { qos: 1 });
+    expect(topics(await watcher.settle())).toEqual(["allow/x"]);
+    await later.publish("deny/x", "kept?", { qos: 1, retain: true });
+    const reader = await guarded.connect({ version: 4 });
+    expect((await reader.subscribe(["deny/x", "deny/#", "#"], 0)).reasonCodes).toEqual([0x80, 0x80, 0]);
+    expect(await reader.settle()).toEqual([]);
+  });
 });
 
 test("[MQTT3-3.6.1-1] PUBREL with other flags than 0010 closes the connection", async () => {

@@ -4,6 +4,7 @@ import type { ConnectOptions, RawClient } from "#test/support/client.ts";
 import type { Harness } from "#test/support/harness.ts";
 import { encodePacket, hex, type Packet, type PacketInput } from "#test/support/packets.ts";
 
+export { withAccess } from "#test/conformance/v5/access-backend.ts";
 export { unique, withConfig } from "#test/conformance/v5/connect-support.ts";
 export { isForeign, payloads, publishes, topics, useHarness } from "#test/conformance/v5/fixture.ts";
 
@@ -47,6 +48,14 @@ async function within(sent: Sent, closed: Promise<void>): Promise<void> {
   } catch (error) {
     throw new Error(`after ${typeof sent === "string" ? sent : JSON.stringify(sent)}: ${(error as Error).message}`);
   }
+}
+
+/** Whether the broker closes without a byte, where that is one of two right answers; false as soon as a packet comes. */
+export function closesMutely(client: RawClient): Promise<boolean> {
+  return client.expectClosed().then(
+    () => true,
+    () => false,
+  );
 }
 
 export function connect(options: ConnectOptions = {}): PacketInput {

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import type { RawClient } from "#test/support/client.ts";
 import { encodePacket, prop, type Properties, type PublishPacket } from "#test/support/packets.ts";
-import { resolvedTopics, unique } from "./connect-support.ts";
+import { resolvedTopics, unique, withConfig } from "./connect-support.ts";
 import { payloads, useHarness } from "./fixture.ts";
 
 const harness = useHarness();
@@ -44,6 +44,29 @@ test("[MQTT-3.1.2-24] properties and packet id count, for live and retained mess
   await later.subscribe(topic, 1);
   expect(await later.settle()).toEqual([]);
   await publisher.publish(topic, "", { qos: 1, retain: true });
+});
+
+test("[MQTT-3.1.2-24] an answer that cannot be made to fit is not sent", async () => {
+  const expectFits = async (client: RawClient, bytesMax: number) => {
+    const answer = await client.next().catch((error: Error) => error.message);
+    if (typeof answer === "string") expect(answer).toMatch(/connection is closed/);
+    else expect(encodePacket(answer, 5).length).toBeLessThanOrEqual(bytesMax);
+  };
+  const bytesMax = 8;
+  const narrow = await harness.open();
+  narrow.send({ type: "connect", clientId: "", properties: [["maximumPacketSizeBytes", bytesMax]] });
+  await expectFits(narrow, bytesMax); // the assigned id alone is longer
+  const topic = unique("t");
+  const filters = Array.from({ length: MAX }, (_, index) => `${topic}/${index}`);
+  const subscriptions = filters.map((filter) => ({ filter, qos: 0 }));
+  for (const request of [
+    { type: "subscribe", packetId: 1, subscriptions },
+    { type: "unsubscribe", packetId: 1, filters },
+  ] as const) {
+    const client = await harness.connect({ properties: small() });
+    client.send(request);
+    await expectFits(client, MAX);
+  }
 });
 
 test("[MQTT-3.1.2-25] a message too large for one subscriber counts as sent there, and the others get it", async () => {
@@ -150,11 +173,19 @@ test("[MQTT-3.1.2-27] without a Topic Alias Maximum, or with 0, no alias is used
 });
 
 test("[MQTT-3.1.2-28] without a request for it CONNACK has no Response Information", async () => {
-  for (const properties of [[], [["requestResponseInformation", 0]]] as Properties[]) {
+  const none: Properties[] = [[], [["requestResponseInformation", 0]]];
+  for (const properties of none) {
     const client = await harness.connect({ properties });
     expect(prop(client.connack!, "responseInformation")).toBeUndefined();
   }
-  await harness.connect({ properties: [["requestResponseInformation", 1]] }); // then it may come
+  await withConfig({ broker: { responseInformation: "replies" } }, async (informed) => {
+    for (const properties of none) {
+      const client = await informed.connect({ properties });
+      expect(prop(client.connack!, "responseInformation")).toBeUndefined();
+    }
+    const asking = await informed.connect({ properties: [["requestResponseInformation", 1]] });
+    expect(prop(asking.connack!, "responseInformation")).toBe("replies");
+  });
 });
 
 test("[MQTT-3.1.2-29] Request Problem Information 0: no reason string or user property on acknowledgements", async () => {

@@ -1,7 +1,6 @@
 import { expect, test } from "bun:test";
-import type { RawClient } from "#test/support/client.ts";
 import { hex, type PacketInput } from "#test/support/packets.ts";
-import { connectBytes, framed, unique } from "./connect-support.ts";
+import { connectBytes, expectClosedOr, framed, unique } from "./connect-support.ts";
 import { payloads, useHarness } from "./fixture.ts";
 
 const harness = useHarness();
@@ -15,14 +14,6 @@ async function expectMalformed(bytes: Uint8Array): Promise<void> {
   const client = await harness.open();
   client.send(bytes);
   await client.expectRejected(0x81);
-}
-
-/** Closed without a packet, or with a CONNACK of this code before. */
-async function expectClosedOr(client: RawClient, reasonCode: number): Promise<void> {
-  await client.expectClosed().catch(async () => {
-    await client.expect("connack", { reasonCode });
-    await client.expectClosed();
-  });
 }
 
 test("[MQTT-3.1.0-1] anything but CONNECT at first closes the link without a word", async () => {

@@ -89,7 +89,7 @@ test(
 
 test("[MQTT-3.1.2-22] keep alive 0 switches the limit off", async () => {
   const client = await harness.connect({ keepAliveSec: 0 });
-  await harness.advance(isForeign ? 2 : 1_000_000);
+  await harness.advance(isForeign ? 2 : 200_000);
   expect(client.isClosed).toBe(false);
   await client.ping();
 });

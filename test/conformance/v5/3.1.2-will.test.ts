@@ -105,6 +105,19 @@ test("[MQTT-3.1.2-10] a will is sent once", async () => {
   expect(await willsOf(subscriber)).toEqual([]);
 });
 
+test("[MQTT-3.1.2-10] a will that has been sent does not come again when its session ends", async () => {
+  const { topic, subscriber, will } = await watch();
+  const clientId = unique("c");
+  const ends = [async () => void (await harness.connect({ clientId, cleanStart: true })), () => harness.advance(2)];
+  for (const end of ends) {
+    const client = await harness.connect({ clientId, will, properties: expiry(1) });
+    client.kill();
+    await subscriber.expect("publish", { topic, payload: "gone" });
+    await end();
+    expect(await willsOf(subscriber)).toEqual([]);
+  }
+});
+
 test("[MQTT-3.1.2-10] DISCONNECT with reason 0 discards the will, also one with a delay", async () => {
   for (const delaySec of [undefined, 1]) {
     const { subscriber, will } = await watch(delaySec);

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { hex, prop, toHex } from "#test/support/packets.ts";
-import { connectBytes, unique, withConfig } from "./connect-support.ts";
+import { connectBytes, testAccess, unique, withConfig } from "./connect-support.ts";
 import { payloads, useHarness } from "./fixture.ts";
 
 const harness = useHarness();
@@ -29,22 +29,28 @@ test("[MQTT-3.1.3-1] client id, will properties, will topic, will payload, user 
 });
 
 test("[MQTT-3.1.3-1] every subset of the optional fields is found in its place", async () => {
-  for (const hasWill of [false, true]) {
-    for (const username of [undefined, "user"]) {
-      for (const password of [undefined, "pass"]) {
-        const topic = unique("w");
-        const subscriber = await harness.connect();
-        await subscriber.subscribe(topic);
-        const client = await harness.connect({
-          ...(hasWill && { will: { topic, payload: "gone" } }),
-          ...(username && { username }),
-          ...(password && { password }),
-        });
-        await client.disconnect({ reasonCode: 4 });
-        expect(payloads(await subscriber.settle())).toEqual(hasWill ? ["gone"] : []);
+  const access = testAccess();
+  await withConfig({ ports: { access } }, async (asking) => {
+    for (const hasWill of [false, true]) {
+      for (const username of [undefined, "", "user"]) {
+        for (const password of [undefined, "", "pass"]) {
+          const topic = unique("w");
+          const subscriber = await asking.connect();
+          await subscriber.subscribe(topic);
+          const client = await asking.connect({
+            ...(hasWill && { will: { topic, payload: "gone" } }),
+            ...(username !== undefined && { username }),
+            ...(password !== undefined && { password }),
+          });
+          const request = access.requests.at(-1)!;
+          const seen = [request.client.clientId, request.client.username, request.password?.toString()];
+          expect(seen).toEqual([client.clientId, username, password]);
+          await client.disconnect({ reasonCode: 4 });
+          expect(payloads(await subscriber.settle())).toEqual(hasWill ? ["gone"] : []);
+        }
       }
     }
-  }
+  });
 });
 
 test("[MQTT-3.1.3-3] a CONNECT that ends before the client id is malformed", async () => {

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
-import { encodePacket, hex, type PacketInputOf, type Properties } from "#test/support/packets.ts";
-import { connectBytes, framed, unique, withConfig } from "./connect-support.ts";
+import { encodePacket, hex, type PacketInput, type PacketInputOf, type Properties } from "#test/support/packets.ts";
+import { connectBytes, framed, testAccess, unique, withConfig } from "./connect-support.ts";
 import { useHarness } from "./fixture.ts";
 
 const harness = useHarness();
@@ -95,9 +95,17 @@ test("[MQTT-3.1.4-2] a client that passes no further check is refused with a rea
     const third = await limited.connect(); // there is room again
     await third.ping();
   });
+  await withConfig({ ports: { access: testAccess() } }, async (guarded) => {
+    const holder = await guarded.connect({ clientId: "c", username: "u", password: "right" });
+    const client = await guarded.open();
+    const connack = await client.connect({ clientId: "c", username: "u", password: "wrong" });
+    expect(connack).toMatchObject({ reasonCode: 0x86, sessionPresent: false });
+    await client.expectClosed();
+    await holder.ping(); // no take-over by a stranger
+  });
 });
 
-test("[MQTT-3.1.4-2] [MQTT-3.1.2-30] an unknown authentication method is refused, and nothing sent before CONNACK counts", async () => {
+test("[MQTT-3.1.4-2] an unknown authentication method is refused, and nothing sent before CONNACK counts", async () => {
   const topic = unique("t");
   const subscriber = await harness.connect();
   await subscriber.subscribe(topic);
@@ -111,6 +119,58 @@ test("[MQTT-3.1.4-2] [MQTT-3.1.2-30] an unknown authentication method is refused
   client.send(Buffer.concat(packets));
   await client.expectRejected([0x8c, 0x87]);
   expect(await subscriber.settle()).toEqual([]);
+});
+
+test("[MQTT-3.1.2-30] until CONNACK a client that authenticates sends nothing but AUTH and DISCONNECT", async () => {
+  await withConfig({ ports: { access: testAccess() } }, async (guarded) => {
+    const topic = unique("t");
+    const subscriber = await guarded.connect();
+    await subscriber.subscribe(topic);
+    const method: Properties = [["authenticationMethod", "TEST"]];
+    const begin = (will: boolean) =>
+      encodePacket(
+        { type: "connect", clientId: unique("c"), properties: method, ...(will && { will: { topic, payload: "no" } }) },
+        5,
+      );
+    const answer: PacketInput = {
+      type: "auth",
+      reasonCode: 0x18,
+      properties: [...method, ["authenticationData", new TextEncoder().encode("me")]],
+    };
+    const tooEarly: PacketInput[] = [
+      { type: "publish", topic, payload: "no" },
+      { type: "publish", topic, payload: "no", qos: 1, packetId: 1 },
+      { type: "subscribe", packetId: 1, subscriptions: [{ filter: topic, qos: 0 }] },
+      { type: "pingreq" },
+      { type: "connect", clientId: unique("c") },
+    ];
+    for (const packet of tooEarly) {
+      const patient = await guarded.open();
+      patient.send(begin(true));
+      await patient.expect("auth", { reasonCode: 0x18 });
+      patient.send(packet);
+      patient.send(answer);
+      await patient.expectRejected(0x82);
+      const hasty = await guarded.open();
+      hasty.send(Buffer.concat([begin(true), encodePacket(packet, 5), encodePacket(answer, 5)]));
+      await hasty.expect("auth", { reasonCode: 0x18 });
+      await hasty.expectRejected(0x82);
+    }
+    const leaving = await guarded.open();
+    leaving.send(begin(true));
+    await leaving.expect("auth", { reasonCode: 0x18 });
+    leaving.send({ type: "disconnect", reasonCode: 4 });
+    await leaving.expectClosed();
+    expect(await subscriber.settle()).toEqual([]); // no publish, and no will of a client that never came in
+
+    const right = await guarded.open();
+    right.send(begin(false));
+    await right.expect("auth", { reasonCode: 0x18 });
+    right.send(answer);
+    await right.expect("connack", { reasonCode: 0, sessionPresent: false });
+    await right.publish(topic, "yes", { qos: 1 });
+    await subscriber.expect("publish", { payload: "yes" });
+  });
 });
 
 test("[MQTT-3.1.4-5] every valid CONNECT is answered by CONNACK with reason code 0", async () => {

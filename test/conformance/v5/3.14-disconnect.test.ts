@@ -2,7 +2,8 @@
 
 import { expect, test } from "bun:test";
 import type { ConnectOptions, RawClient } from "#test/support/client.ts";
-import { encodePacket, hex, type PacketInput, prop, toHex } from "#test/support/packets.ts";
+import { encodePacket, hex, type PacketInput, prop, type Properties, toHex } from "#test/support/packets.ts";
+import { withAccess } from "./access-backend.ts";
 import { unique } from "./connect-support.ts";
 import { useHarness } from "./fixture.ts";
 import { connectSmall, expectSmall } from "./small-client.ts";
@@ -35,6 +36,22 @@ test("[MQTT-3.14.0-1] before it has accepted, the broker refuses by CONNACK and 
     client.send({ type: "connect", clientId: "c314-refused", ...options });
     await client.expectRejected(reasonCodes);
   }
+  await withAccess(async (guarded) => {
+    const unknown = await guarded.open();
+    unknown.send({ type: "connect", clientId: "c314-refused", username: "nobody" });
+    await unknown.expectRejected(0x86);
+    for (const packet of [
+      { type: "auth", reasonCode: 0x18, properties: [["authenticationMethod", "TEST"]] },
+      { type: "publish", topic: "3.14/early", payload: "x" },
+    ] as PacketInput[]) {
+      const client = await guarded.open();
+      const properties: Properties = [["authenticationMethod", "TEST"]];
+      client.send({ type: "connect", clientId: "c314-refused", properties });
+      await client.expect("auth", { reasonCode: 0x18 });
+      client.send(packet);
+      await client.expectRejected([0x82, 0x87]);
+    }
+  });
   const first: PacketInput[] = [{ type: "pingreq" }, { type: "disconnect" }, { type: "auth", reasonCode: 0x18 }];
   for (const packet of first) {
     const client = await harness.open();

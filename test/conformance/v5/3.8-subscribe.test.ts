@@ -3,6 +3,7 @@
 import { expect, test } from "bun:test";
 import type { RawClient } from "#test/support/client.ts";
 import { hex, type Packet, type PublishPacket, props } from "#test/support/packets.ts";
+import { withAccess } from "./access-backend.ts";
 import { unique, withConfig } from "./connect-support.ts";
 import { useHarness } from "./fixture.ts";
 
@@ -200,6 +201,10 @@ test("[MQTT-3.8.4-7] the SUBACK says for each filter what was granted, or why no
     const lesser = await limited.connect();
     const { reasonCodes } = await lesser.subscribe(["a", { filter: "b", qos: 1 }, { filter: "c", qos: 2 }], 0);
     expect(reasonCodes).toEqual([0, 1, 1]);
+  });
+  await withAccess(async (guarded) => {
+    const { reasonCodes } = await (await guarded.connect()).subscribe(["a", "deny/x", "3.8/a#", "b"], 1);
+    expect(reasonCodes).toEqual([1, 0x87, 0x8f, 1]);
   });
 });
 

@@ -99,6 +99,31 @@ describe("QoS 1 from the broker", () => {
   });
 });
 
+describe("an acknowledgement of the wrong kind", () => {
+  test.each([
+    [1, "pubrec"],
+    [1, "pubcomp"],
+    [2, "puback"],
+    [2, "pubcomp"],
+  ] as const)("[MQTT-4.3.2-3] [MQTT-4.3.3-3] QoS %i is not acknowledged by %s", async (qos, type) => {
+    const { sub, id } = await leaveInflight(`43-${qos}-${type}`, `43/${qos}/${type}`, qos);
+    sub.send({ type, packetId: parseInt(id, 16) });
+    await sub.settle().catch(() => {}); // the connection may end for it
+    const again = await reconnect(sub);
+    await again.expect("publish", { qos, dup: true, packetId: parseInt(id, 16), payload: "m" });
+  });
+
+  test("[MQTT-4.3.3-5] nor is PUBREL by PUBACK", async () => {
+    const { sub, id } = await leaveInflight("43-wrong", "43/wrong", 2);
+    sub.send(hex(`50 02 ${id}`));
+    await sub.expectBytes(`62 02 ${id}`);
+    sub.send(hex(`40 02 ${id}`));
+    await sub.settle().catch(() => {});
+    const again = await reconnect(sub);
+    await again.expectBytes(`62 02 ${id}`);
+  });
+});
+
 describe("QoS 1 to the broker", () => {
   test("[MQTT-4.3.2-4] gets PUBACK with its packet id, once the broker has the message", async () => {
     const sub = await connectSubscriber("43/one", 1);

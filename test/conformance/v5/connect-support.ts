@@ -1,6 +1,8 @@
-// What the tests of chapters 1 to 3.2 need besides the fixture: a broker of its own for a test with configuration, names
-// that nobody else uses, CONNECT written byte by byte, and topics through their aliases.
+// What the tests of chapters 1 to 3.2 need besides the fixture: a broker of its own for a test with configuration, an
+// access backend, names that nobody else uses, CONNECT written byte by byte, and topics through their aliases.
 
+import type { Access, AuthenticateRequest } from "#core/ports.ts";
+import type { RawClient } from "#test/support/client.ts";
 import { type Harness, startHarness } from "#test/support/harness.ts";
 import { hex, type Packet, prop } from "#test/support/packets.ts";
 import { isForeign, publishes } from "./fixture.ts";
@@ -17,6 +19,39 @@ export async function withConfig(
   } finally {
     await harness.stop();
   }
+}
+
+/**
+ * For `withConfig({ ports: { access } })`: refuses the password "wrong", and knows the method TEST, which asks "who?" and
+ * wants "me". Everybody may publish and subscribe.
+ */
+export function testAccess(reasonString?: string): Access & { requests: AuthenticateRequest[] } {
+  const requests: AuthenticateRequest[] = [];
+  return {
+    requests,
+    isOpen: true,
+    authenticate(request) {
+      requests.push(request);
+      const { method, data, password, state } = request;
+      request.state = "asked";
+      if (method === undefined) {
+        request.complete(password?.toString() === "wrong" ? { reasonCode: 0x86, reasonString } : { reasonCode: 0 });
+      } else if (method !== "TEST") request.complete({ reasonCode: 0x8c, reasonString });
+      else if (state === undefined) request.complete({ reasonCode: 0x18, data: Buffer.from("who?") });
+      else request.complete(data?.toString() === "me" ? { reasonCode: 0 } : { reasonCode: 0x87, reasonString });
+    },
+    authorizePublish: () => 0,
+    whenDecided: () => {},
+    authorizeSubscribe: (_client, filters, complete) => complete(filters.map(() => 0)),
+  };
+}
+
+/** Closed without a word, as fits where CONNECT could not be read, or with a CONNACK of this code before. */
+export async function expectClosedOr(client: RawClient, reasonCode: number): Promise<void> {
+  await client.expectClosed().catch(async () => {
+    await client.expect("connack", { reasonCode });
+    await client.expectClosed();
+  });
 }
 
 const run = `${process.pid.toString(36)}${Date.now().toString(36)}`;

@@ -1,0 +1,223 @@
+/**
+ * The life of a session: opened by a connection, left, taken over, expired, ended; and its will on the way.
+ *
+ *            open                 detach, expiry > 0                expiry reached, clean start
+ *   (none) ────────► connected ────────────────────► away ──────────────────────────────────────► ended
+ *                        │  ▲                          │
+ *              take-over ▼  └────────── open ──────────┘          expiry 0: detach ends it at once
+ *
+ * A will goes out when its connection ends without DISCONNECT 0x00: after its delay, or when the session ends, whichever
+ * comes first; a new connection to the session before that cancels it (MQTT 5.0 §3.1.2.5, §3.1.3.2.2).
+ */
+import type { TimerWheel } from "#base/timer-wheel.ts";
+import type { Delivery } from "./delivery.ts";
+import type { Hooks } from "./hooks.ts";
+import type { Limits } from "./limits.ts";
+import { type MessagePool, type MessageView, NEVER } from "./message.ts";
+import type { Metrics } from "./metrics.ts";
+import type { Sink, Store } from "./ports.ts";
+import { expiryAt, type Router } from "./router.ts";
+import type { SessionTable } from "./session-table.ts";
+import type { ShareGroups } from "./share-group.ts";
+import type { Subscriptions } from "./subscriptions.ts";
+import type { TopicIndex } from "./topic-index.ts";
+import { type Will, Wills } from "./will.ts";
+
+export interface OpenRequest {
+  readonly clientId: Buffer;
+  readonly isCleanStart: boolean;
+  readonly expirySec: number;
+  readonly will: Will | undefined;
+}
+
+/** What `open` completes with. `session` is −1 when there is no room for one. */
+export interface Opened {
+  readonly session: number;
+  readonly isPresent: boolean;
+}
+
+/** 5.0 reason code. */
+const SESSION_TAKEN_OVER = 0x8e;
+
+export interface LifecycleParts {
+  readonly limits: Limits;
+  readonly sessions: SessionTable;
+  readonly subscriptions: Subscriptions;
+  readonly messages: MessagePool;
+  readonly index: TopicIndex;
+  readonly groups: ShareGroups;
+  readonly delivery: Delivery;
+  readonly router: Router;
+  readonly hooks: Hooks;
+  readonly metrics: Metrics;
+  readonly timers: TimerWheel;
+  readonly store: Store;
+  readonly nowMs: number;
+  readonly nowSec: number;
+  addTimerKind(fire: (owner: number) => void): number;
+  publish(view: MessageView): number;
+}
+
+export class Lifecycle {
+  private readonly wills: Wills;
+  private readonly expiryKind: number;
+  private readonly willKind: number;
+  private readonly retryKind: number;
+
+  constructor(private readonly parts: LifecycleParts) {
+    this.wills = new Wills(parts.messages);
+    this.expiryKind = parts.addTimerKind((session) => this.expireSession(session));
+    this.willKind = parts.addTimerKind((session) => this.publishDelayedWill(session));
+    this.retryKind = parts.addTimerKind((session) => this.retryAll(session));
+  }
+
+  /** See `Engine.open`. */
+  open(request: OpenRequest, sink: Sink, epoch: number): Opened {
+    const { sessions, delivery, limits, metrics, hooks } = this.parts;
+    let session = sessions.find(request.clientId);
+    if (session >= 0) session = this.takeOver(session, request.isCleanStart);
+    const isPresent = session >= 0;
+    delivery.storeSeq = delivery.lastSeq; // the end of the old session must be safe too
+    if (!isPresent) {
+      if (sessions.count >= limits.session.countMax) return { session: -1, isPresent: false };
+      session = sessions.create(request.clientId, this.parts.nowSec);
+    }
+    sessions.sinks[session] = sink;
+    sessions.epoch[session] = epoch;
+    sessions.expirySec[session] = Math.min(request.expirySec, limits.session.expirySecMax);
+    this.wills.set(session, request.will);
+    this.note("session-opened", session);
+    metrics.add(isPresent ? "sessions.resumed" : "sessions.created");
+    const hook = isPresent ? hooks.sessionResumed : hooks.sessionCreated;
+    if (hook.isUsed) hook.run(sessions.clientId(session));
+    return { session, isPresent };
+  }
+
+  /** The session's connection has ended: its will goes out or waits, the session ends or waits. */
+  detach(session: number): void {
+    this.parts.sessions.sinks[session] = null;
+    this.parts.sessions.queueOf(session)?.inflight.rewind();
+    this.stopRetry(session);
+    const expirySec = this.parts.sessions.expirySec[session];
+    if (expirySec === 0) return this.end(session);
+    if (expirySec !== NEVER) {
+      const deadline = this.parts.nowMs + expirySec * 1000;
+      this.parts.sessions.expiryTimer[session] = this.parts.timers.arm(deadline, this.expiryKind, session);
+    }
+    const will = this.wills.get(session);
+    if (will?.delaySec === 0)
+      this.publishWill(session); // [MQTT-3.1.2-8]
+    else if (will) will.timer = this.parts.timers.arm(this.parts.nowMs + will.delaySec * 1000, this.willKind, session);
+    this.parts.router.handOver(session, (group) => this.hasOtherMember(group, session));
+    this.note("session-closed", session);
+  }
+
+  /** Removes a session with all it holds; its connection must be gone. */
+  end(session: number): void {
+    this.note("session-ended", session);
+    this.publishWill(session); // [MQTT-3.1.2-8]
+    this.disarmExpiry(session);
+    this.stopRetry(session);
+    this.parts.subscriptions.removeAll(session);
+    this.parts.router.discard(session, (group) => this.hasOtherMember(group, session));
+    this.parts.metrics.add("sessions.ended");
+    if (this.parts.hooks.sessionEnded.isUsed) this.parts.hooks.sessionEnded.run(this.parts.sessions.clientId(session));
+    this.parts.sessions.remove(session);
+  }
+
+  /** Ends the connection that holds the session. Returns the session if it goes on, else −1. */
+  private takeOver(session: number, isCleanStart: boolean): number {
+    const sink = this.parts.sessions.sinks[session];
+    const isEnding = isCleanStart || !this.parts.sessions.isPersistent(session);
+    if (sink !== null) {
+      this.parts.sessions.sinks[session] = null;
+      sink.end(SESSION_TAKEN_OVER); // [MQTT-3.1.4-3]
+      this.parts.sessions.queueOf(session)?.inflight.rewind();
+      this.stopRetry(session);
+      if (!isEnding && this.wills.get(session)?.delaySec === 0) this.publishWill(session);
+    }
+    if (isEnding) {
+      this.end(session); // [MQTT-3.1.2-4] [MQTT-3.1.4-4]
+      return -1;
+    }
+    this.disarmExpiry(session);
+    this.dropWill(session); // [MQTT-3.1.3-9]
+    return session;
+  }
+
+  private expireSession(session: number): void {
+    this.parts.sessions.expiryTimer[session] = -1;
+    this.parts.metrics.add("sessions.expired");
+    this.end(session); // [MQTT-3.1.2-23]
+  }
+
+  private disarmExpiry(session: number): void {
+    const timer = this.parts.sessions.expiryTimer[session];
+    if (timer < 0) return;
+    this.parts.timers.cancel(timer);
+    this.parts.sessions.expiryTimer[session] = -1;
+  }
+
+  private publishWill(session: number): void {
+    const will = this.wills.get(session);
+    if (!will) return;
+    const view = this.wills.load(will, expiryAt(this.parts.nowSec, will.expirySec));
+    view.publisher = session;
+    view.publisherKey = this.parts.sessions.keyOf(session);
+    if (will.expirySec === NEVER) view.expiryAtSec = NEVER;
+    this.parts.metrics.add("wills.published");
+    this.parts.publish(view);
+    this.dropWill(session); // [MQTT-3.1.2-10]
+  }
+
+  private publishDelayedWill(session: number): void {
+    this.wills.get(session)!.timer = -1;
+    this.publishWill(session);
+  }
+
+  /** Forgets the session's will. */
+  dropWill(session: number): void {
+    const timer = this.wills.remove(session);
+    if (timer >= 0) this.parts.timers.cancel(timer);
+  }
+
+  /** 3.x by configuration: what stays unacknowledged is sent again on the same connection. */
+  armRetry(session: number): void {
+    const { retrySec } = this.parts.limits.mqtt;
+    if (retrySec === 0 || !this.parts.sessions.sinks[session]?.isRetryAllowed) return; // [MQTT-4.4.0-1]
+    const queue = this.parts.sessions.queueFor(session);
+    queue.retryTimer = this.parts.timers.arm(this.parts.nowMs + retrySec * 1000, this.retryKind, session);
+    queue.retryId = queue.inflight.oldestId;
+  }
+
+  private stopRetry(session: number): void {
+    const queue = this.parts.sessions.queueOf(session);
+    if (queue === null || queue.retryTimer < 0) return;
+    this.parts.timers.cancel(queue.retryTimer);
+    queue.retryTimer = -1;
+  }
+
+  private retryAll(session: number): void {
+    const queue = this.parts.sessions.queueOf(session);
+    const sink = this.parts.sessions.sinks[session];
+    if (queue === null) return;
+    queue.retryTimer = -1;
+    if (sink === null) return;
+    const oldest = queue.inflight.oldestId;
+    if (oldest !== 0 && oldest === queue.retryId) this.parts.delivery.retry(session);
+    this.armRetry(session);
+  }
+
+  private hasOtherMember(group: number, session: number): boolean {
+    if (group < 0 || !this.parts.groups.has(group)) return false;
+    return this.parts.groups.get(group).members.some((sub) => {
+      const member = this.parts.index.target[sub];
+      return member !== session && this.parts.sessions.sinks[member] !== null;
+    });
+  }
+
+  private note(record: "session-opened" | "session-closed" | "session-ended", session: number): void {
+    const { store, delivery } = this.parts;
+    if (!store.isVolatile) delivery.noteSeq(store.append(record, session, 0));
+  }
+}

@@ -1,0 +1,82 @@
+/** Which retained messages are kept, and until when: the policy above retained.ts. */
+import type { TimerWheel } from "#base/timer-wheel.ts";
+import type { Limits } from "./limits.ts";
+import { type MessagePool, type MessageView, NEVER } from "./message.ts";
+import type { Metrics } from "./metrics.ts";
+import type { Store } from "./ports.ts";
+import type { RetainedIndex } from "./retained.ts";
+
+export interface RetainedKeeperParts {
+  readonly limits: Limits;
+  readonly messages: MessagePool;
+  readonly retainedIndex: RetainedIndex;
+  readonly metrics: Metrics;
+  readonly timers: TimerWheel;
+  readonly store: Store;
+  readonly nowMs: number;
+  readonly nowSec: number;
+  addTimerKind(fire: (owner: number) => void): number;
+  noteSeq(seq: number): void;
+}
+
+export class RetainedKeeper {
+  private readonly expiryKind: number;
+
+  constructor(private readonly parts: RetainedKeeperParts) {
+    this.expiryKind = parts.addTimerKind((node) => this.expire(node));
+  }
+
+  /**
+   * Keeps a retained message, or forgets the topic's value when it is empty. Returns the pool's copy, of which one
+   * reference is the caller's, or −1.
+   */
+  retain(view: MessageView): number {
+    const { limits, messages, retainedIndex } = this.parts;
+    const { countMax, payloadBytesMax, expirySec } = limits.retained;
+    const known = retainedIndex.find(view.bytes, view.topicStart, view.topicEnd);
+    if (known >= 0) this.disarm(known);
+    if (view.payloadStart === view.payloadEnd) {
+      if (known >= 0) retainedIndex.remove(known); // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
+      this.note(-1);
+      return -1;
+    }
+    if (view.payloadEnd - view.payloadStart > payloadBytesMax) return this.refuse("retained_too_large", known);
+    if (known < 0 && retainedIndex.count >= countMax) return this.refuse("retained_full", known);
+    const message = messages.keep(view);
+    if (message < 0) return this.refuse("memory_full", known);
+    const node = retainedIndex.set(view, message); // [MQTT-3.3.1-5]
+    const own = expirySec > 0 ? this.parts.nowSec + expirySec : NEVER;
+    this.arm(node, view.expiryAtSec === NEVER ? own : view.expiryAtSec);
+    this.note(message);
+    messages.addReference(message);
+    return message;
+  }
+
+  private arm(node: number, deadlineSec: number): void {
+    if (deadlineSec === NEVER) return;
+    const { nowMs, nowSec, timers, retainedIndex } = this.parts;
+    retainedIndex.timer[node] = timers.arm(nowMs + (deadlineSec - nowSec) * 1000, this.expiryKind, node);
+  }
+
+  private disarm(node: number): void {
+    const { retainedIndex, timers } = this.parts;
+    if (retainedIndex.timer[node] >= 0) timers.cancel(retainedIndex.timer[node]);
+    retainedIndex.timer[node] = -1;
+  }
+
+  private expire(node: number): void {
+    this.parts.retainedIndex.timer[node] = -1;
+    this.parts.retainedIndex.remove(node);
+  }
+
+  /** An old value must not stand for the new one that could not be kept. */
+  private refuse(reason: "retained_full" | "retained_too_large" | "memory_full", known: number): number {
+    this.parts.metrics.add(`retained.refused.${reason}`);
+    if (known >= 0) this.parts.retainedIndex.remove(known);
+    return -1;
+  }
+
+  private note(message: number): void {
+    if (!this.parts.store.isVolatile) this.parts.noteSeq(this.parts.store.append("retained", -1, message));
+  }
+}
