@@ -17,6 +17,20 @@ function aliasMaxOf(client: RawClient): number {
   return (prop(client.connack!, "topicAliasMaximum") as number | undefined) ?? 0;
 }
 
+/** Order counts among user properties only. */
+function sorted(properties: Properties): unknown[] {
+  const others = properties.filter(([name]) => name !== "userProperty");
+  const plain = others.map(([name, value]) => [
+    name,
+    value instanceof Uint8Array ? [...value] : bytesOfText(name, value),
+  ]);
+  return [...plain.sort((a, b) => String(a[0]).localeCompare(String(b[0]))), ...props({ properties }, "userProperty")];
+}
+
+function bytesOfText(name: unknown, value: unknown): unknown {
+  return name === "correlationData" ? [...new TextEncoder().encode(value as string)] : value;
+}
+
 describe("topic names", () => {
   test.each([
     ["an overlong NUL", "c0 80"],
@@ -265,23 +279,6 @@ describe("passed on", () => {
     ],
   ];
 
-  /** Order counts among user properties only. */
-  function sorted(properties: Properties): unknown[] {
-    const others = properties.filter(([name]) => name !== "userProperty");
-    const plain = others.map(([name, value]) => [
-      name,
-      value instanceof Uint8Array ? [...value] : bytesOfText(name, value),
-    ]);
-    return [
-      ...plain.sort((a, b) => String(a[0]).localeCompare(String(b[0]))),
-      ...props({ properties }, "userProperty"),
-    ];
-  }
-
-  function bytesOfText(name: unknown, value: unknown): unknown {
-    return name === "correlationData" ? [...new TextEncoder().encode(value as string)] : value;
-  }
-
   test.each(sets)(
     "[MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20] %s: live, queued, retained",
     async (name, properties) => {
@@ -304,6 +301,44 @@ describe("passed on", () => {
     },
   );
 });
+
+test.each([0, 1, 2, 3, 4])(
+  "[MQTT-3.3.2-12] [MQTT-3.3.2-6] [MQTT-3.3.2-18] an alias as property number %i leaves the others and the topic whole",
+  async (position) => {
+    const topic = `332/beside/${position}`;
+    const others: Properties = [
+      ["userProperty", ["b", "1"]],
+      ["messageExpiryIntervalSec", 1000],
+      ["userProperty", ["a", "2"]],
+      ["contentType", "c"],
+    ];
+    const properties: Properties = others.toSpliced(position, 0, ["topicAlias", 1]);
+    const away = await h.connect(kept(`332-beside-${position}`));
+    await away.subscribe(topic, { qos: 1, retainHandling: 2 });
+    await away.disconnect();
+    const live: RawClient[] = [];
+    for (const qos of [0, 1, 2]) {
+      const sub = await h.connect({ properties: qos === 2 ? [["topicAliasMaximum", 4]] : [] });
+      await sub.subscribe(topic, { qos, properties: qos === 1 ? [["subscriptionIdentifier", 300]] : [] });
+      live.push(sub);
+    }
+    const pub = await h.connect();
+    await pub.publish(topic, "set", { qos: 1, properties });
+    await pub.publish("", "used", { qos: 2, retain: true, properties });
+    const late = await h.connect();
+    await late.subscribe(topic, 0);
+    for (const client of [...live, await h.connect(resumed(`332-beside-${position}`)), late]) {
+      const seen = publishes(await client.settle());
+      expect(payloads(seen)).toEqual(client === late ? ["used"] : ["set", "used"]);
+      expect(seen[0]!.topic).toBe(topic);
+      const own = new Set<unknown>(["subscriptionIdentifier", "topicAlias"]);
+      for (const packet of seen) {
+        expect(sorted(packet.properties!.filter(([name]) => !own.has(name)))).toEqual(sorted(others));
+      }
+    }
+    await pub.publish(topic, "", { qos: 1, retain: true });
+  },
+);
 
 test.each(["ff", "c0 80", "61 00", "ed b0 80"])(
   "[MQTT-3.3.2-13] a response topic of %s is malformed",

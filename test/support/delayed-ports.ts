@@ -1,0 +1,154 @@
+/**
+ * Ports that answer when the test says so, as a disk, another process or a directory server would: everything that is
+ * asked for is written down and waits. What they do besides waiting is what test/contract demands of every port.
+ */
+import type { MessageView } from "#core/message.ts";
+import {
+  type Access,
+  ALLOW,
+  type AuthenticateOutcome,
+  type AuthenticateRequest,
+  type ClientInfo,
+  DENY,
+  type Fabric,
+  PENDING,
+  type Store,
+  type StoreRecord,
+  type Verdict,
+} from "#core/ports.ts";
+
+export class DelayedStore implements Store {
+  readonly isVolatile = false;
+  durableSeq = 0;
+  /** Each change in order; the first has number 1. */
+  readonly log: { record: StoreRecord; session: number; item: number }[] = [];
+  onDurable = (): void => {};
+
+  append(record: StoreRecord, session: number, item: number): number {
+    return this.log.push({ record, session, item });
+  }
+
+  /** Everything so far, or up to a number, is safe. */
+  commit(seq = this.log.length): void {
+    if (seq <= this.durableSeq) return;
+    this.durableSeq = seq;
+    this.onDurable();
+  }
+
+  records(): StoreRecord[] {
+    return this.log.map(({ record }) => record);
+  }
+}
+
+export class DelayedFabric implements Fabric {
+  readonly isLocal = false;
+  forwardedSeq = 0;
+  onForwarded = (): void => {};
+  readonly claims: { clientId: string; complete: () => void }[] = [];
+  readonly announces: { filter: string; complete: () => void }[] = [];
+  readonly forwards: string[] = [];
+  /** Filters that the others believe are wanted here. */
+  readonly wanted = new Set<string>();
+  private epoch = 0;
+
+  claim(clientId: Buffer, complete: (epoch: number) => void): void {
+    const epoch = ++this.epoch;
+    this.claims.push({ clientId: clientId.toString(), complete: once(() => complete(epoch)) });
+  }
+
+  announce(filter: Buffer, complete: () => void): void {
+    const text = filter.toString();
+    this.wanted.add(text);
+    this.announces.push({ filter: text, complete: once(complete) });
+  }
+
+  withdraw(filter: Buffer): void {
+    this.wanted.delete(filter.toString());
+  }
+
+  forward(view: MessageView): number {
+    return this.forwards.push(view.topicText());
+  }
+
+  /** The others have everything so far, or up to a number. */
+  deliver(seq = this.forwards.length): void {
+    if (seq <= this.forwardedSeq) return;
+    this.forwardedSeq = seq;
+    this.onForwarded();
+  }
+
+  /** Answers what was asked for, oldest first, what is asked for meanwhile included. */
+  answerAll(): void {
+    for (let next = this.claims.shift(); next; next = this.claims.shift()) next.complete();
+    for (let next = this.announces.shift(); next; next = this.announces.shift()) next.complete();
+  }
+}
+
+/** Decides on topics by a rule, but not at once: PENDING until the test has called `decide`. */
+export class DelayedAccess implements Access {
+  readonly isOpen = false;
+  /** Each step of each exchange, in order; answer with `answer`. */
+  readonly requests: AuthenticateRequest[] = [];
+  readonly subscribes: { filters: string[]; complete: () => void }[] = [];
+  /** How often a publish was asked for. */
+  publishCount = 0;
+  /** `whenDecided` calls back before it returns. */
+  isDecidedAtOnce = false;
+  private readonly decided = new Map<string, Verdict>();
+  private asked: { clientId: string; topic: string } | undefined;
+  private readonly waiting: { clientId: string; topic: string; callback: (verdict: 0 | 1) => void }[] = [];
+
+  constructor(private readonly ruleOf: (topic: string) => 0 | 1 = (topic) => (topic.startsWith("deny/") ? DENY : ALLOW)) {}
+
+  authenticate(request: AuthenticateRequest): void {
+    this.requests.push(request);
+  }
+
+  /** Completes the oldest step. */
+  answer(outcome: AuthenticateOutcome = { reasonCode: 0 }): AuthenticateRequest {
+    const request = this.requests.shift()!;
+    request.complete(outcome);
+    return request;
+  }
+
+  authorizePublish(client: ClientInfo, view: MessageView): Verdict {
+    this.publishCount++;
+    const topic = view.topicText();
+    const verdict = this.decided.get(`${client.clientId} ${topic}`);
+    if (verdict !== undefined) return verdict;
+    this.asked = { clientId: client.clientId, topic };
+    return PENDING;
+  }
+
+  whenDecided(_client: ClientInfo, callback: (verdict: typeof ALLOW | typeof DENY) => void): void {
+    this.waiting.push({ ...this.asked!, callback: once(callback) });
+    if (this.isDecidedAtOnce) this.decide();
+  }
+
+  get waitingCount(): number {
+    return this.waiting.length;
+  }
+
+  /** Decides the publish that has waited longest. */
+  decide(): void {
+    const { clientId, topic, callback } = this.waiting.shift()!;
+    const verdict = this.ruleOf(topic);
+    this.decided.set(`${clientId} ${topic}`, verdict);
+    callback(verdict);
+  }
+
+  authorizeSubscribe(_client: ClientInfo, filters: readonly Buffer[], complete: (verdicts: Verdict[]) => void): void {
+    const texts = filters.map((filter) => filter.toString());
+    this.subscribes.push({ filters: texts, complete: once(() => complete(texts.map((text) => this.ruleOf(text)))) });
+  }
+}
+
+/** A port must not answer twice; a test that does so by mistake is told. */
+function once<A extends unknown[]>(call: (...args: A) => void): (...args: A) => void {
+  let isDone = false;
+  return (...args) => {
+    if (isDone) throw new Error("answered twice");
+    isDone = true;
+    call(...args);
+  };
+}
