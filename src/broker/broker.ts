@@ -6,7 +6,7 @@
  */
 import { randomInt, randomUUID } from "node:crypto";
 import { Engine } from "#core/engine.ts";
-import { SERVER_SHUTTING_DOWN } from "#mqtt/codec/reason-code.ts";
+import { SERVER_SHUTTING_DOWN, USE_ANOTHER_SERVER } from "#mqtt/codec/reason-code.ts";
 import { Connection } from "#mqtt/connection.ts";
 import { MqttContext, type Reporter } from "#mqtt/context.ts";
 import { listenTcp, type TcpListener, TcpTransport } from "#transport/tcp.ts";
@@ -70,7 +70,7 @@ export async function startBroker(config: Config, log: Logger): Promise<RunningB
     engine,
     async stop() {
       for (const listener of listeners) listener.stop();
-      context.endAll(SERVER_SHUTTING_DOWN);
+      context.endAll(config.broker.serverReference === "" ? SERVER_SHUTTING_DOWN : USE_ANOTHER_SERVER);
       const deadlineMs = performance.now() + config.broker.drainSecMax * 1000;
       const isOpen = (): boolean => listeners.some((listener) => listener.connectionCount > 0);
       while (isOpen() && performance.now() < deadlineMs) await Bun.sleep(DRAIN_POLL_MS);

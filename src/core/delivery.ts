@@ -23,6 +23,17 @@ const FLAG_DUP = 8;
 
 const SENT = [Metric["messages.qos0.sent"], Metric["messages.qos1.sent"], Metric["messages.qos2.sent"]];
 
+const DROPPED = dropSlots();
+
+function dropSlots(): Record<DropReason, number> {
+  const prefix = "messages.dropped.";
+  const entries = Object.entries(Metric).filter(([name]) => name.startsWith(prefix));
+  return Object.fromEntries(entries.map(([name, slot]) => [name.slice(prefix.length), slot])) as Record<
+    DropReason,
+    number
+  >;
+}
+
 /** Values of `kept`. */
 export const NOT_KEPT = -1;
 const NO_MEMORY = -2;
@@ -49,7 +60,6 @@ export class Delivery {
   private readonly limits: Limits;
   private readonly messages: MessagePool;
   private readonly sessions: SessionTable;
-  private readonly metrics: Metrics;
   private readonly counts: Float64Array;
   private readonly hooks: Hooks;
   private readonly store: Store;
@@ -62,7 +72,6 @@ export class Delivery {
     this.limits = parts.limits;
     this.messages = parts.messages;
     this.sessions = parts.sessions;
-    this.metrics = parts.metrics;
     this.counts = parts.metrics.counts;
     this.hooks = parts.hooks;
     this.store = parts.store;
@@ -196,7 +205,7 @@ export class Delivery {
   private resend(queue: SessionQueue, sink: Sink): void {
     const { inflight } = queue;
     while (inflight.used < sink.windowMax && sink.isWritable) {
-      const position = inflight.resendNext(); // [MQTT-4.6.0-1]
+      const position = inflight.resendNext(); // [MQTT-4.4.0-1]
       if (position < 0) return;
       this.sendAgain(queue, sink, position);
     }
@@ -247,7 +256,7 @@ export class Delivery {
 
   /** Counts and reports a message that was not delivered. Always false, to be returned. */
   drop(reason: DropReason, session: number, view: MessageView): false {
-    this.metrics.add(`messages.dropped.${reason}`);
+    this.counts[DROPPED[reason]]++;
     if (session >= 0) {
       const queue = this.sessions.queueOf(session);
       if (queue !== null) queue.droppedCount++;

@@ -148,7 +148,11 @@ export class Engine {
    * from then on, but must not be writable before CONNACK is out: then call `attach`. CONNACK waits for `storeSeq`.
    */
   open(request: OpenRequest, sink: Sink, complete: (opened: Opened) => void): void {
-    this.fabric.claim(request.clientId, (epoch) => complete(this.lifecycle.open(request, sink, epoch)));
+    this.fabric.claim(request.clientId, (epoch) => {
+      const opened = this.lifecycle.open(request, sink, epoch);
+      this.forwardSeq = 0;
+      complete(opened);
+    });
   }
 
   /** CONNACK is out: the session's packets flow to its sink, what waits first. */
@@ -185,10 +189,16 @@ export class Engine {
    */
   subscribe(session: number, items: readonly SubscribeItem[], complete: (codes: Uint8Array) => void): void {
     this.begin();
+    let seq = -1; // until `add` has returned
     this.subscriptions.add(session, items, this.retained, (codes) => {
+      if (seq >= 0) {
+        this.begin(); // others have been served since
+        this.delivery.noteSeq(seq);
+      }
       complete(codes);
       this.pump(session);
     });
+    seq = this.storeSeq;
   }
 
   /** One 5.0 reason code a filter. */

@@ -115,7 +115,7 @@ export interface Access {
 }
 
 /** Changes of a persistent session, as the store is told of them. */
-type StoreRecord =
+export type StoreRecord =
   | "session-opened"
   | "session-closed"
   | "session-ended"

@@ -23,8 +23,8 @@ export interface ShareGroup {
 }
 
 export class ShareGroups {
-  private readonly groups: (ShareGroup | undefined)[] = [];
-  private readonly free: number[] = [];
+  private readonly groups = new Map<number, ShareGroup>();
+  private next = 0; // a number is never used again: waiting messages may still name it
   private readonly byKey = new Map<string, number>();
 
   constructor(
@@ -38,11 +38,11 @@ export class ShareGroups {
   }
 
   get(group: number): ShareGroup {
-    return this.groups[group]!;
+    return this.groups.get(group)!;
   }
 
   has(group: number): boolean {
-    return this.groups[group] !== undefined;
+    return this.groups.has(group);
   }
 
   find(shared: SharedFilter): number {
@@ -54,13 +54,13 @@ export class ShareGroups {
     const key = keyOf(shared);
     const known = this.byKey.get(key);
     if (known !== undefined) return known;
-    const group = this.free.pop() ?? this.groups.length;
+    const group = this.next++;
     const filter = Buffer.from(shared.filter);
     const anchors = [this.index.add(-1 - group, filter, 0, 0)];
     if (shared.share.equals(queueShare)) {
       anchors.push(this.index.add(-1 - group, Buffer.concat([queuePrefix, filter]), 0, 0));
     }
-    this.groups[group] = { key, share: Buffer.from(shared.share), filter, anchors, members: [], cursor: 0 };
+    this.groups.set(group, { key, share: Buffer.from(shared.share), filter, anchors, members: [], cursor: 0 });
     this.byKey.set(key, group);
     return group;
   }
@@ -78,8 +78,7 @@ export class ShareGroups {
     if (entry.members.length > 0) return;
     for (const anchor of entry.anchors) this.index.remove(anchor);
     this.byKey.delete(entry.key);
-    this.groups[group] = undefined;
-    this.free.push(group);
+    this.groups.delete(group);
   }
 
   /** Where in `members` to begin looking for one that can take the message. */

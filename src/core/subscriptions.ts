@@ -145,8 +145,14 @@ export class Subscriptions {
     this.parts.router.dropReplays(session, sub);
     this.note("unsubscribed", session, sub);
     this.parts.index.remove(sub);
-    if (group >= 0) this.parts.groups.leave(group, sub);
+    if (group >= 0) this.leave(session, group, sub);
     this.parts.sessions.subscriptionCount[session]--;
+  }
+
+  /** What waits for a member that leaves goes to those who stay. */
+  private leave(session: number, group: number, sub: number): void {
+    this.parts.groups.leave(group, sub);
+    if (this.parts.groups.has(group)) this.parts.router.handOver(session, (other) => other === group);
   }
 
   private note(record: "subscribed" | "unsubscribed", session: number, sub: number): void {

@@ -37,6 +37,7 @@ import {
   PACKET_TOO_LARGE,
   PROTOCOL_ERROR,
   UNSPECIFIED_ERROR,
+  USE_ANOTHER_SERVER,
 } from "./codec/reason-code.ts";
 import { AWAITING_CONNECT, CLOSED, HANDLE_AGAIN, OPEN } from "./connection-state.ts";
 import type { MqttContext } from "./context.ts";
@@ -72,6 +73,8 @@ export class Connection implements Protocol, Sink {
   /** 1.5 times the keep-alive, 0 for none. */
   silenceMaxMs = 0;
   username: string | undefined = undefined;
+  /** Kept where access or hooks ask for it often. */
+  client: ClientInfo | null = null;
   aliases: OutboundAliases | null = null;
   inboundAliases: InboundAliases | null = null;
   /** The way in, until the session is open; kept where a re-authentication may come. */
@@ -106,8 +109,11 @@ export class Connection implements Protocol, Sink {
     return this.gate?.count ?? 0;
   }
 
+  /** Who is there. Made anew unless `client` is kept. */
   info(): ClientInfo {
     const { session, username, version, listener, link } = this;
+    if (this.client) return this.client;
+    if (this.login) return this.login.client;
     const clientId = session < 0 ? "" : this.context.engine.sessions.clientId(session);
     return { clientId, username, address: link.remoteAddress, port: link.remotePort, version, listener };
   }
@@ -300,7 +306,9 @@ export class Connection implements Protocol, Sink {
     const isSafe = storeSeq <= store.durableSeq && forwardSeq <= fabric.forwardedSeq;
     if (isSafe && this.gatedCount === 0) return action();
     this.gate ??= new CommitGate();
-    this.gate.add(storeSeq, forwardSeq, action);
+    this.gate.add(storeSeq, forwardSeq, () => {
+      if (this.state !== CLOSED) action();
+    });
     this.context.gated.add(this);
   }
 
@@ -360,7 +368,7 @@ export class Connection implements Protocol, Sink {
 
   private sendDisconnect(reasonCode: number): void {
     const { serverReference, engine } = this.context;
-    const isMoving = reasonCode === 0x8b || reasonCode === 0x9c || reasonCode === 0x9d;
+    const isMoving = reasonCode === USE_ANOTHER_SERVER;
     engine.metrics.add("packets.disconnect.sent");
     this.send(encodeDisconnect(reasonCode, isMoving && serverReference !== "" ? { serverReference } : {}));
   }

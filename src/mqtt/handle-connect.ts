@@ -26,7 +26,7 @@ import {
 } from "./codec/reason-code.ts";
 import type { Connection } from "./connection.ts";
 import { AUTHENTICATING, CLOSED, OPEN, OPENING } from "./connection-state.ts";
-import { InboundAliases, OutboundAliases } from "./topic-alias.ts";
+import { OutboundAliases } from "./topic-alias.ts";
 
 /** What CONNECT said, as long as it is needed. */
 export interface Login {
@@ -216,6 +216,7 @@ function accept(connection: Connection, opened: Opened, request: Request, outcom
   connection.startKeepAlive();
   if (request.method === undefined) connection.login = null;
   else login.request = undefined;
+  if (!engine.access.isOpen || engine.hooks.clientDisconnected.isUsed) connection.client = login.client;
   if (engine.hooks.clientConnected.isUsed) engine.hooks.clientConnected.run(login.client);
   engine.attach(opened.session);
   connection.unhold();
@@ -225,7 +226,6 @@ function setAliases(connection: Connection, packet: ConnectPacket): void {
   const { topicAliasMax } = connection.context.engine.limits.mqtt;
   const outbound = Math.min(packet.properties.topicAliasMaximum ?? 0, topicAliasMax);
   if (outbound > 0) connection.aliases = new OutboundAliases(outbound); // [MQTT-3.1.2-26] [MQTT-3.1.2-27]
-  if (topicAliasMax > 0) connection.inboundAliases = new InboundAliases(topicAliasMax);
 }
 
 /** What is enforced: the client's wish, or the broker's maximum. */

@@ -20,6 +20,7 @@ import {
 } from "./codec/reason-code.ts";
 import type { Connection } from "./connection.ts";
 import { HANDLE_AGAIN } from "./connection-state.ts";
+import { InboundAliases } from "./topic-alias.ts";
 
 const PUBLISH_RECEIVED = Metric["packets.publish.received"];
 const MESSAGES_RECEIVED = [
@@ -85,8 +86,8 @@ function publishAcked(connection: Connection, view: MessageView): number {
 
 /** Puts the aliased topic before the rest of the message. */
 function resolveAlias(connection: Connection, view: MessageView): number {
-  const aliases = connection.inboundAliases;
-  if (aliases === null || published.alias > aliases.max) return TOPIC_ALIAS_INVALID; // [MQTT-3.3.2-9]
+  if (published.alias > connection.context.engine.limits.mqtt.topicAliasMax) return TOPIC_ALIAS_INVALID; // [MQTT-3.3.2-9]
+  const aliases = (connection.inboundAliases ??= new InboundAliases());
   if (view.topicStart !== view.topicEnd) {
     aliases.set(published.alias, view.bytes, view.topicStart, view.topicEnd); // [MQTT-3.3.2-12]
     return 0;

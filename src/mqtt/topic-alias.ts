@@ -8,8 +8,6 @@ import { equalBytes, hashBytes } from "#base/bytes.ts";
 export class InboundAliases {
   private readonly topics: (Buffer | undefined)[] = [];
 
-  constructor(readonly max: number) {}
-
   /** A copy is kept. */
   set(alias: number, bytes: Buffer, start: number, end: number): void {
     this.topics[alias] = Buffer.from(bytes.subarray(start, end));

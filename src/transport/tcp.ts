@@ -183,13 +183,15 @@ export class TcpLink implements Link {
   /** Sends what the kernel takes. Called once a tick, and when the kernel has room again. */
   flush(): void {
     this.isDirty = false;
-    if (!this.isBlocked) this.writeUnsent();
+    if (this.isBlocked) this.watchCongestion();
+    else this.writeUnsent();
   }
 
   /** Room for `size` more bytes: by sending what is there, by moving it to the front, or by a larger buffer. */
   private makeRoom(size: number): void {
     const { buffers } = this.transport;
-    if (this.limit >= LARGE_BUFFER && !this.isBlocked) this.writeUnsent();
+    if (this.isBlocked) this.watchCongestion();
+    else if (this.limit >= LARGE_BUFFER) this.writeUnsent();
     const unsent = this.unsentBytes;
     if (unsent + size <= this.buffer.length && this.start > 0) {
       this.buffer.copy(this.buffer, 0, this.start, this.limit);
@@ -216,6 +218,10 @@ export class TcpLink implements Link {
     }
     if (sent === size) return this.release();
     this.block();
+    this.watchCongestion();
+  }
+
+  private watchCongestion(): void {
     if (!this.isCongested && this.unsentBytes > this.transport.linkBytesMax) this.setCongested(true);
   }
 

@@ -21,6 +21,7 @@ export const PACKET_TOO_LARGE = 0x95;
 export const QUOTA_EXCEEDED = 0x97;
 export const RETAIN_NOT_SUPPORTED = 0x9a;
 export const QOS_NOT_SUPPORTED = 0x9b;
+export const USE_ANOTHER_SERVER = 0x9c;
 
 /** CONNACK return code of 3.1 and 3.1.1 (§3.2.2.3) that says the same, or −1: then the link is closed without a CONNACK. */
 export function returnCode3(reasonCode: number): number {
