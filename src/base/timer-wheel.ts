@@ -96,7 +96,7 @@ export class TimerWheel {
     for (let slot = 0; slot < this.head.length; slot++) {
       for (let t = this.head[slot]; t >= 0; t = this.nextOf[t]) timers.push(t);
     }
-    timers.sort((a, b) => this.deadline[a] - this.deadline[b]);
+    timers.sort((a, b) => this.deadline[b] - this.deadline[a]); // a slot is a stack
     for (const t of timers) this.unlink(t);
     this.current = target - 1;
     for (const t of timers) {

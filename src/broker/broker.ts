@@ -33,6 +33,7 @@ export interface RunningBroker {
 /** Opens every listener of the configuration. Throws MantouError `listen_failed`, with nothing left open. */
 export async function startBroker(config: Config, log: Logger): Promise<RunningBroker> {
   let isWorkAsked = false;
+  const faults = new LimitedLog(log, { linesPerSec: FAULT_LINES_PER_SEC, nowMs: () => performance.now() });
   const engine = new Engine({
     limits: config,
     seed: randomInt(1, 0x7fff_ffff),
@@ -46,8 +47,8 @@ export async function startBroker(config: Config, log: Logger): Promise<RunningB
         engine.turn();
       });
     },
+    onBug: (error) => faults.write("error", "deadline", "a bug: a deadline or a task failed", { err: error }),
   });
-  const faults = new LimitedLog(log, { linesPerSec: FAULT_LINES_PER_SEC, nowMs: () => performance.now() });
   const context = new MqttContext(engine, {
     ...config.broker,
     makeClientId: () => `mantou_${randomUUID().replaceAll("-", "")}`,

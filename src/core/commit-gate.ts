@@ -15,6 +15,9 @@ interface Waiting {
 
 export class CommitGate {
   private readonly waiting: Waiting[] = [];
+  private durableSeq = 0;
+  private forwardedSeq = 0;
+  private isAdvancing = false;
 
   get count(): number {
     return this.waiting.length;
@@ -25,14 +28,20 @@ export class CommitGate {
     this.waiting.push({ storeSeq, forwardSeq, release });
   }
 
-  /** Lets out, in order, what is covered now. */
+  /** Lets out, in order, what is covered now. A release may move the numbers again. */
   advance(durableSeq: number, forwardedSeq: number): void {
-    let done = 0;
-    for (const { storeSeq, forwardSeq, release } of this.waiting) {
-      if (storeSeq > durableSeq || forwardSeq > forwardedSeq) break;
-      done++;
-      release();
+    this.durableSeq = durableSeq;
+    this.forwardedSeq = forwardedSeq;
+    if (this.isAdvancing) return;
+    this.isAdvancing = true;
+    try {
+      while (this.waiting.length > 0 && this.isCovered(this.waiting[0])) this.waiting.shift()!.release();
+    } finally {
+      this.isAdvancing = false;
     }
-    if (done > 0) this.waiting.splice(0, done);
+  }
+
+  private isCovered({ storeSeq, forwardSeq }: Waiting): boolean {
+    return storeSeq <= this.durableSeq && forwardSeq <= this.forwardedSeq;
   }
 }

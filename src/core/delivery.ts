@@ -9,6 +9,7 @@
  * that needs it beyond this call. Nothing is allocated for a QoS 0 delivery.
  */
 import type { HookMessage, Hooks } from "./hooks.ts";
+import type { Inflight } from "./inflight.ts";
 import type { Limits } from "./limits.ts";
 import { type MessagePool, MessageView } from "./message.ts";
 import { type DropReason, Metric, type Metrics } from "./metrics.ts";
@@ -165,7 +166,7 @@ export class Delivery {
     const queue = this.sessions.queueOf(session);
     const sink = this.sessions.sinks[session];
     if (queue === null || sink === null) return;
-    if (queue.inflight.sentCount !== queue.inflight.count) this.resend(queue, sink);
+    if (queue.inflight.sentCount !== queue.inflight.count) this.resend(session, queue, sink);
     const { outbox, inflight } = queue;
     while (outbox.count > 0 && sink.isWritable && this.sessions.sinks[session] === sink) {
       const delivery = outbox.at(0, DELIVERY);
@@ -202,22 +203,24 @@ export class Delivery {
   }
 
   /** After a reconnect: what was sent before and is not acknowledged goes out again, in the order of then. */
-  private resend(queue: SessionQueue, sink: Sink): void {
+  private resend(session: number, queue: SessionQueue, sink: Sink): void {
     const { inflight } = queue;
     while (inflight.used < sink.windowMax && sink.isWritable) {
       const position = inflight.resendNext(); // [MQTT-4.4.0-1]
       if (position < 0) return;
-      this.sendAgain(queue, sink, position);
+      if (this.sendAgain(queue, sink, position)) continue;
+      this.drop("packet_too_large", session, this.stored); // [MQTT-3.1.2-25]
+      this.takeOut(session, inflight, position);
     }
   }
 
-  private sendAgain(queue: SessionQueue, sink: Sink, position: number): void {
+  private sendAgain(queue: SessionQueue, sink: Sink, position: number): boolean {
     const { inflight } = queue;
     const delivery = inflight.field(position, DELIVERY);
     const flags = ((delivery & DELIVERY_QOS) << 1) | (delivery & DELIVERY_RETAIN ? FLAG_RETAIN : 0) | FLAG_DUP;
     this.messages.load(inflight.field(position, MESSAGE), this.stored);
     this.loadIds(this.stored, inflight.field(position, IDS));
-    sink.deliver(this.stored, flags, inflight.packetIdAt(position)); // [MQTT-3.3.1-1] [MQTT-4.4.0-1]
+    return sink.deliver(this.stored, flags, inflight.packetIdAt(position)); // [MQTT-3.3.1-1] [MQTT-4.4.0-1]
   }
 
   /** A new connection has the session: PUBREL first; `pump` then sends PUBLISH, and what waited. */
@@ -246,12 +249,17 @@ export class Delivery {
     const { inflight } = queue;
     const position = inflight.find(packetId);
     if (position < 0 || (inflight.field(position, DELIVERY) & DELIVERY_QOS) !== qos) return false;
+    this.takeOut(session, inflight, position);
+    return true;
+  }
+
+  private takeOut(session: number, inflight: Inflight, position: number): void {
     const message = inflight.field(position, MESSAGE);
     const ids = inflight.field(position, IDS);
+    const packetId = inflight.packetIdAt(position);
     inflight.remove(position);
     this.free(message, ids);
     this.note("acknowledged", session, packetId);
-    return true;
   }
 
   /** Counts and reports a message that was not delivered. Always false, to be returned. */

@@ -43,6 +43,8 @@ export interface EngineOptions {
   readonly fabric?: Fabric;
   /** Called when `turn` should be called soon: after the present event, before the next wait. */
   readonly onWork?: () => void;
+  /** Called with what a deadline's or a put-off task's handler threw: a bug, counted in `bugs`. */
+  readonly onBug?: (error: unknown) => void;
 }
 
 /** 5.0 reason codes the engine itself gives to a sink. */
@@ -77,6 +79,7 @@ export class Engine {
   private readonly lifecycle: Lifecycle;
   private readonly retained: Retained;
   private readonly onWork: () => void;
+  private readonly onBug: (error: unknown) => void;
   private readonly timerOwners: ((owner: number) => void)[] = [];
   private readonly work: (() => void)[] = [];
   private routingDepth = 0;
@@ -87,6 +90,7 @@ export class Engine {
     this.store = options.store ?? new VolatileStore();
     this.fabric = options.fabric ?? new LocalFabric();
     this.onWork = options.onWork ?? (() => {});
+    this.onBug = options.onBug ?? (() => {});
     this.nowMs = options.nowMs;
     this.nowSec = options.nowSec;
     this.random = new Random(options.seed);
@@ -128,7 +132,7 @@ export class Engine {
 
   /** Does what was put off: the next part of long replays, publishes made by hooks. */
   turn(): void {
-    for (const task of this.work.splice(0)) task();
+    for (const task of this.work.splice(0)) this.contain(task);
   }
 
   /** A change got this number from the store: the acknowledgement of the present request waits for it. */
@@ -204,7 +208,7 @@ export class Engine {
   /** One 5.0 reason code a filter. */
   unsubscribe(session: number, filters: readonly Buffer[]): Uint8Array {
     this.begin();
-    return this.subscriptions.remove(session, filters);
+    return this.routed(() => this.subscriptions.remove(session, filters));
   }
 
   // ---- messages
@@ -221,10 +225,11 @@ export class Engine {
    * `storeSeq` and `forwardSeq` then say what its acknowledgement waits for. The view is borrowed during the call.
    */
   publish(view: MessageView): number {
-    this.begin();
-    if (this.hooks.messagePublish.isUsed && !this.runPublishHook(view)) return 0;
-    if (view.slot < 0) this.findTopic(view);
     if (this.routingDepth > 0) return this.publishLater(view);
+    const isStopped = this.hooks.messagePublish.isUsed && !this.runPublishHook(view);
+    this.begin(); // after the hooks, which may publish
+    if (isStopped) return 0;
+    if (view.slot < 0) this.findTopic(view);
     const kept = view.isRetain ? this.keeper.retain(view) : -1;
     this.routingDepth++;
     try {
@@ -318,20 +323,16 @@ export class Engine {
 
   private runPublishHook(view: MessageView): boolean {
     const message = this.delivery.describe(view);
-    const before = { ...message };
     if (!this.hooks.messagePublish.run(message)) return this.delivery.drop("stopped_by_hook", view.publisher, view);
-    if (message.topic !== before.topic || message.payload !== before.payload) {
-      const topic = Buffer.from(message.topic);
-      const properties = view.bytes.subarray(view.propertiesStart, view.propertiesEnd);
-      if (view.expiryStart >= 0) view.expiryStart += topic.length - view.propertiesStart;
-      view.bytes = Buffer.concat([topic, properties, message.payload]);
-      view.frameStart = -1;
-      view.topicStart = 0;
-      view.topicEnd = view.propertiesStart = topic.length;
-      view.propertiesEnd = view.payloadStart = topic.length + properties.length;
-      view.payloadEnd = view.bytes.length;
-    }
-    if (message.qos !== view.qos || message.isRetain !== view.isRetain) view.frameStart = -1;
+    const topic = Buffer.from(message.topic);
+    const properties = view.bytes.subarray(view.propertiesStart, view.propertiesEnd);
+    if (view.expiryStart >= 0) view.expiryStart += topic.length - view.propertiesStart;
+    view.bytes = Buffer.concat([topic, properties, message.payload]);
+    view.frameStart = -1;
+    view.topicStart = 0;
+    view.topicEnd = view.propertiesStart = topic.length;
+    view.propertiesEnd = view.payloadStart = topic.length + properties.length;
+    view.payloadEnd = view.bytes.length;
     view.qos = message.qos;
     view.isRetain = message.isRetain;
     view.slot = -1;
@@ -362,7 +363,17 @@ export class Engine {
     if (this.work.length === 1) this.onWork();
   }
 
-  /** Sends what waits. Publishes made by hooks meanwhile wait for the next turn. */
+  /** Runs what routes messages: publishes made by hooks meanwhile wait for the next turn. */
+  routed<T>(action: () => T): T {
+    this.routingDepth++;
+    try {
+      return action();
+    } finally {
+      this.routingDepth--;
+    }
+  }
+
+  /** Sends what waits; `routed` without a closure. */
   private pump(session: number, isResuming = false): void {
     this.routingDepth++;
     try {
@@ -385,6 +396,16 @@ export class Engine {
   }
 
   private fire(kind: number, owner: number): void {
-    this.timerOwners[kind](owner);
+    this.contain(() => this.timerOwners[kind](owner));
+  }
+
+  /** One deadline's or task's bug must not keep the others from theirs. */
+  private contain(action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      this.metrics.add("bugs");
+      this.onBug(error);
+    }
   }
 }

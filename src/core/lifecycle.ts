@@ -56,6 +56,8 @@ export interface LifecycleParts {
   readonly nowSec: number;
   addTimerKind(fire: (owner: number) => void): number;
   publish(view: MessageView): number;
+  /** Runs what routes messages, so that publishes made by hooks meanwhile wait. */
+  routed<T>(action: () => T): T;
 }
 
 export class Lifecycle {
@@ -108,7 +110,7 @@ export class Lifecycle {
     if (will?.delaySec === 0)
       this.publishWill(session); // [MQTT-3.1.2-8]
     else if (will) will.timer = this.parts.timers.arm(this.parts.nowMs + will.delaySec * 1000, this.willKind, session);
-    this.parts.router.handOver(session, (group) => this.hasOtherMember(group, session));
+    this.parts.routed(() => this.parts.router.handOver(session, (group) => this.hasOtherMember(group, session, true)));
     this.note("session-closed", session);
   }
 
@@ -118,8 +120,10 @@ export class Lifecycle {
     this.publishWill(session); // [MQTT-3.1.2-8]
     this.disarmExpiry(session);
     this.stopRetry(session);
-    this.parts.subscriptions.removeAll(session);
-    this.parts.router.discard(session, (group) => this.hasOtherMember(group, session));
+    this.parts.routed(() => {
+      this.parts.subscriptions.removeAll(session);
+      this.parts.router.discard(session, (group) => this.hasOtherMember(group, session, false));
+    });
     this.parts.metrics.add("sessions.ended");
     if (this.parts.hooks.sessionEnded.isUsed) this.parts.hooks.sessionEnded.run(this.parts.sessions.clientId(session));
     this.parts.sessions.remove(session);
@@ -208,11 +212,11 @@ export class Lifecycle {
     this.armRetry(session);
   }
 
-  private hasOtherMember(group: number, session: number): boolean {
+  private hasOtherMember(group: number, session: number, isConnected: boolean): boolean {
     if (group < 0 || !this.parts.groups.has(group)) return false;
     return this.parts.groups.get(group).members.some((sub) => {
       const member = this.parts.index.target[sub];
-      return member !== session && this.parts.sessions.sinks[member] !== null;
+      return member !== session && (!isConnected || this.parts.sessions.sinks[member] !== null);
     });
   }
 

@@ -100,11 +100,6 @@ export class MatchCache {
     return slot;
   }
 
-  /** Hash of the topic that a slot was filled for. */
-  hashAt(slot: number): number {
-    return this.hash[slot];
-  }
-
   private isCurrent(slot: number, topic: Buffer, start: number, end: number): boolean {
     const block = this.topicBlock[slot];
     return (

@@ -79,6 +79,8 @@ export class MessagePool {
   private expiryAt = new Int32Array(64);
   private references = new Int32Array(64);
   expiryAtSec = new Uint32Array(64);
+  /** Bytes of all bodies kept. */
+  bodyBytes = 0;
 
   constructor(
     private readonly pool: BlockPool,
@@ -105,7 +107,8 @@ export class MessagePool {
     const topicLength = topicEnd - topicStart;
     const propertiesLength = propertiesEnd - propertiesStart;
     const size = hasFrame ? payloadEnd - frameStart : topicLength + propertiesLength + (payloadEnd - payloadStart);
-    if (this.pool.usedBytes + size > this.bytesMax) return -1;
+    if (this.bodyBytes + size > this.bytesMax) return -1;
+    this.bodyBytes += size;
     const m = this.numbers.take();
     if (m >= this.size.length) this.grow();
     const block = this.pool.take(size);
@@ -168,6 +171,7 @@ export class MessagePool {
   /** Gives one reference back; the last one frees the body. */
   release(message: number): void {
     if (--this.references[message] > 0) return;
+    this.bodyBytes -= this.size[message];
     this.pool.give(this.block[message]);
     this.numbers.give(message);
   }

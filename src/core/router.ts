@@ -27,6 +27,13 @@ interface Replay {
   readonly id: number;
 }
 
+/** How ready a share group's member is: it takes the message now, or it will wait there, or not at all. */
+const TAKES_NOW = 0;
+const CONNECTED = 1;
+const AWAY = 2;
+const CANNOT = 3;
+const ANY_MEMBER = AWAY;
+
 export interface RouterParts {
   readonly pool: BlockPool;
   readonly limits: Limits;
@@ -55,6 +62,8 @@ export class Router {
   private readonly stored = new MessageView();
   private readonly replays = new Map<number, Replay[]>();
   private stamp = 0;
+  private wasTried = false;
+  private wasAbsent = false;
 
   constructor(parts: RouterParts) {
     this.pool = parts.pool;
@@ -87,7 +96,8 @@ export class Router {
     for (let i = 0, at = start; i < count; i++, at += 3) {
       const target = words[at];
       if (target < 0) {
-        reached += this.dispatch(view, -1 - target, this.cache.hashAt(slot), -1);
+        if (this.dispatch(view, -1 - target, -1, ANY_MEMBER)) reached++;
+        else if (!this.wasTried) this.delivery.drop(this.wasAbsent ? "absent" : "slow_subscriber", -1, view);
         continue;
       }
       let options = words[at + 1];
@@ -186,46 +196,55 @@ export class Router {
     if (this.delivery.kept >= 0) this.messages.release(this.delivery.kept);
   }
 
-  /** Gives the message to one member of a share group; `except` is a session that has refused it. Returns 1 or 0. */
-  private dispatch(view: MessageView, group: number, topicHash: number, except: number): number {
+  /**
+   * Gives the message to one member of a share group, the readiest first, down to `leastReady`; `except` is a session that
+   * is leaving. False: `wasTried` says whether somebody was offered it, which counted why not, else `wasAbsent` why not.
+   */
+  private dispatch(view: MessageView, group: number, except: number, leastReady: number): boolean {
     const entry = this.groups.get(group);
     const n = entry.members.length;
-    const start = this.groups.start(entry, view.publisherKey, topicHash);
-    for (let pass = 0; pass < 3; pass++) {
+    const start = this.groups.start(
+      entry,
+      view.publisherKey,
+      this.index.hash(view.bytes, view.topicStart, view.topicEnd),
+    );
+    this.wasTried = false;
+    this.wasAbsent = true;
+    for (let readiness = TAKES_NOW; readiness <= leastReady; readiness++) {
       for (let i = 0; i < n; i++) {
         const position = start + i < n ? start + i : start + i - n;
         const sub = entry.members[position];
         const session = this.index.target[sub];
         const qos = Math.min(view.qos, this.index.options[sub] & QOS_MASK);
-        if (session === except || this.readiness(session, qos) !== pass) continue;
+        if (this.sessions.sinks[session] !== null) this.wasAbsent = false;
+        if (session === except || this.readiness(session, qos) !== readiness) continue;
         view.idCount = 0;
         if (this.index.id[sub] !== 0) view.ids[view.idCount++] = this.index.id[sub];
+        this.wasTried = true;
         if (!this.delivery.deliver(view, session, this.index.options[sub], group)) continue;
         this.groups.chose(entry, position);
-        return 1;
+        return true;
       }
     }
-    return 0;
+    return false;
   }
 
-  /** 0: takes it now; 1: connected, it will wait; 2: away, it will wait; 3: cannot have it. */
   private readiness(session: number, qos: number): number {
     const sink = this.sessions.sinks[session];
-    if (sink === null) return qos > 0 || this.limits.session.queueQos0 ? 2 : 3;
+    if (sink === null) return qos > 0 || this.limits.session.queueQos0 ? AWAY : CANNOT;
     const queue = this.sessions.queueOf(session);
-    if (sink.isWritable && (qos === 0 || queue === null || this.delivery.canSend(queue, sink))) return 0;
-    return qos === 0 ? 3 : 1;
+    if (sink.isWritable && (qos === 0 || queue === null || this.delivery.canSend(queue, sink))) return TAKES_NOW;
+    return qos === 0 ? CANNOT : CONNECTED;
   }
 
-  /** A waiting or unacknowledged message of a member that left goes to another one, or is dropped. */
-  redispatch(message: number, group: number, session: number): void {
+  /** Offers a message of a member that leaves to the others; false when none takes it. */
+  private redispatch(message: number, group: number, session: number, leastReady: number): boolean {
     const view = this.stored;
     this.messages.load(message, view);
-    const isWanted = this.messages.expiryAtSec[message] > this.delivery.nowSec;
-    const hash = this.index.hash(view.bytes, view.topicStart, view.topicEnd);
     this.delivery.kept = message;
-    if (isWanted && this.dispatch(view, group, hash, session) === 1) this.metrics.add("messages.redispatched");
-    else this.delivery.drop(isWanted ? "session_ended" : "expired", session, view);
+    if (!this.dispatch(view, group, session, leastReady)) return false;
+    this.metrics.add("messages.redispatched");
+    return true;
   }
 
   /** Frees everything a session has waiting; messages that came through a share group go to its other members. */
@@ -252,17 +271,16 @@ export class Router {
   }
 
   private discardOne(session: number, message: number, ids: number, group: number): void {
-    if (group >= 0) {
-      this.redispatch(message, group, session);
-    } else {
+    const isExpired = this.messages.expiryAtSec[message] <= this.delivery.nowSec;
+    if (isExpired || group < 0 || !this.redispatch(message, group, session, ANY_MEMBER)) {
       this.messages.load(message, this.stored);
-      this.delivery.drop("session_ended", session, this.stored);
+      this.delivery.drop(isExpired ? "expired" : "session_ended", session, this.stored);
     }
     this.delivery.free(message, ids);
   }
 
-  /** Waiting messages that came through a share group go to members who are connected. */
-  handOver(session: number, hasOther: (group: number) => boolean): void {
+  /** Waiting messages that came through a share group go to members who are connected; what none takes stays. */
+  handOver(session: number, isOffered: (group: number) => boolean): void {
     const queue = this.sessions.queueOf(session);
     if (queue === null) return;
     const { outbox } = queue;
@@ -273,12 +291,11 @@ export class Router {
       const group = outbox.at(0, GROUP);
       const size = this.messages.bytesOf(message);
       outbox.shift(size);
-      if (group < 0 || !hasOther(group)) {
-        outbox.push(message, delivery, ids, group, size);
-      } else {
-        this.redispatch(message, group, session);
+      if (group >= 0 && isOffered(group) && this.redispatch(message, group, session, CONNECTED)) {
         this.delivery.note("acknowledged", session, message);
         this.delivery.free(message, ids);
+      } else {
+        outbox.push(message, delivery, ids, group, size);
       }
     }
   }

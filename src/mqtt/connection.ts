@@ -16,48 +16,32 @@ import type { ClientInfo, Link, Protocol, Sink } from "#core/ports.ts";
 import { ackLength, encodeAck } from "./codec/ack.ts";
 import { encodeConnack } from "./codec/connect.ts";
 import { encodeDisconnect } from "./codec/disconnect.ts";
-import {
-  AUTH,
-  CONNECT,
-  DISCONNECT,
-  INCOMPLETE,
-  PINGREQ,
-  PUBACK,
-  PUBCOMP,
-  PUBLISH,
-  PUBREC,
-  PUBREL,
-  readFrame,
-  SUBSCRIBE,
-  UNSUBSCRIBE,
-} from "./codec/frame.ts";
+import { DISCONNECT, INCOMPLETE, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, readFrame } from "./codec/frame.ts";
 import {
   KEEP_ALIVE_TIMEOUT,
   MALFORMED_PACKET,
   PACKET_TOO_LARGE,
   PROTOCOL_ERROR,
+  SESSION_TAKEN_OVER,
   UNSPECIFIED_ERROR,
   USE_ANOTHER_SERVER,
 } from "./codec/reason-code.ts";
 import { AWAITING_CONNECT, CLOSED, HANDLE_AGAIN, OPEN } from "./connection-state.ts";
 import type { MqttContext } from "./context.ts";
 import { deliver } from "./deliver.ts";
-import { handleAck } from "./handle-ack.ts";
-import { handleAuth, handleConnect, type Login } from "./handle-connect.ts";
-import { handleDisconnect } from "./handle-disconnect.ts";
+import { dispatch } from "./dispatch.ts";
+import type { Login } from "./handle-connect.ts";
 import { handlePublish } from "./handle-publish.ts";
-import { handleSubscribe, handleUnsubscribe } from "./handle-subscribe.ts";
 import { PacketTail } from "./packet-tail.ts";
 import type { InboundAliases, OutboundAliases } from "./topic-alias.ts";
 
+const noBytes = Buffer.alloc(0);
 const BYTES_RECEIVED = Metric["bytes.received"];
 const PACKETS_RECEIVED = Metric["packets.received"];
 const PACKETS_SENT = Metric["packets.sent"];
 const PUBLISH_SENT = Metric["packets.publish.sent"];
-const PINGREQ_RECEIVED = Metric["packets.pingreq"];
-const PINGRESP_SENT = Metric["packets.pingresp"];
 const PACKET_BYTES_NO_LIMIT = 0x7fff_ffff;
-const PINGRESP_BYTES = 0xd000;
+const REPORTED_BYTES_MAX = 256;
 
 export class Connection implements Protocol, Sink {
   state = AWAITING_CONNECT;
@@ -156,7 +140,7 @@ export class Connection implements Protocol, Sink {
       }
       this.parse(chunk, start);
     } catch (error) {
-      this.reportBug(error, chunk.subarray(0, 1024));
+      this.reportBug(error, chunk.subarray(0, REPORTED_BYTES_MAX));
     }
   }
 
@@ -166,8 +150,9 @@ export class Connection implements Protocol, Sink {
     while (start < end && this.state !== CLOSED) {
       const size = readFrame(chunk, start, end);
       if (size === INCOMPLETE) break;
-      if (size < 0) return this.fail(MALFORMED_PACKET);
-      if (size > this.context.engine.limits.mqtt.packetBytesMax) return this.fail(PACKET_TOO_LARGE);
+      if (size < 0) return this.refuse(MALFORMED_PACKET, chunk, start, end);
+      if (size > this.context.engine.limits.mqtt.packetBytesMax)
+        return this.refuse(PACKET_TOO_LARGE, chunk, start, end);
       if (start + size > end) break;
       const isDone = this.handlePacket(chunk, start, start + size);
       if (isDone) start += size;
@@ -187,71 +172,23 @@ export class Connection implements Protocol, Sink {
     let body = start + 1;
     while (bytes[body++] >= 0x80);
     if (this.isV5 && bytes[body - 1] === 0 && body - start > 2) {
-      this.fail(MALFORMED_PACKET); // [MQTT-1.5.5-1]
+      this.refuse(MALFORMED_PACKET, bytes, start, end); // [MQTT-1.5.5-1]
       return true;
     }
     const type = bytes[start] >> 4;
     const fault =
       this.state === OPEN && type === PUBLISH
         ? handlePublish(this, bytes, start, body, end)
-        : this.dispatch(type, bytes, start, body, end);
+        : dispatch(this, type, bytes, start, body, end);
     if (fault === HANDLE_AGAIN) return false;
-    if (fault > 0) {
-      this.context.reporter.fault(this, fault, bytes.subarray(start, Math.min(end, start + 256)));
-      this.fail(fault);
-    }
+    if (fault > 0) this.refuse(fault, bytes, start, end);
     return true;
   }
 
-  // tidy: dispatch
-  private dispatch(type: number, bytes: Buffer, start: number, body: number, end: number): number {
-    if (this.state !== OPEN) return this.dispatchEarly(type, bytes, start, body, end);
-    const flags = bytes[start] & 15;
-    const needed = type === PUBREL || type === SUBSCRIBE || type === UNSUBSCRIBE ? 2 : 0;
-    // 3.1 sets DUP on packets it sends again; 3.1.1 and 5.0 reserve the bits. [MQTT-2.1.3-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1] [MQTT-3.6.1-1]
-    if (flags !== needed && !(this.version === 3 && (flags & ~8) === needed)) return MALFORMED_PACKET;
-    switch (type) {
-      case PUBACK:
-      case PUBREC:
-      case PUBREL:
-      case PUBCOMP:
-        return handleAck(this, type, bytes, body, end);
-      case SUBSCRIBE:
-        return handleSubscribe(this, bytes, body, end);
-      case UNSUBSCRIBE:
-        return handleUnsubscribe(this, bytes, body, end);
-      case PINGREQ:
-        return this.handlePing(body, end);
-      case DISCONNECT:
-        return handleDisconnect(this, bytes, body, end);
-      case AUTH:
-        return handleAuth(this, bytes, body, end);
-      default:
-        return PROTOCOL_ERROR; // a second CONNECT [MQTT-3.1.0-2], what only a server sends, type 0
-    }
-  }
-
-  /** Before CONNACK there is CONNECT, then AUTH and DISCONNECT. [MQTT-3.1.0-1] [MQTT-3.1.2-30] */
-  private dispatchEarly(type: number, bytes: Buffer, start: number, body: number, end: number): number {
-    const isFirst = this.state === AWAITING_CONNECT;
-    if (isFirst && type === CONNECT) {
-      return (bytes[start] & 15) === 0 ? handleConnect(this, bytes, body, end) : MALFORMED_PACKET;
-    }
-    if (isFirst || (type !== AUTH && type !== DISCONNECT)) return PROTOCOL_ERROR;
-    if ((bytes[start] & 15) !== 0) return MALFORMED_PACKET; // [MQTT-3.15.1-1]
-    return type === AUTH ? handleAuth(this, bytes, body, end) : handleDisconnect(this, bytes, body, end);
-  }
-
-  private handlePing(body: number, end: number): number {
-    if (body !== end) return MALFORMED_PACKET;
-    const { counts } = this.context.engine.metrics;
-    counts[PINGREQ_RECEIVED]++;
-    counts[PINGRESP_SENT]++;
-    counts[PACKETS_SENT]++;
-    const at = this.link.reserve(2);
-    this.link.buffer.writeUInt16BE(PINGRESP_BYTES, at); // [MQTT-3.12.4-1]
-    this.link.commit(at + 2);
-    return 0;
+  /** The peer broke the protocol: reported, told, closed. */
+  private refuse(reasonCode: number, bytes: Buffer, start: number, end: number): void {
+    this.context.reporter.fault(this, reasonCode, bytes.subarray(start, Math.min(end, start + REPORTED_BYTES_MAX)));
+    this.fail(reasonCode);
   }
 
   /** Completes the unfinished packet and handles it. Returns the offset after it in `chunk`, or −1 when that is all. */
@@ -260,7 +197,7 @@ export class Connection implements Protocol, Sink {
     if (size === INCOMPLETE) return -1;
     const isTooLarge = size > this.context.engine.limits.mqtt.packetBytesMax;
     if (size < 0 || isTooLarge) {
-      this.fail(isTooLarge ? PACKET_TOO_LARGE : MALFORMED_PACKET);
+      this.refuse(isTooLarge ? PACKET_TOO_LARGE : MALFORMED_PACKET, tail.bytes, 0, tail.length);
       return -1;
     }
     const start = tail.taken;
@@ -342,7 +279,12 @@ export class Connection implements Protocol, Sink {
   handleWritable(isWritable: boolean): void {
     if (this.state !== OPEN) return;
     this.isWritable = isWritable;
-    if (isWritable) this.context.engine.resumeDelivery(this.session);
+    if (!isWritable) return;
+    try {
+      this.context.engine.resumeDelivery(this.session);
+    } catch (error) {
+      this.reportBug(error, noBytes);
+    }
   }
 
   // ---- the end
@@ -358,6 +300,7 @@ export class Connection implements Protocol, Sink {
     const { metrics } = this.context.engine;
     if (reasonCode === MALFORMED_PACKET) metrics.add("connections.closed.malformed");
     else if (reasonCode === PROTOCOL_ERROR) metrics.add("connections.closed.protocol_error");
+    else if (reasonCode === SESSION_TAKEN_OVER) metrics.add("connections.closed.taken_over");
     if (this.state === OPEN) {
       if (this.isV5) this.sendDisconnect(reasonCode); // [MQTT-4.13.1-1] [MQTT-4.13.2-1]
     } else if (this.isV5) {
@@ -381,7 +324,12 @@ export class Connection implements Protocol, Sink {
   }
 
   handleClose(): void {
-    if (this.state !== CLOSED) this.leave(0);
+    if (this.state === CLOSED) return;
+    try {
+      this.leave(0);
+    } catch (error) {
+      this.reportBug(error, noBytes);
+    }
   }
 
   handleDeadline(): void {

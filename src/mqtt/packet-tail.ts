@@ -8,7 +8,7 @@ const BYTES_MIN = 64;
 
 export class PacketTail {
   bytes: Buffer;
-  private length: number;
+  length: number;
 
   /** Begins with `chunk` from `start` on. */
   constructor(chunk: Buffer, start: number) {
