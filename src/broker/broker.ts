@@ -77,7 +77,7 @@ export async function startBroker(config: Config, log: Logger): Promise<RunningB
       while (isOpen() && performance.now() < deadlineMs) await Bun.sleep(DRAIN_POLL_MS);
       clearInterval(clock);
       clearInterval(sweep);
-      for (const link of transport.watched) link.destroy();
+      for (const link of transport.watched.keys()) link.destroy();
     },
   };
 }

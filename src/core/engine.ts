@@ -83,6 +83,7 @@ export class Engine {
   private readonly timerOwners: ((owner: number) => void)[] = [];
   private readonly work: (() => void)[] = [];
   private routingDepth = 0;
+  private lastForwardSeq = 0;
 
   constructor(options: EngineOptions) {
     this.limits = makeLimits(options.limits);
@@ -234,7 +235,7 @@ export class Engine {
     this.routingDepth++;
     try {
       const reached = this.router.route(view, kept);
-      this.forwardSeq = this.fabric.isLocal ? 0 : this.fabric.forward(view);
+      if (!this.fabric.isLocal) this.forward(view);
       if (reached === 0 && view.publisher >= 0) this.delivery.drop("no_subscriber", -1, view);
       return reached;
     } finally {
@@ -290,6 +291,7 @@ export class Engine {
   awaitAll(): void {
     this.begin();
     this.delivery.storeSeq = this.delivery.lastSeq;
+    this.forwardSeq = this.lastForwardSeq;
   }
 
   /** Notes the id of a QoS 2 PUBLISH; false when it was noted before, so that the message must not be routed again. */
@@ -382,6 +384,11 @@ export class Engine {
     } finally {
       this.routingDepth--;
     }
+  }
+
+  private forward(view: MessageView): void {
+    this.forwardSeq = this.fabric.forward(view);
+    if (this.forwardSeq > this.lastForwardSeq) this.lastForwardSeq = this.forwardSeq;
   }
 
   /** A new request: its acknowledgement waits for nothing yet. */

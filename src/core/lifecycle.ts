@@ -62,6 +62,8 @@ export interface LifecycleParts {
 
 export class Lifecycle {
   private readonly wills: Wills;
+  /** Sessions that the store knows of. */
+  private readonly stored = new Set<number>();
   private readonly expiryKind: number;
   private readonly willKind: number;
   private readonly retryKind: number;
@@ -220,8 +222,13 @@ export class Lifecycle {
     });
   }
 
+  /** Only sessions that outlive their connection are the store's business. */
   private note(record: "session-opened" | "session-closed" | "session-ended", session: number): void {
-    const { store, delivery } = this.parts;
-    if (!store.isVolatile) delivery.noteSeq(store.append(record, session, 0));
+    const { store, delivery, sessions } = this.parts;
+    if (store.isVolatile) return;
+    if (record === "session-opened" && sessions.isPersistent(session)) this.stored.add(session);
+    if (!this.stored.has(session)) return;
+    if (record === "session-ended") this.stored.delete(session);
+    delivery.noteSeq(store.append(record, session, 0));
   }
 }

@@ -45,6 +45,13 @@ export class ShareGroups {
     return this.groups.has(group);
   }
 
+  /** The filter as it was subscribed to, share name and all. */
+  filterOf(group: number): Buffer {
+    const { share, filter } = this.get(group);
+    if (share.equals(queueShare)) return Buffer.concat([queuePrefix, filter]);
+    return Buffer.from(`$share/${share.toString()}/${filter.toString()}`);
+  }
+
   find(shared: SharedFilter): number {
     return this.byKey.get(keyOf(shared)) ?? -1;
   }

@@ -21,6 +21,8 @@ const NO_SUBSCRIPTION_EXISTED = 0x11;
 const FILTER_INVALID = 0x8f;
 const QUOTA_EXCEEDED = 0x97;
 
+const noFilter = Buffer.alloc(0);
+
 const SEND_IF_NEW = 1;
 const DO_NOT_SEND = 2;
 
@@ -133,7 +135,6 @@ export class Subscriptions {
     const sub = shared ? (group < 0 ? -1 : index.findMember(session, group)) : index.find(session, filter);
     if (sub < 0) return NO_SUBSCRIPTION_EXISTED; // [MQTT-3.10.4-5]
     this.drop(session, sub); // [MQTT-3.10.4-1]
-    if (!this.parts.fabric.isLocal) this.parts.fabric.withdraw(filter);
     if (hooks.sessionUnsubscribed.isUsed) {
       hooks.sessionUnsubscribed.run(this.parts.sessions.clientId(session), filter.toString());
     }
@@ -141,12 +142,16 @@ export class Subscriptions {
   }
 
   private drop(session: number, sub: number): void {
-    const group = this.parts.index.groupOf(sub);
+    const { index, groups, fabric } = this.parts;
+    const group = index.groupOf(sub);
+    const filter = fabric.isLocal ? noFilter : group < 0 ? index.filterOf(sub) : groups.filterOf(group);
     this.parts.router.dropReplays(session, sub);
     this.note("unsubscribed", session, sub);
-    this.parts.index.remove(sub);
+    index.remove(sub);
     if (group >= 0) this.leave(session, group, sub);
     this.parts.sessions.subscriptionCount[session]--;
+    const isWanted = fabric.isLocal || (group < 0 ? index.isWanted(filter) : groups.has(group));
+    if (!isWanted) fabric.withdraw(filter);
   }
 
   /** What waits for a member that leaves goes to those who stay. */

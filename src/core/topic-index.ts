@@ -121,6 +121,12 @@ export class TopicIndex {
     return sub;
   }
 
+  /** True when somebody has the filter. */
+  isWanted(filter: Buffer): boolean {
+    const place = this.findPlace(filter);
+    return place !== -1 && this.headOf(place) >= 0;
+  }
+
   /** The session's subscription to a filter, or -1. Steps through the shorter of the session's and the filter's list. */
   find(session: number, filter: Buffer): number {
     const place = this.findPlace(filter);

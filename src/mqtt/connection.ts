@@ -14,7 +14,7 @@ import type { MessageView } from "#core/message.ts";
 import { Metric } from "#core/metrics.ts";
 import type { ClientInfo, Link, Protocol, Sink } from "#core/ports.ts";
 import { ackLength, encodeAck } from "./codec/ack.ts";
-import { encodeConnack } from "./codec/connect.ts";
+import { encodeConnack, isConnackReason } from "./codec/connect.ts";
 import { encodeDisconnect } from "./codec/disconnect.ts";
 import { DISCONNECT, INCOMPLETE, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, readFrame } from "./codec/frame.ts";
 import {
@@ -22,6 +22,7 @@ import {
   MALFORMED_PACKET,
   PACKET_TOO_LARGE,
   PROTOCOL_ERROR,
+  SERVER_UNAVAILABLE,
   SESSION_TAKEN_OVER,
   UNSPECIFIED_ERROR,
   USE_ANOTHER_SERVER,
@@ -43,11 +44,50 @@ const PUBLISH_SENT = Metric["packets.publish.sent"];
 const PACKET_BYTES_NO_LIMIT = 0x7fff_ffff;
 const REPORTED_BYTES_MAX = 256;
 
+/** What few connections have, or have only while they log in: kept apart, since a million idle ones pay for each field. */
+class Extras {
+  username: string | undefined = undefined;
+  /** Kept from CONNECT on where access or hooks ask for it often. */
+  client: ClientInfo | null = null;
+  /** The way in, until the session is open; kept where a re-authentication may come. */
+  login: Login | null = null;
+  isBridge = false;
+  inboundAliases: InboundAliases | null = null;
+  /** Input that waits for an answer. */
+  held: Buffer | null = null;
+  gate: CommitGate | null = null;
+  /** QoS 1 messages whose PUBACK waits for a commit. */
+  unackedCount = 0;
+}
+
+/** A description that asks the link for its address only when somebody wants to know. */
+class Client implements ClientInfo {
+  constructor(
+    private readonly connection: Connection,
+    readonly clientId: string,
+    readonly username: string | undefined,
+  ) {}
+
+  get address(): string {
+    return this.connection.link.remoteAddress;
+  }
+
+  get port(): number {
+    return this.connection.link.remotePort;
+  }
+
+  get version(): number {
+    return this.connection.version;
+  }
+
+  get listener(): string {
+    return this.connection.listener;
+  }
+}
+
 export class Connection implements Protocol, Sink {
   state = AWAITING_CONNECT;
   version = 0;
-  isV5 = false;
-  isBridge = false;
   /** Not before CONNACK. */
   isWritable = false;
   session = -1;
@@ -56,18 +96,12 @@ export class Connection implements Protocol, Sink {
   packetBytesMax = PACKET_BYTES_NO_LIMIT;
   /** 1.5 times the keep-alive, 0 for none. */
   silenceMaxMs = 0;
-  username: string | undefined = undefined;
-  /** Kept where access or hooks ask for it often. */
-  client: ClientInfo | null = null;
   aliases: OutboundAliases | null = null;
-  inboundAliases: InboundAliases | null = null;
-  /** The way in, until the session is open; kept where a re-authentication may come. */
-  login: Login | null = null;
+  /** What few connections have for long; see `extras`. */
+  rare: Extras | null = null;
   private lastPacketMs: number;
   private tail: PacketTail | null = null;
-  private held: Buffer | null = null;
   private holdCount = 0;
-  private gate: CommitGate | null = null;
   private deadline: number;
   private readonly number: number;
 
@@ -84,22 +118,29 @@ export class Connection implements Protocol, Sink {
     engine.metrics.add("connections.opened");
   }
 
+  get isV5(): boolean {
+    return this.version === 5;
+  }
+
   get isRetryAllowed(): boolean {
-    return !this.isV5;
+    return this.version !== 5;
+  }
+
+  get extras(): Extras {
+    return (this.rare ??= new Extras());
   }
 
   /** Acknowledgements that wait for a commit. */
   get gatedCount(): number {
-    return this.gate?.count ?? 0;
+    return this.rare?.gate?.count ?? 0;
   }
 
-  /** Who is there. Made anew unless `client` is kept. */
+  /** Who is there. Made anew unless it is kept. */
   info(): ClientInfo {
-    const { session, username, version, listener, link } = this;
-    if (this.client) return this.client;
-    if (this.login) return this.login.client;
-    const clientId = session < 0 ? "" : this.context.engine.sessions.clientId(session);
-    return { clientId, username, address: link.remoteAddress, port: link.remotePort, version, listener };
+    const { rare, session, context } = this;
+    if (rare?.client) return rare.client;
+    const clientId = session < 0 ? (rare?.login?.clientId.toString() ?? "") : context.engine.sessions.clientId(session);
+    return new Client(this, clientId, rare?.username);
   }
 
   // ---- input
@@ -118,17 +159,19 @@ export class Connection implements Protocol, Sink {
 
   /** Ends one hold; after the last, what waited is handled. */
   unhold(): void {
-    if (--this.holdCount > 0 || this.held === null || this.state === CLOSED) return;
-    const { held } = this;
-    this.held = null;
+    const { rare } = this;
+    if (--this.holdCount > 0 || this.state === CLOSED || !rare?.held) return;
+    const { held } = rare;
+    rare.held = null;
     this.link.resume();
     this.lastPacketMs = this.context.engine.nowMs; // keep-alive stood still
     this.consume(held);
   }
 
   private keepHeld(bytes: Buffer): void {
-    this.held = this.held === null ? bytes : Buffer.concat([this.held, bytes]);
-    if (this.held.length > this.context.engine.limits.mqtt.heldBytesMax) this.link.pause();
+    const { extras } = this;
+    extras.held = extras.held === null ? bytes : Buffer.concat([extras.held, bytes]);
+    if (extras.held.length > this.context.engine.limits.mqtt.heldBytesMax) this.link.pause();
   }
 
   private consume(chunk: Buffer): void {
@@ -180,7 +223,10 @@ export class Connection implements Protocol, Sink {
       this.state === OPEN && type === PUBLISH
         ? handlePublish(this, bytes, start, body, end)
         : dispatch(this, type, bytes, start, body, end);
-    if (fault === HANDLE_AGAIN) return false;
+    if (fault === HANDLE_AGAIN) {
+      engine.metrics.counts[PACKETS_RECEIVED]--;
+      return false;
+    }
     if (fault > 0) this.refuse(fault, bytes, start, end);
     return true;
   }
@@ -204,7 +250,8 @@ export class Connection implements Protocol, Sink {
     if (!tail.fill(chunk, start, size)) return -1;
     const end = start + tail.taken;
     this.tail = null;
-    const isDone = this.handlePacket(tail.bytes, 0, size);
+    let isDone = this.handlePacket(tail.bytes, 0, size);
+    while (!isDone && this.holdCount === 0) isDone = this.handlePacket(tail.bytes, 0, size);
     if (this.holdCount === 0) return end;
     const rest = chunk.subarray(end);
     this.keepHeld(isDone ? rest : Buffer.concat([tail.bytes.subarray(0, size), rest]));
@@ -234,7 +281,13 @@ export class Connection implements Protocol, Sink {
     const { storeSeq, forwardSeq, store, fabric } = this.context.engine;
     const isSafe = storeSeq <= store.durableSeq && forwardSeq <= fabric.forwardedSeq;
     if (isSafe && this.gatedCount === 0) return this.sendAck(type, packetId, reason);
-    this.afterCommit(() => this.sendAck(type, packetId, reason));
+    const { extras } = this;
+    const isPuback = type === PUBACK;
+    if (isPuback) extras.unackedCount++;
+    this.afterCommit(() => {
+      if (isPuback) extras.unackedCount--;
+      this.sendAck(type, packetId, reason);
+    });
   }
 
   /** Runs `action` when what the engine's last change waits for is safe, after all that waits already. [MQTT3-4.6.0-2] */
@@ -242,8 +295,8 @@ export class Connection implements Protocol, Sink {
     const { storeSeq, forwardSeq, store, fabric } = this.context.engine;
     const isSafe = storeSeq <= store.durableSeq && forwardSeq <= fabric.forwardedSeq;
     if (isSafe && this.gatedCount === 0) return action();
-    this.gate ??= new CommitGate();
-    this.gate.add(storeSeq, forwardSeq, () => {
+    const gate = (this.extras.gate ??= new CommitGate());
+    gate.add(storeSeq, forwardSeq, () => {
       if (this.state !== CLOSED) action();
     });
     this.context.gated.add(this);
@@ -251,7 +304,7 @@ export class Connection implements Protocol, Sink {
 
   advanceGate(): void {
     const { store, fabric } = this.context.engine;
-    this.gate!.advance(store.durableSeq, fabric.forwardedSeq);
+    this.rare!.gate!.advance(store.durableSeq, fabric.forwardedSeq);
     if (this.gatedCount === 0) this.context.gated.delete(this);
   }
 
@@ -304,7 +357,7 @@ export class Connection implements Protocol, Sink {
     if (this.state === OPEN) {
       if (this.isV5) this.sendDisconnect(reasonCode); // [MQTT-4.13.1-1] [MQTT-4.13.2-1]
     } else if (this.isV5) {
-      this.send(encodeConnack(5, false, reasonCode, {}));
+      this.send(encodeConnack(5, false, isConnackReason(reasonCode) ? reasonCode : SERVER_UNAVAILABLE, {}));
     }
     this.close(reasonCode);
   }
@@ -369,7 +422,7 @@ export class Connection implements Protocol, Sink {
     if (this.deadline >= 0) engine.timers.cancel(this.deadline);
     this.context.gated.delete(this);
     this.context.remove(this.number);
-    this.tail = this.held = null;
+    this.tail = this.rare = null;
     engine.metrics.add("connections.closed");
     if (session >= 0 && engine.sessions.sinks[session] === this) engine.detach(session);
     this.session = -1;

@@ -31,7 +31,8 @@ import { OutboundAliases } from "./topic-alias.ts";
 /** What CONNECT said, as long as it is needed. */
 export interface Login {
   readonly packet: ConnectPacket;
-  readonly client: ClientInfo;
+  /** As sent, or assigned. */
+  readonly clientId: Buffer;
   readonly isIdAssigned: boolean;
   /** The exchange under way, or undefined between re-authentications. */
   request: Request | undefined;
@@ -42,25 +43,16 @@ export function handleConnect(connection: Connection, bytes: Buffer, body: numbe
   engine.metrics.add("packets.connect");
   const packet = decodeConnect(bytes, body, end);
   connection.version = packet.version;
-  connection.isV5 = packet.version === 5;
   if ("reasonCode" in packet) return refuse(connection, packet.reasonCode, {}, packet.version === 0);
   connection.packetBytesMax = packet.properties.maximumPacketSize ?? connection.packetBytesMax;
   const fault = faultOf(connection, packet);
   if (fault !== 0) return refuse(connection, fault, {}, false);
   const isIdAssigned = packet.clientId.length === 0;
-  const clientId = isIdAssigned ? connection.context.makeClientId() : packet.clientId.toString("utf8");
-  connection.isBridge = packet.isBridge;
-  connection.username = packet.username;
-  const { version, listener, link } = connection;
-  const client = {
-    clientId,
-    username: packet.username,
-    address: link.remoteAddress,
-    port: link.remotePort,
-    version,
-    listener,
-  };
-  connection.login = { packet, client, isIdAssigned, request: undefined };
+  const clientId = isIdAssigned ? Buffer.from(connection.context.makeClientId()) : packet.clientId;
+  const { extras } = connection;
+  extras.isBridge = packet.isBridge;
+  extras.username = packet.username;
+  extras.login = { packet, clientId, isIdAssigned, request: undefined };
   connection.state = AUTHENTICATING;
   authenticate(connection, packet.properties, false);
   return 0;
@@ -101,14 +93,16 @@ class Request implements AuthenticateRequest {
   readonly method: string | undefined;
   data: Buffer | undefined;
   state: unknown = undefined;
+  /** The client has been asked for another step. */
+  isAsking = false;
 
   constructor(
     private readonly connection: Connection,
     readonly isReauthentication: boolean,
     properties: Properties,
   ) {
-    const { packet, client } = connection.login!;
-    this.client = client;
+    const { packet } = loginOf(connection);
+    this.client = connection.info();
     this.password = packet.password;
     this.method = packet.properties.authenticationMethod;
     this.data = properties.authenticationData;
@@ -117,6 +111,7 @@ class Request implements AuthenticateRequest {
   complete(outcome: AuthenticateOutcome): void {
     const { connection } = this;
     if (connection.state === CLOSED) return;
+    this.isAsking = outcome.reasonCode === CONTINUE_AUTHENTICATION;
     if (this.isReauthentication) finishReauthentication(connection, this, outcome);
     else finishAuthentication(connection, this, outcome);
   }
@@ -124,7 +119,7 @@ class Request implements AuthenticateRequest {
 
 function authenticate(connection: Connection, properties: Properties, isReauthentication: boolean): void {
   const request = new Request(connection, isReauthentication, properties);
-  connection.login!.request = request;
+  loginOf(connection).request = request;
   if (!isReauthentication) connection.hold();
   connection.context.engine.access.authenticate(request);
 }
@@ -145,7 +140,7 @@ function finishAuthentication(connection: Connection, request: Request, outcome:
 function finishReauthentication(connection: Connection, request: Request, outcome: AuthenticateOutcome): void {
   const { reasonCode } = outcome;
   if (reasonCode >= 0x80) return connection.fail(reasonCode);
-  if (reasonCode !== CONTINUE_AUTHENTICATION) connection.login!.request = undefined;
+  if (reasonCode !== CONTINUE_AUTHENTICATION) loginOf(connection).request = undefined;
   sendAuth(connection, reasonCode === CONTINUE_AUTHENTICATION ? reasonCode : SUCCESS, request, outcome);
 }
 
@@ -155,12 +150,12 @@ function sendAuth(connection: Connection, reasonCode: number, request: Request, 
   const { data: authenticationData, reasonString } = outcome;
   const needed = encodeAuth(reasonCode, given({ authenticationMethod, authenticationData }));
   const full = encodeAuth(reasonCode, given({ authenticationMethod, authenticationData, reasonString }));
-  const isWanted = connection.login!.packet.properties.requestProblemInformation !== 0; // [MQTT-3.1.2-29]
+  const isWanted = loginOf(connection).packet.properties.requestProblemInformation !== 0; // [MQTT-3.1.2-29]
   connection.send(isWanted && full.length <= connection.packetBytesMax ? full : needed); // [MQTT-3.15.2-2]
 }
 
 export function handleAuth(connection: Connection, bytes: Buffer, body: number, end: number): number {
-  const { login } = connection;
+  const login = connection.rare?.login;
   connection.context.engine.metrics.add("packets.auth.received");
   if (!connection.isV5) return PROTOCOL_ERROR;
   const packet = decodeAuth(bytes, body, end);
@@ -173,7 +168,8 @@ export function handleAuth(connection: Connection, bytes: Buffer, body: number, 
     authenticate(connection, packet.properties, true); // [MQTT-4.12.1-2]
     return 0;
   }
-  if (packet.reasonCode !== CONTINUE_AUTHENTICATION || !request) return PROTOCOL_ERROR; // [MQTT-4.12.0-3]
+  if (packet.reasonCode !== CONTINUE_AUTHENTICATION || !request?.isAsking) return PROTOCOL_ERROR; // [MQTT-4.12.0-3]
+  request.isAsking = false;
   request.data = packet.properties.authenticationData;
   if (!request.isReauthentication) connection.hold();
   connection.context.engine.access.authenticate(request);
@@ -181,12 +177,12 @@ export function handleAuth(connection: Connection, bytes: Buffer, body: number, 
 }
 
 function open(connection: Connection, request: Request, outcome: AuthenticateOutcome): void {
-  const { packet, client } = connection.login!;
+  const { packet, clientId } = loginOf(connection);
   const { engine } = connection.context;
   connection.state = OPENING;
   const will = packet.will;
   const expirySec = packet.version === 5 ? (packet.properties.sessionExpirySec ?? 0) : packet.isCleanStart ? 0 : NEVER;
-  const wish = { clientId: Buffer.from(client.clientId), isCleanStart: packet.isCleanStart, expirySec, will };
+  const wish = { clientId, isCleanStart: packet.isCleanStart, expirySec, will };
   engine.open(wish, connection, (opened) => {
     if (opened.session < 0) {
       if (connection.state !== CLOSED) refuse(connection, QUOTA_EXCEEDED, {}, false);
@@ -201,7 +197,7 @@ function open(connection: Connection, request: Request, outcome: AuthenticateOut
 /** CONNACK, then whatever waited on either side. */
 function accept(connection: Connection, opened: Opened, request: Request, outcome: AuthenticateOutcome): void {
   const { engine } = connection.context;
-  const login = connection.login!;
+  const login = loginOf(connection);
   const { packet } = login;
   const keepAliveSec = keepAliveOf(connection, packet);
   connection.silenceMaxMs = keepAliveSec * 1500;
@@ -214,12 +210,27 @@ function accept(connection: Connection, opened: Opened, request: Request, outcom
   connection.state = OPEN;
   connection.isWritable = true;
   connection.startKeepAlive();
-  if (request.method === undefined) connection.login = null;
-  else login.request = undefined;
-  if (!engine.access.isOpen || engine.hooks.clientDisconnected.isUsed) connection.client = login.client;
-  if (engine.hooks.clientConnected.isUsed) engine.hooks.clientConnected.run(login.client);
+  if (engine.hooks.clientConnected.isUsed) engine.hooks.clientConnected.run(request.client);
+  forgetLogin(connection, request);
   engine.attach(opened.session);
   connection.unhold();
+}
+
+function loginOf(connection: Connection): Login {
+  return connection.rare!.login!;
+}
+
+/** Keeps of the login what is needed later. */
+function forgetLogin(connection: Connection, request: Request): void {
+  const { extras } = connection;
+  const { engine } = connection.context;
+  if (request.method === undefined) extras.login = null;
+  else extras.login!.request = undefined;
+  const isAsked = !engine.access.isOpen || engine.hooks.clientDisconnected.isUsed;
+  if (isAsked) extras.client = request.client;
+  if (!isAsked && !extras.login && !extras.isBridge && extras.username === undefined && !extras.held && !extras.gate) {
+    connection.rare = null;
+  }
 }
 
 function setAliases(connection: Connection, packet: ConnectPacket): void {
@@ -254,7 +265,7 @@ function connackProperties(
     maximumQos: mqtt.qosMax === 2 ? undefined : mqtt.qosMax, // [MQTT-3.2.2-9]
     retainAvailable: mqtt.retain ? undefined : 0,
     maximumPacketSize: mqtt.packetBytesMax,
-    assignedClientIdentifier: login.isIdAssigned ? login.client.clientId : undefined, // [MQTT-3.1.3-7] [MQTT-3.2.2-16]
+    assignedClientIdentifier: login.isIdAssigned ? login.clientId.toString() : undefined, // [MQTT-3.1.3-7] [MQTT-3.2.2-16]
     topicAliasMaximum: mqtt.topicAliasMax === 0 ? undefined : mqtt.topicAliasMax,
     serverKeepAliveSec: keepAliveSec === packet.keepAliveSec ? undefined : keepAliveSec, // [MQTT-3.2.2-21]
     responseInformation: wantsInformation ? responseInformation : undefined,

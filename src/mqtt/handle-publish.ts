@@ -76,7 +76,8 @@ function publishAcked(connection: Connection, view: MessageView): number {
     }
     if (receipts.count >= engine.limits.mqtt.receiveMax) return RECEIVE_MAXIMUM_EXCEEDED; // [MQTT-3.3.4-7]
   }
-  if (connection.gatedCount >= engine.limits.mqtt.receiveMax) return RECEIVE_MAXIMUM_EXCEEDED;
+  const unacked = connection.rare?.unackedCount ?? 0;
+  if (unacked >= engine.limits.mqtt.receiveMax) return RECEIVE_MAXIMUM_EXCEEDED;
   const reached = engine.publish(view);
   if (qos === 2) engine.addReceipt(connection.session, packetId);
   const reason = reached === 0 ? NO_MATCHING_SUBSCRIBERS : SUCCESS;
@@ -87,7 +88,7 @@ function publishAcked(connection: Connection, view: MessageView): number {
 /** Puts the aliased topic before the rest of the message. */
 function resolveAlias(connection: Connection, view: MessageView): number {
   if (published.alias > connection.context.engine.limits.mqtt.topicAliasMax) return TOPIC_ALIAS_INVALID; // [MQTT-3.3.2-9]
-  const aliases = (connection.inboundAliases ??= new InboundAliases());
+  const aliases = (connection.extras.inboundAliases ??= new InboundAliases());
   if (view.topicStart !== view.topicEnd) {
     aliases.set(published.alias, view.bytes, view.topicStart, view.topicEnd); // [MQTT-3.3.2-12]
     return 0;

@@ -13,7 +13,7 @@ export function handleSubscribe(connection: Connection, bytes: Buffer, body: num
   const packet = decodeSubscribe(bytes, body, end, connection.isV5);
   if (typeof packet === "number") return packet;
   engine.metrics.add("packets.subscribe");
-  const items = connection.isBridge ? packet.items.map(asBridge) : packet.items;
+  const items = connection.rare?.isBridge ? packet.items.map(asBridge) : packet.items;
   connection.hold();
   const judged = (verdicts: Verdict[]): void => {
     if (connection.state !== CLOSED) subscribe(connection, packet.packetId, items, verdicts);

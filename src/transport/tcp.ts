@@ -24,8 +24,8 @@ const LINGER_MS = 5000;
 export class TcpTransport {
   readonly flusher: Flusher = new Flusher();
   readonly buffers: SendBuffers = new SendBuffers();
-  /** Links to look at in the next sweep: those that cannot send, and those that wait for their peer to close. */
-  readonly watched: Set<TcpLink> = new Set();
+  /** Links that cannot send or wait for their peer to close, and when the sweep first saw that nothing moved, or −1. */
+  readonly watched: Map<TcpLink, number> = new Map();
 
   constructor(
     readonly limits: Limits["send"],
@@ -40,7 +40,10 @@ export class TcpTransport {
 
   /** Cuts links that are stuck. Call it every second or so. */
   sweep(nowMs: number): void {
-    for (const link of this.watched) link.check(nowMs, this.limits.stallSec * 1000);
+    for (const [link, sinceMs] of this.watched) {
+      if (sinceMs < 0) this.watched.set(link, nowMs);
+      else link.check(nowMs - sinceMs, this.limits.stallSec * 1000);
+    }
   }
 }
 
@@ -110,17 +113,19 @@ export function listenTcp(
   };
 }
 
+/** Bits of a link's state: one field, since a million idle links pay for each. */
+const DIRTY = 1; // waits for the flusher
+const BLOCKED = 2; // the kernel refused bytes: wait for drain
+const CONGESTED = 4; // the protocol was told to hold back
+const ENDING = 8;
+const CLOSED = 16;
+
 export class TcpLink implements Link {
   protocol: Protocol | null = null;
   buffer: Buffer = noBuffer;
   private start = 0;
   private limit = 0; // end of the unsent bytes
-  private isDirty = false;
-  private isBlocked = false; // the kernel refused bytes: wait for drain
-  private isCongested = false;
-  private isEnding = false;
-  private isClosed = false;
-  private watchedSinceMs = -1;
+  private state = 0;
 
   constructor(
     private readonly transport: TcpTransport,
@@ -140,17 +145,17 @@ export class TcpLink implements Link {
   }
 
   handleData(chunk: Buffer): void {
-    if (this.isEnding) return; // the peer talks on while we close
+    if (this.is(ENDING)) return; // the peer talks on while we close
     this.protocol!.handleData(chunk);
     this.transport.flusher.afterData(chunk.length);
   }
 
   pause(): void {
-    if (!this.isClosed) this.socket.pause();
+    if (!this.is(CLOSED)) this.socket.pause();
   }
 
   resume(): void {
-    if (!this.isClosed) this.socket.resume();
+    if (!this.is(CLOSED)) this.socket.resume();
   }
 
   // ---- out
@@ -162,13 +167,13 @@ export class TcpLink implements Link {
 
   commit(end: number): void {
     this.limit = end;
-    if (this.isDirty) return;
-    this.isDirty = true;
+    if (this.is(DIRTY)) return;
+    this.state |= DIRTY;
     this.transport.flusher.add(this);
   }
 
   writeLarge(bytes: Buffer, start: number, end: number): void {
-    if (this.unsentBytes === 0 && !this.isBlocked && !this.isClosed) {
+    if (this.unsentBytes === 0 && !this.is(BLOCKED) && !this.is(CLOSED)) {
       const sent = Math.max(0, this.socket.write(bytes, start, end - start));
       this.transport.metrics.counts[BYTES_SENT] += sent;
       start += sent;
@@ -182,15 +187,15 @@ export class TcpLink implements Link {
 
   /** Sends what the kernel takes. Called once a tick, and when the kernel has room again. */
   flush(): void {
-    this.isDirty = false;
-    if (this.isBlocked) this.watchCongestion();
+    this.state &= ~DIRTY;
+    if (this.is(BLOCKED)) this.watchCongestion();
     else this.writeUnsent();
   }
 
   /** Room for `size` more bytes: by sending what is there, by moving it to the front, or by a larger buffer. */
   private makeRoom(size: number): void {
     const { buffers } = this.transport;
-    if (this.isBlocked) this.watchCongestion();
+    if (this.is(BLOCKED)) this.watchCongestion();
     else if (this.limit >= LARGE_BUFFER) this.writeUnsent();
     const unsent = this.unsentBytes;
     if (unsent + size <= this.buffer.length && this.start > 0) {
@@ -209,12 +214,12 @@ export class TcpLink implements Link {
 
   private writeUnsent(): void {
     const size = this.limit - this.start;
-    if (size === 0 || this.isClosed) return this.release();
+    if (size === 0 || this.is(CLOSED)) return this.release();
     const sent = this.socket.write(this.buffer, this.start, size);
     if (sent > 0) {
       this.transport.metrics.counts[BYTES_SENT] += sent;
       this.start += sent;
-      this.watchedSinceMs = -1;
+      if (this.transport.watched.has(this)) this.watch();
     }
     if (sent === size) return this.release();
     this.block();
@@ -222,16 +227,16 @@ export class TcpLink implements Link {
   }
 
   private watchCongestion(): void {
-    if (!this.isCongested && this.unsentBytes > this.transport.linkBytesMax) this.setCongested(true);
+    if (!this.is(CONGESTED) && this.unsentBytes > this.transport.linkBytesMax) this.setCongested(true);
   }
 
   private block(): void {
-    this.isBlocked = true;
-    this.transport.watched.add(this);
+    this.state |= BLOCKED;
+    this.watch();
   }
 
   private setCongested(isCongested: boolean): void {
-    this.isCongested = isCongested;
+    this.state = isCongested ? this.state | CONGESTED : this.state & ~CONGESTED;
     this.protocol?.handleWritable(!isCongested);
   }
 
@@ -240,50 +245,54 @@ export class TcpLink implements Link {
     if (this.buffer !== noBuffer) this.transport.buffers.giveBack(this.buffer);
     this.buffer = noBuffer;
     this.start = this.limit = 0;
-    if (!this.isEnding || this.isClosed) return;
-    this.transport.watched.add(this);
+    if (!this.is(ENDING) || this.is(CLOSED)) return;
+    this.watch();
     this.socket.end();
   }
 
   handleDrain(): void {
-    if (this.isClosed) return;
-    this.isBlocked = false;
+    if (this.is(CLOSED)) return;
+    this.state &= ~BLOCKED;
     this.writeUnsent();
-    if (!this.isBlocked && !this.isEnding) this.transport.watched.delete(this);
-    if (this.isCongested && this.unsentBytes * 4 < this.transport.linkBytesMax) this.setCongested(false);
+    if (!this.is(BLOCKED) && !this.is(ENDING)) this.transport.watched.delete(this);
+    if (this.is(CONGESTED) && this.unsentBytes * 4 < this.transport.linkBytesMax) this.setCongested(false);
   }
 
   // ---- the end
 
   end(): void {
-    if (this.isEnding) return;
-    this.isEnding = true;
-    this.transport.watched.add(this);
+    if (this.is(ENDING)) return;
+    this.state |= ENDING;
+    this.watch();
     this.resume(); // so that the peer's close is seen
-    if (!this.isBlocked) this.writeUnsent();
+    if (!this.is(BLOCKED)) this.writeUnsent();
   }
 
   destroy(): void {
-    this.isEnding = true;
-    if (!this.isClosed) this.socket.terminate();
+    this.state |= ENDING;
+    if (!this.is(CLOSED)) this.socket.terminate();
   }
 
   handleClosed(): void {
-    this.isClosed = this.isEnding = true;
+    this.state |= CLOSED | ENDING;
     this.transport.watched.delete(this);
     this.release();
     this.protocol?.handleClose();
   }
 
   /** One look of the sweep: cut when nothing has moved for too long. */
-  check(nowMs: number, stallMs: number): void {
-    if (this.watchedSinceMs < 0) {
-      this.watchedSinceMs = nowMs;
-      return;
-    }
-    const isWaitingForPeer = this.isEnding && this.unsentBytes === 0;
-    if (nowMs - this.watchedSinceMs < (isWaitingForPeer ? LINGER_MS : stallMs)) return;
+  check(stillMs: number, stallMs: number): void {
+    const isWaitingForPeer = this.is(ENDING) && this.unsentBytes === 0;
+    if (stillMs < (isWaitingForPeer ? LINGER_MS : stallMs)) return;
     if (!isWaitingForPeer) this.transport.metrics.add("connections.closed.stalled");
     this.destroy();
+  }
+
+  private watch(): void {
+    this.transport.watched.set(this, -1);
+  }
+
+  private is(bit: number): boolean {
+    return (this.state & bit) !== 0;
   }
 }

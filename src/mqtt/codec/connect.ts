@@ -149,6 +149,13 @@ function skipValue(reader: Reader, id: number): void {
   }
 }
 
+/** Reason codes that are for DISCONNECT and acknowledgements only (§3.2.2.2 does not list them). */
+const notForConnack = new Set([0x8b, 0x8d, 0x8e, 0x8f, 0x91, 0x92, 0x93, 0x94, 0x96, 0x98, 0x9e, 0xa0, 0xa1, 0xa2]);
+
+export function isConnackReason(reasonCode: number): boolean {
+  return !notForConnack.has(reasonCode); // [MQTT-3.2.2-8]
+}
+
 /** CONNACK; for 3.x the reason code becomes a return code and properties are left out. */
 export function encodeConnack(
   version: number,

@@ -89,13 +89,25 @@ function decodeProperties(bytes: Buffer, at: number, end: number, view: MessageV
   return 0;
 }
 
-/** Takes the alias out of the properties that are passed on, by moving what stands before it over it. */
+/** Takes the alias out of the properties that are passed on. The packet stays as it came: it may be handled again. */
 function cutAlias(bytes: Buffer, view: MessageView): void {
   const { aliasStart } = publishProperties;
-  bytes.copyWithin(view.propertiesStart + 3, view.propertiesStart, aliasStart);
-  if (view.expiryStart >= 0 && view.expiryStart < aliasStart) view.expiryStart += 3;
-  view.propertiesStart += 3;
+  const { topicStart, topicEnd, propertiesStart, propertiesEnd, payloadEnd } = view;
+  const aliasEnd = aliasStart + 3;
   view.frameStart = -1;
+  if (aliasStart === propertiesStart) {
+    view.propertiesStart = aliasEnd;
+  } else if (aliasEnd === propertiesEnd) {
+    view.propertiesEnd = aliasStart;
+  } else {
+    view.bytes = Buffer.concat([bytes.subarray(topicStart, aliasStart), bytes.subarray(aliasEnd, payloadEnd)]);
+    view.topicStart = 0;
+    view.topicEnd = topicEnd - topicStart;
+    view.propertiesStart -= topicStart;
+    view.propertiesEnd = view.payloadStart = propertiesEnd - topicStart - 3;
+    view.payloadEnd = view.bytes.length;
+    if (view.expiryStart >= 0) view.expiryStart -= topicStart + (view.expiryStart < aliasStart ? 0 : 3);
+  }
 }
 
 /** True for a topic's bytes that could be a topic name as far as UTF-8 goes; a fault is a malformed packet. */
