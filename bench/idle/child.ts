@@ -1,4 +1,5 @@
 /** A helper process of this bench: asked over IPC, one question at a time. */
+import { basename } from "node:path";
 
 export interface Child {
   /** Resolves with the answer; rejects when the process fails or ends before it. */
@@ -8,12 +9,13 @@ export interface Child {
 
 type Answer = { readonly value: unknown } | { readonly error: string };
 
-export function spawnChild(file: "server.ts" | "clients.ts", args: readonly string[]): Child {
+export function spawnChild(file: URL): Child {
+  const name = basename(file.pathname);
   let settle: ((answer: Answer) => void) | undefined;
-  const child = Bun.spawn([process.execPath, new URL(file, import.meta.url).pathname, ...args], {
+  const child = Bun.spawn([process.execPath, file.pathname], {
     stdio: ["ignore", "inherit", "inherit"],
     ipc: (answer: Answer) => settle?.(answer),
-    onExit: (_, code, signal) => settle?.({ error: `${file} ended with ${signal ?? code}` }),
+    onExit: (_, code, signal) => settle?.({ error: `${name} ended with ${signal ?? code}` }),
   });
   return {
     ask<T>(question: object): Promise<T> {

@@ -8,15 +8,28 @@ import { serveQuestions } from "./child.ts";
 const KEEP_ALIVE_SEC = 60;
 /** At once under way: fewer than the listen backlog. */
 const CONNECTING_MAX = 200;
+const CHURNING_MAX = 50;
 const CONNACK_TYPE = 2;
 
 interface Client {
   readonly id: string;
   readonly ready: () => void;
+  readonly isLeaving?: boolean;
 }
 
 const sockets: Socket<Client>[] = [];
 let closedCount = 0;
+
+/** Clients that come and go, few at a time. */
+async function churn(count: number, port: number): Promise<void> {
+  for (let done = 0; done < count; done += CHURNING_MAX) {
+    await grow(CHURNING_MAX, port);
+    for (const socket of sockets.splice(0)) {
+      socket.data = { ...socket.data, isLeaving: true };
+      socket.terminate();
+    }
+  }
+}
 
 async function grow(count: number, port: number): Promise<void> {
   while (sockets.length < count) {
@@ -37,7 +50,8 @@ async function connect(id: string, port: number): Promise<void> {
         if (chunk[0]! >> 4 === CONNACK_TYPE) link.write(subscribePacket(`bench/idle/${link.data.id}`));
         else link.data.ready();
       },
-      close: () => {
+      close: (link) => {
+        if (link.data.isLeaving) return;
         closedCount++;
         reject(new Error(`${id}: closed by the server`));
       },
@@ -65,7 +79,8 @@ function text(value: string): Buffer {
   return Buffer.concat([Buffer.from([0, value.length]), Buffer.from(value)]);
 }
 
-serveQuestions<{ grow: number; port: number } | { check: true }>(async (question) => {
+serveQuestions<{ churn: number; port: number } | { grow: number; port: number } | { check: true }>(async (question) => {
+  if ("churn" in question) await churn(question.churn, question.port);
   if ("grow" in question) await grow(question.grow, question.port);
   return { closedCount };
 });

@@ -5,7 +5,8 @@
  *   this process ─ipc─► server.ts (bare, then broker)      a process each, measured after GC when RSS stands still
  *                └ipc─► clients.ts                         holds all clients
  *
- * Growth, not totals, so that the process's base and first-use costs cancel out; the bare server's growth is what Bun and
+ * Before it, many clients come and go, few at a time: else the compilation of the code they use, a few megabytes in the
+ * middle of the measured growth, would be counted as theirs. Growth, not totals, so that the process's base and first-use costs cancel out; the bare server's growth is what Bun and
  * JavaScriptCore take for any socket, so the difference is what the broker adds.
  */
 import { appendFileSync } from "node:fs";
@@ -17,6 +18,8 @@ const GOAL_BYTES = 600;
 const FLAGS = {
   from: { type: "string", default: "5000" },
   to: { type: "string", default: "15000" },
+  warm: { type: "string", default: "20000" },
+  runs: { type: "string", default: "3" },
   types: { type: "boolean", default: false },
   check: { type: "boolean", default: false },
   json: { type: "string" },
@@ -33,6 +36,13 @@ export interface Sample {
   readonly objectCounts: Readonly<Record<string, number>>;
 }
 
+/** Clients that come and go before anything is measured, and the two numbers of clients that stay. */
+interface Counts {
+  readonly warm: number;
+  readonly from: number;
+  readonly to: number;
+}
+
 interface Growth {
   readonly rssBytes: number;
   readonly heapBytes: number;
@@ -44,22 +54,32 @@ export async function runIdle(args: readonly string[]): Promise<number> {
   const { values } = parseArgs({ args: [...args], options: FLAGS, strict: true });
   const from = count("from", values.from);
   const to = count("to", values.to);
+  const warm = count("warm", values.warm);
   if (to <= from) throw new Error(`--to ${to} is not more than --from ${from}`);
 
-  const bare = await growthOf("bare", from, to);
-  const broker = await growthOf("broker", from, to);
+  const pairs: { bare: Growth; broker: Growth; aboveBytes: number }[] = [];
+  for (let run = 0; run < Math.max(1, count("runs", values.runs)); run++) {
+    const bare = await growthOf("bare", { warm, from, to });
+    const broker = await growthOf("broker", { warm, from, to });
+    pairs.push({ bare, broker, aboveBytes: Math.round(broker.rssBytes - bare.rssBytes) });
+  }
+  pairs.sort((a, b) => a.aboveBytes - b.aboveBytes);
+  const { bare, broker, aboveBytes } = pairs[pairs.length >> 1]!;
   const result = {
     bench: "idle",
     atSec: Math.floor(Date.now() / 1000),
     bun: Bun.version,
+    warm,
     from,
     to,
     goalBytes: GOAL_BYTES,
-    aboveBareBytes: Math.round(broker.rssBytes - bare.rssBytes),
+    aboveBareBytes: aboveBytes,
+    runs: pairs.map((pair) => pair.aboveBytes),
     bare: rounded(bare),
     broker: rounded(broker),
   };
   process.stdout.write(table(bare, broker, from, to));
+  process.stdout.write(`the median of ${pairs.length} runs: ${result.runs.join(", ")} bytes above bare\n`);
   if (values.types) process.stdout.write(typeTable(bare, broker));
   process.stdout.write(`${JSON.stringify(result)}\n`);
   if (values.json !== undefined) appendFileSync(values.json, `${JSON.stringify(result)}\n`);
@@ -70,16 +90,17 @@ export async function runIdle(args: readonly string[]): Promise<number> {
 
 function count(name: string, text: string): number {
   const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 1) throw new Error(`--${name} ${text} is not a number of clients`);
+  if (!Number.isSafeInteger(value) || value < 0) throw new Error(`--${name} ${text} is not a whole number`);
   return value;
 }
 
 /** Growth per client from `from` to `to` clients. */
-async function growthOf(kind: ServerKind, from: number, to: number): Promise<Growth> {
-  const server = spawnChild("server.ts", [kind]);
-  const clients = spawnChild("clients.ts", []);
+async function growthOf(kind: ServerKind, { warm, from, to }: Counts): Promise<Growth> {
+  const server = spawnChild(new URL("./server.ts", import.meta.url));
+  const clients = spawnChild(new URL("./clients.ts", import.meta.url));
   try {
     const { port } = await server.ask<{ port: number }>({ start: kind });
+    await clients.ask({ churn: warm, port });
     const first = await sampleAt(from, port, server, clients);
     const last = await sampleAt(to, port, server, clients);
     const { closedCount } = await clients.ask<{ closedCount: number }>({ check: true });
@@ -107,7 +128,7 @@ function perClient(first: Sample, last: Sample, clientCount: number): Growth {
   };
 }
 
-function rounded({ rssBytes, heapBytes, cpuUs }: Growth) {
+function rounded({ rssBytes, heapBytes, cpuUs }: Growth): Record<string, number> {
   return { rssBytes: Math.round(rssBytes), heapBytes: Math.round(heapBytes), cpuUs: Math.round(cpuUs) };
 }
 

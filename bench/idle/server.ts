@@ -47,7 +47,12 @@ async function sample(): Promise<Sample> {
     rssBytes = next;
   }
   const { heapSize, objectTypeCounts } = heapStats();
-  return { rssBytes, heapBytes: heapSize, cpuUs: cpu.user + cpu.system, objectCounts: objectTypeCounts };
+  return {
+    rssBytes,
+    heapBytes: heapSize,
+    cpuUs: cpu.user + cpu.system,
+    objectCounts: objectTypeCounts,
+  };
 }
 
 async function collected(): Promise<number> {

@@ -60,6 +60,7 @@ const metricNames = [
   "connections.closed.stalled",
   "connections.closed.malformed",
   "connections.closed.protocol_error",
+  "connections.closed.packet_too_large",
   "connections.closed.taken_over",
   "sessions.created",
   "sessions.resumed",

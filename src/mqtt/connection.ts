@@ -353,6 +353,7 @@ export class Connection implements Protocol, Sink {
     const { metrics } = this.context.engine;
     if (reasonCode === MALFORMED_PACKET) metrics.add("connections.closed.malformed");
     else if (reasonCode === PROTOCOL_ERROR) metrics.add("connections.closed.protocol_error");
+    else if (reasonCode === PACKET_TOO_LARGE) metrics.add("connections.closed.packet_too_large");
     else if (reasonCode === SESSION_TAKEN_OVER) metrics.add("connections.closed.taken_over");
     if (this.state === OPEN) {
       if (this.isV5) this.sendDisconnect(reasonCode); // [MQTT-4.13.1-1] [MQTT-4.13.2-1]

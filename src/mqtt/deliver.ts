@@ -116,11 +116,13 @@ function makeLayout(connection: Connection, view: MessageView, flags: number, ke
 
 function deliverEncoded(connection: Connection, view: MessageView, flags: number, packetId: number): boolean {
   const { aliases, link, isV5 } = connection;
-  measure(view, isV5, flags, aliases === null ? 0 : 1, true);
+  const known = aliases === null ? 0 : aliases.find(view.bytes, view.topicStart, view.topicEnd);
+  measure(view, isV5, flags, known, known === 0);
   if (form.size > connection.packetBytesMax) return false; // [MQTT-3.1.2-24]
-  if (aliases !== null) {
-    const alias = aliases.find(view.bytes, view.topicStart, view.topicEnd);
-    measure(view, isV5, flags, alias, alias === 0 || aliases.isNew);
+  if (aliases?.hasRoom && known === 0) {
+    measure(view, isV5, flags, aliases.next, true);
+    if (form.size <= connection.packetBytesMax) aliases.add(view.bytes, view.topicStart, view.topicEnd);
+    else measure(view, isV5, flags, 0, true);
   }
   const at = link.reserve(form.size);
   encode(link.buffer, at, connection, view, flags, packetId);

@@ -220,6 +220,11 @@ function loginOf(connection: Connection): Login {
   return connection.rare!.login!;
 }
 
+/** With the address as a value: the link forgets it when it closes, and those who ask may ask then. */
+function snapshot({ clientId, username, address, port, version, listener }: ClientInfo): ClientInfo {
+  return { clientId, username, address, port, version, listener };
+}
+
 /** Keeps of the login what is needed later. */
 function forgetLogin(connection: Connection, request: Request): void {
   const { extras } = connection;
@@ -227,7 +232,7 @@ function forgetLogin(connection: Connection, request: Request): void {
   if (request.method === undefined) extras.login = null;
   else extras.login!.request = undefined;
   const isAsked = !engine.access.isOpen || engine.hooks.clientDisconnected.isUsed;
-  if (isAsked) extras.client = request.client;
+  if (isAsked) extras.client = snapshot(request.client);
   if (!isAsked && !extras.login && !extras.isBridge && extras.username === undefined && !extras.held && !extras.gate) {
     connection.rare = null;
   }

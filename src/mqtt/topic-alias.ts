@@ -23,8 +23,6 @@ export class InboundAliases {
  * that comes later is sent in full: replacing aliases would cost more bytes than it saves when topics are many.
  */
 export class OutboundAliases {
-  /** Set by `find`: the alias is new, so the topic must be sent along once more. */
-  isNew = false;
   private readonly slots: Int32Array;
   private readonly topics: Buffer[] = [Buffer.alloc(0)];
 
@@ -34,20 +32,35 @@ export class OutboundAliases {
     this.slots = new Int32Array(size); // alias by hash of topic, 0 empty
   }
 
-  /** The topic's alias, or 0 when none is left. */
+  /** The client allows one more. [MQTT-3.3.2-11] */
+  get hasRoom(): boolean {
+    return this.topics.length <= this.max;
+  }
+
+  /** The alias that `add` would give. */
+  get next(): number {
+    return this.topics.length;
+  }
+
+  /** The topic's alias, or 0. */
   find(bytes: Buffer, start: number, end: number): number {
+    return this.slots[this.slotOf(bytes, start, end)];
+  }
+
+  /** Gives the next alias to a topic that has none; the topic must go out with it once. */
+  add(bytes: Buffer, start: number, end: number): void {
+    this.slots[this.slotOf(bytes, start, end)] = this.next;
+    this.topics.push(Buffer.from(bytes.subarray(start, end)));
+  }
+
+  /** Where the topic stands, or would stand. */
+  private slotOf(bytes: Buffer, start: number, end: number): number {
     const mask = this.slots.length - 1;
     let s = hashBytes(bytes, start, end, 0) & mask;
     for (; this.slots[s] !== 0; s = (s + 1) & mask) {
       const topic = this.topics[this.slots[s]];
-      if (topic.length === end - start && equalBytes(topic, 0, bytes, start, topic.length)) {
-        this.isNew = false;
-        return this.slots[s];
-      }
+      if (topic.length === end - start && equalBytes(topic, 0, bytes, start, topic.length)) break;
     }
-    if (this.topics.length > this.max) return 0; // [MQTT-3.3.2-11]
-    this.slots[s] = this.topics.push(Buffer.from(bytes.subarray(start, end))) - 1;
-    this.isNew = true;
-    return this.slots[s];
+    return s;
   }
 }

@@ -22,6 +22,8 @@ export class Flusher {
   private eventCount = 0;
   private wasQuiet = true;
 
+  constructor(private readonly reportBug: (error: unknown) => void) {}
+
   /** The link has bytes to send; called once until it is flushed. */
   add(link: Flushable): void {
     this.dirty.push(link);
@@ -54,7 +56,16 @@ export class Flusher {
     const links = this.dirty;
     this.dirty = this.spare; // a flush may make other links dirty
     this.spare = links;
-    for (const link of links) link.flush();
+    for (const link of links) this.flushOne(link);
     links.length = 0;
+  }
+
+  /** One link's bug must not keep the others' bytes. */
+  private flushOne(link: Flushable): void {
+    try {
+      link.flush();
+    } catch (error) {
+      this.reportBug(error);
+    }
   }
 }

@@ -22,7 +22,7 @@ const LINGER_MS = 5000;
 
 /** What all TCP links share. */
 export class TcpTransport {
-  readonly flusher: Flusher = new Flusher();
+  readonly flusher: Flusher;
   readonly buffers: SendBuffers = new SendBuffers();
   /** Links that cannot send or wait for their peer to close, and when the sweep first saw that nothing moved, or −1. */
   readonly watched: Map<TcpLink, number> = new Map();
@@ -31,7 +31,9 @@ export class TcpTransport {
     readonly limits: Limits["send"],
     readonly metrics: Metrics,
     readonly reportBug: (error: unknown) => void,
-  ) {}
+  ) {
+    this.flusher = new Flusher(reportBug);
+  }
 
   /** Unsent bytes that a link may hold now. */
   get linkBytesMax(): number {
@@ -247,7 +249,7 @@ export class TcpLink implements Link {
     this.start = this.limit = 0;
     if (!this.is(ENDING) || this.is(CLOSED)) return;
     this.watch();
-    this.socket.end();
+    this.socket.shutdown(); // our half only: closing both while input is unread would reset what was just sent
   }
 
   handleDrain(): void {

@@ -11,6 +11,8 @@ export interface FlowOptions {
   readonly version?: Version;
   /** Does not close its own side when the broker has closed. */
   readonly isHalfOpen?: boolean;
+  /** Does not look at what comes: for what is no MQTT. */
+  readonly isDeaf?: boolean;
 }
 
 const WAIT_MS = 10_000;
@@ -25,26 +27,25 @@ export class FlowClient {
   autoAck = false;
   private tail: Buffer = Buffer.alloc(0);
   private unsent: Buffer[] = [];
+  private failure: Error | undefined;
   private socket!: Socket<undefined>;
   private readonly watchers = new Set<() => void>();
 
   private constructor(private readonly version: Version) {}
 
   static async open(port: number, options: FlowOptions = {}): Promise<FlowClient> {
-    const { host = "127.0.0.1", version = 4, isHalfOpen = false } = options;
+    const { host = "127.0.0.1", version = 4, isHalfOpen = false, isDeaf = false } = options;
     const client = new FlowClient(version);
     client.socket = await Bun.connect({
       hostname: host,
       port,
       allowHalfOpen: isHalfOpen,
       socket: {
-        data: (_, chunk) => client.receive(chunk),
+        data: (_, chunk) => (isDeaf ? undefined : client.receive(chunk)),
         drain: () => client.write(),
         end: () => client.note(() => (client.isEnded = true)),
         close: () => client.note(() => (client.isClosed = client.isEnded = true)),
-        error: (_, error) => {
-          throw error;
-        },
+        error: (_, error) => client.note(() => (client.failure = error)),
       },
     });
     return client;
@@ -54,8 +55,9 @@ export class FlowClient {
   static async connect(port: number, options: FlowOptions & { clientId: string }): Promise<FlowClient> {
     const client = await FlowClient.open(port, options);
     client.send({ type: "connect", clientId: options.clientId });
-    await client.until(() => client.packets.length > 0);
+    await client.until(() => client.packets.length > 0 || client.isClosed);
     const [connack] = client.packets.splice(0);
+    if (connack === undefined) throw new Error("closed without CONNACK");
     if (connack.type !== "connack" || connack.reasonCode !== 0) throw new Error(`not accepted: ${connack.type}`);
     return client;
   }
@@ -111,7 +113,8 @@ export class FlowClient {
     const failure = new Error(); // its stack names the test's line
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const look = (): void => {
-      if (condition()) resolve();
+      if (this.failure !== undefined) reject(this.failure);
+      else if (condition()) resolve();
     };
     const often = setInterval(look, 20);
     const timer = setTimeout(() => {

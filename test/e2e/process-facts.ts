@@ -14,12 +14,15 @@ export function rssBytes(pid: number): number {
   return Number(match[1]) * 1024;
 }
 
-/** Makes a socket's kernel buffers as small as they can be, and stops them from growing. */
+/** Below the size of a loopback segment a window opens only by timers, and nothing moves. */
+const BUFFER_BYTES = 128 * 1024;
+
+/** Makes a socket's kernel buffers small, and stops them from growing to megabytes. */
 export function shrinkKernelBuffers(fd: number): void {
   const libc = dlopen("libc.so.6", {
     setsockopt: { args: ["i32", "i32", "i32", "ptr", "u32"], returns: "i32" },
   });
-  const value = new Int32Array([4096]);
+  const value = new Int32Array([BUFFER_BYTES]);
   for (const option of [SO_SNDBUF, SO_RCVBUF]) {
     if (libc.symbols.setsockopt(fd, SOL_SOCKET, option, ptr(value), 4) !== 0) throw new Error(`setsockopt on ${fd}`);
   }

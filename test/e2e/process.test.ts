@@ -116,11 +116,18 @@ describe("stop", () => {
   });
 
   test("while it drains nobody new comes in, and a second signal ends it at once", async () => {
-    await using broker = await startBroker(["--set", "broker.drainSecMax=60"]);
-    using client = await FlowClient.connect(broker.port, { isHalfOpen: true, clientId: "a" });
+    await using broker = await startBroker(["--set", "broker.drainSecMax=60", "--set", "send.linkBytesMax=64MiB"]);
+    using reader = await FlowClient.connect(broker.port, { clientId: "reader" });
+    await reader.subscribe("a", 0);
+    reader.pause();
+    using writer = await FlowClient.connect(broker.port, { clientId: "writer" });
+    const payload = Buffer.alloc(500_000);
+    for (let i = 0; i < 60; i++) writer.send({ type: "publish", topic: "a", payload }); // more than the kernel takes
+    writer.send({ type: "pingreq" });
+    await writer.until(() => writer.packets.length > 0);
     process.kill(broker.pid, "SIGTERM");
     await broker.line(/stopping/);
-    await client.until(() => client.isEnded);
+    await writer.until(() => writer.isEnded);
     await expect(FlowClient.open(broker.port)).rejects.toThrow();
     process.kill(broker.pid, "SIGINT");
     expect(await broker.ended).toBe(130);
