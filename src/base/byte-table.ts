@@ -5,7 +5,7 @@
  *   slots : [ -1 | 4 | -1 | 0 | 9 … ]   power of two, linear probing, at most 3/4 full; removal shifts back, no tombstones
  *   keyHash [i], keyBlock [i], keyLength [i]   columns by number; the key's bytes lie in the block pool
  *
- * A key costs 18 to 24 bytes and its own length rounded up. Doubling rehashes from the hash column, without touching keys.
+ * A key costs 18 to 31 bytes and its own length rounded up. Doubling rehashes from the hash column, without touching keys.
  */
 import { type BlockPool, offsetOf, pageOf } from "./block-pool.ts";
 import { equalBytes, grown } from "./bytes.ts";

@@ -263,7 +263,7 @@ export class Engine {
     if (queue === null || !this.delivery.acknowledge(session, queue, packetId, qos)) return false;
     if (reasonCode >= 0x80) this.metrics.add("messages.dropped.refused"); // and offered to nobody else [MQTT-4.8.2-6]
     if (this.hooks.messageAcked.isUsed) this.hooks.messageAcked.run(this.sessions.clientId(session), packetId);
-    this.pump(session);
+    if (queue.hasWaiting || this.router.hasReplays) this.pump(session);
     return true;
   }
 
@@ -283,7 +283,7 @@ export class Engine {
     const queue = this.sessions.queueOf(session);
     if (queue === null || !queue.inflight.complete(packetId)) return false;
     if (this.hooks.messageAcked.isUsed) this.hooks.messageAcked.run(this.sessions.clientId(session), packetId);
-    this.pump(session);
+    if (queue.hasWaiting || this.router.hasReplays) this.pump(session);
     return true;
   }
 

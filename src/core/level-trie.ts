@@ -9,7 +9,7 @@
  * lives as long as somebody uses it: children and the owner's content are counted in `uses`.
  */
 import { type BlockPool, offsetOf, pageOf } from "#base/block-pool.ts";
-import { equalBytes, grown } from "#base/bytes.ts";
+import { equalBytes, grown, hashBytes } from "#base/bytes.ts";
 import { Slab } from "#base/slab.ts";
 
 export const ROOT = 0;
@@ -107,6 +107,12 @@ export class LevelTrie {
     const block = this.levelBlock[node];
     if (block === -1) return "";
     return this.pool.bytes[pageOf(block)].toString("utf8", offsetOf(block), offsetOf(block) + this.levelLength[node]);
+  }
+
+  /** Hash of the level's bytes. */
+  levelHashOf(node: number, seed: number): number {
+    const block = this.levelBlock[node];
+    return hashBytes(this.pool.bytes[pageOf(block)], offsetOf(block), offsetOf(block) + this.levelLength[node], seed);
   }
 
   /** First byte of the level, or 0. */

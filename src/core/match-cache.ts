@@ -6,9 +6,10 @@
  *                  target ≥ 0 session, < 0 share group (−1 − group);  sub ≥ 0 the one subscription,
  *                  sub < 0 the merged subscriptions stand at word −sub of the list
  *
- * Two slots may hold a topic (hash, hash ^ 1); the number of slots doubles with use up to `cache.matchCountMax`. A hit is a
- * compare of bytes and two generations. Staleness is by generation (topic-index.ts), so nothing is searched when a
- * subscription changes. Cost: 34 bytes a slot, and two blocks.
+ * Two slots may hold a topic (hash, hash ^ 1). When a topic has to push out another that is still true, the slots double, up
+ * to `cache.matchCountMax`; and it may do so only when it comes a second time: else its answer goes to the scratch slot, so
+ * that a stream of new topics does not wash out those in use. A hit is a compare of bytes and two generations. Staleness is
+ * by generation (topic-index.ts), so nothing is searched when a subscription changes. Cost: 32 bytes a slot, and two blocks.
  */
 import { type BlockPool, offsetOf, pageOf } from "#base/block-pool.ts";
 import { equalBytes, grown } from "#base/bytes.ts";
@@ -18,21 +19,27 @@ import { SLASH } from "./topic.ts";
 /** The target holds several subscriptions. Above the eight bits of a subscription's own options. */
 export const MERGED = 256;
 const EMPTY = -1;
+const SLOTS_MIN = 1024;
+const none = new Int32Array(0);
 
 export class MatchCache {
   hitCount = 0;
   missCount = 0;
 
-  private mask: number;
-  private used = 0;
-  private hash: Int32Array;
-  private topicBlock: Int32Array;
-  private topicLength: Uint16Array;
-  listBlock: Int32Array;
-  targetCount: Int32Array;
-  private firstLevel: Uint16Array;
-  private levelGeneration: Int32Array;
-  private leadingGeneration: Int32Array;
+  private mask = 0;
+  private hash = none;
+  private topicBlock = none;
+  private topicLength = new Uint16Array(0);
+  listBlock: Int32Array = none;
+  targetCount: Int32Array = none;
+  private firstLevel = new Uint16Array(0);
+  private levelGeneration = none;
+  private leadingGeneration = none;
+  /** By slot, the hash of the last topic that was turned away. */
+  private turnedAway = none;
+  private pushedOutCount = 0;
+  private scratchBlock = EMPTY;
+  private scratchWords = 0;
 
   // merging: position of a session's triple in this round
   private mark = new Int32Array(64);
@@ -46,16 +53,7 @@ export class MatchCache {
     private readonly index: TopicIndex,
     private readonly countMax: number,
   ) {
-    const slots = Math.min(1024, floorPowerOfTwo(countMax));
-    this.mask = slots - 1;
-    this.hash = new Int32Array(slots);
-    this.topicBlock = new Int32Array(slots).fill(EMPTY);
-    this.topicLength = new Uint16Array(slots);
-    this.listBlock = new Int32Array(slots);
-    this.targetCount = new Int32Array(slots);
-    this.firstLevel = new Uint16Array(slots);
-    this.levelGeneration = new Int32Array(slots);
-    this.leadingGeneration = new Int32Array(slots);
+    this.allocate(Math.min(SLOTS_MIN, floorPowerOfTwo(countMax)));
     index.onExactChange = (hash) => this.drop(hash);
   }
 
@@ -75,18 +73,16 @@ export class MatchCache {
   /** Matches the topic and remembers the answer; returns its slot, valid until the next `fill`. */
   fill(topic: Buffer, start: number, end: number, hash: number): number {
     this.missCount++;
-    if (this.used * 4 > this.slotCount * 3 && this.slotCount * 2 <= this.countMax) this.doubleSlots();
+    if (this.pushedOutCount * 8 > this.slotCount && this.slotCount * 2 <= this.countMax) this.doubleSlots();
     this.index.match(topic, start, end, hash);
     const targets = this.merge();
     const slot = this.victim(hash);
-    this.clear(slot);
+    if (this.isTurnedAway(slot, hash)) return this.useScratch(hash, targets);
+    this.forget(slot);
     const topicBlock = this.pool.take(end - start);
     topic.copy(this.pool.bytes[pageOf(topicBlock)], offsetOf(topicBlock), start, end);
     const listBlock = this.pool.take(this.listLength * 4);
-    const words = this.pool.words[pageOf(listBlock)];
-    const at = offsetOf(listBlock) >>> 2;
-    for (let i = 0; i < this.listLength; i++) words[at + i] = this.list[i];
-    this.used++;
+    this.writeList(listBlock);
     this.hash[slot] = hash;
     this.topicBlock[slot] = topicBlock;
     this.topicLength[slot] = end - start;
@@ -100,15 +96,60 @@ export class MatchCache {
     return slot;
   }
 
+  /** A topic that would push out one that is still true must come twice. */
+  private isTurnedAway(slot: number, hash: number): boolean {
+    if (this.topicBlock[slot] === EMPTY || this.hash[slot] === hash || !this.isFresh(slot)) return false;
+    this.pushedOutCount++;
+    const at = hash & this.mask;
+    if (this.turnedAway[at] === hash) return false;
+    this.turnedAway[at] = hash;
+    return true;
+  }
+
+  /** Keeps an answer for this once. */
+  private useScratch(hash: number, targets: number): number {
+    if (this.scratchWords < this.listLength) {
+      if (this.scratchBlock !== EMPTY) this.pool.give(this.scratchBlock);
+      this.scratchWords = this.listLength * 2;
+      this.scratchBlock = this.pool.take(this.scratchWords * 4);
+    }
+    const slot = this.slotCount;
+    this.writeList(this.scratchBlock);
+    this.hash[slot] = hash;
+    this.listBlock[slot] = this.scratchBlock;
+    this.targetCount[slot] = targets;
+    return slot;
+  }
+
+  private writeList(block: number): void {
+    const words = this.pool.words[pageOf(block)];
+    const at = offsetOf(block) >>> 2;
+    for (let i = 0; i < this.listLength; i++) words[at + i] = this.list[i];
+  }
+
+  private isFresh(slot: number): boolean {
+    return (
+      this.leadingGeneration[slot] === this.index.leadingGeneration &&
+      this.levelGeneration[slot] === this.index.levelGeneration[this.firstLevel[slot]]
+    );
+  }
+
   private isCurrent(slot: number, topic: Buffer, start: number, end: number): boolean {
     const block = this.topicBlock[slot];
     return (
       block !== EMPTY &&
       this.topicLength[slot] === end - start &&
-      this.leadingGeneration[slot] === this.index.leadingGeneration &&
-      this.levelGeneration[slot] === this.index.levelGeneration[this.firstLevel[slot]] &&
+      this.isFresh(slot) &&
       equalBytes(this.pool.bytes[pageOf(block)], offsetOf(block), topic, start, end - start)
     );
+  }
+
+  /** Forgets everything and gives its memory back. */
+  clear(): void {
+    for (let slot = 0; slot < this.slotCount; slot++) this.forget(slot);
+    if (this.scratchBlock !== EMPTY) this.pool.give(this.scratchBlock);
+    this.scratchBlock = EMPTY;
+    this.scratchWords = 0;
   }
 
   /** Forgets the topics with this hash; their lists stay readable until the slot is used again. */
@@ -126,12 +167,11 @@ export class MatchCache {
     return this.missCount & 1 ? slot : other;
   }
 
-  private clear(slot: number): void {
+  private forget(slot: number): void {
     if (this.topicBlock[slot] === EMPTY) return;
     this.pool.give(this.topicBlock[slot]);
     this.pool.give(this.listBlock[slot]);
     this.topicBlock[slot] = EMPTY;
-    this.used--;
   }
 
   /** Turns the index's raw subscriptions into `list`: one triple a target. */
@@ -207,23 +247,23 @@ export class MatchCache {
   }
 
   private doubleSlots(): void {
-    const old = { hash: this.hash, topicBlock: this.topicBlock, listBlock: this.listBlock };
-    for (let slot = 0; slot < old.hash.length; slot++) {
-      if (old.topicBlock[slot] === EMPTY) continue;
-      this.pool.give(old.topicBlock[slot]);
-      this.pool.give(old.listBlock[slot]);
-    }
-    const slots = this.slotCount * 2;
+    for (let slot = 0; slot < this.slotCount; slot++) this.forget(slot);
+    this.allocate(this.slotCount * 2);
+  }
+
+  /** `slots` and the scratch slot after them, all empty. */
+  private allocate(slots: number): void {
     this.mask = slots - 1;
-    this.used = 0;
-    this.hash = new Int32Array(slots);
-    this.topicBlock = new Int32Array(slots).fill(EMPTY);
+    this.pushedOutCount = 0;
+    this.hash = new Int32Array(slots + 1);
+    this.topicBlock = new Int32Array(slots + 1).fill(EMPTY);
     this.topicLength = new Uint16Array(slots);
-    this.listBlock = new Int32Array(slots);
-    this.targetCount = new Int32Array(slots);
+    this.listBlock = new Int32Array(slots + 1);
+    this.targetCount = new Int32Array(slots + 1);
     this.firstLevel = new Uint16Array(slots);
     this.levelGeneration = new Int32Array(slots);
     this.leadingGeneration = new Int32Array(slots);
+    this.turnedAway = new Int32Array(slots);
   }
 }
 

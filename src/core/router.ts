@@ -139,6 +139,11 @@ export class Router {
     return merged;
   }
 
+  /** Somebody is being sent retained messages. */
+  get hasReplays(): boolean {
+    return this.replays.size > 0;
+  }
+
   /** A new subscription wants retained messages. */
   addReplay(session: number, replay: Replay): void {
     const list = this.replays.get(session);

@@ -24,6 +24,11 @@ export class SessionQueue {
   retryTimer = -1;
   retryId = 0;
   droppedCount = 0;
+
+  /** Something could be sent when the window or the link allows. */
+  get hasWaiting(): boolean {
+    return this.outbox.count > 0 || this.inflight.sentCount !== this.inflight.count;
+  }
 }
 
 export class SessionTable {

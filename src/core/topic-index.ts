@@ -11,8 +11,8 @@
  *     id      subscription identifier, 0 = none      place    the list it hangs in, kind in the two low bits
  *     next, previous (of the place)                  nextOf, previousOf (of the session)
  *
- * A subscription is 33 bytes here, plus its filter's entry if it is the only one there: about 45 bytes and the topic for
- * an exact filter, 30 to 40 a node for others. bench/micro/topic-index.ts prints both.
+ * A subscription is 33 bytes here, plus its filter's entry if it is the only one there: about 23 bytes and the topic for
+ * an exact filter, 38 a node and its level for others; all of it up to twice that just after the columns have doubled. bench/micro/topic-index.ts prints both.
  */
 import type { BlockPool } from "#base/block-pool.ts";
 import { ByteTable } from "#base/byte-table.ts";
@@ -110,7 +110,7 @@ export class TopicIndex {
     const sub = this.newSubscription(target, options, id, place);
     this.linkToPlace(sub, place);
     if (target >= 0) this.linkToSession(sub, target);
-    this.noteChange(filter);
+    this.noteChange(place);
     return sub;
   }
 
@@ -155,15 +155,14 @@ export class TopicIndex {
   change(sub: number, options: number, id: number): void {
     this.options[sub] = options | (id === 0 ? 0 : HAS_ID);
     this.id[sub] = id;
-    const group = this.groupOf(sub);
-    if (group < 0) this.noteChange(this.filterOf(sub));
+    if (this.groupOf(sub) < 0) this.noteChange(this.place[sub]);
   }
 
   remove(sub: number): void {
     const place = this.place[sub];
     if (this.target[sub] >= 0) this.unlinkFromSession(sub);
     if ((place & 3) !== GROUP) {
-      this.noteChange(this.filterOf(sub));
+      this.noteChange(place);
       this.unlinkFromPlace(sub, place);
     }
     this.numbers.give(sub);
@@ -376,12 +375,12 @@ export class TopicIndex {
   }
 
   /** An exact filter drops its own remembered match, a wildcard those of its first level, a leading wildcard all. */
-  private noteChange(filter: Buffer): void {
-    if (!isWild(filter)) return this.onExactChange(this.hash(filter, 0, filter.length));
-    const slash = filter.indexOf(SLASH);
-    const end = slash < 0 ? filter.length : slash;
-    if (filter[0] === PLUS || filter[0] === HASH) this.leadingGeneration++;
-    else this.levelGeneration[this.hash(filter, 0, end) & 1023]++;
+  private noteChange(place: number): void {
+    if ((place & 3) === EXACT) return this.onExactChange(this.exact.hashOf(place >>> 2));
+    let node = place >>> 2;
+    if (node !== ROOT) while (this.trie.parent[node] !== ROOT) node = this.trie.parent[node];
+    if (node === ROOT || node === this.plusChild[ROOT]) this.leadingGeneration++;
+    else this.levelGeneration[this.trie.levelHashOf(node, this.seed) & 1023]++;
   }
 
   private grow(): void {

@@ -281,5 +281,10 @@ function connackProperties(
 
 /** The same without what is undefined. */
 function given(properties: { [K in keyof Properties]: Properties[K] | undefined }): Properties {
-  return Object.fromEntries(Object.entries(properties).filter(([, value]) => value !== undefined)) as Properties;
+  const out: Record<string, unknown> = {};
+  for (const name in properties) {
+    const value = properties[name as keyof Properties];
+    if (value !== undefined) out[name] = value;
+  }
+  return out as Properties;
 }
