@@ -29,8 +29,8 @@ export function missing(programs: readonly string[]): string | undefined {
   return why;
 }
 
-/** Runs a foreign program to its end and returns its stdout. Throws with all it printed unless it exits with `code`. */
-export async function run(command: readonly string[], { stdin = "", code = 0 } = {}): Promise<string> {
+/** Runs a foreign program to its end and returns its stdout. Throws with all it printed unless it exits with 0. */
+export async function run(command: readonly string[], stdin = ""): Promise<string> {
   const child = Bun.spawn([...command], {
     stdin: Buffer.from(stdin),
     stdout: "pipe",
@@ -38,8 +38,20 @@ export async function run(command: readonly string[], { stdin = "", code = 0 } =
     timeout: FOREIGN_MS,
   });
   const [stdout, stderr, status] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
-  if (status !== code) throw new Error(`${command.join(" ")}\nended with ${status}, not ${code}\n${stdout}\n${stderr}`);
+  if (status !== 0) throw new Error(`${command.join(" ")}\nended with ${status}\n${stdout}\n${stderr}`);
   return stdout;
+}
+
+/** Calls back with each line of the stream, without its end. */
+export async function readLines(stream: ReadableStream<Uint8Array>, onLine: (line: string) => void): Promise<void> {
+  const decoder = new TextDecoder();
+  let rest = "";
+  for await (const chunk of stream) {
+    const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+    rest = lines.pop() ?? "";
+    for (const line of lines) onLine(line);
+  }
+  if (rest !== "") onLine(rest);
 }
 
 /** A string no other test uses, for client ids and topics on the file's shared broker. */

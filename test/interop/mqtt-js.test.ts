@@ -9,7 +9,7 @@ import { PassTable, type Version, versions } from "./pass-table.ts";
 const allQos: readonly Qos[] = [0, 1, 2];
 const LARGE_BYTES = 900 * 1024;
 
-const broker = brokerOfFile();
+const broker = brokerOfFile(["--set", "log.level=debug"]);
 const table = new PassTable("MQTT.js");
 
 function connect(version: Version, options?: IClientOptions): Promise<Peer> {
@@ -24,7 +24,10 @@ function keep(clientId: string, version: Version): IClientOptions {
 
 for (const version of versions) {
   table.test(version, "connect", async () => {
-    await using peer = await connect(version, { clientId: unique("js"), keepalive: 30 });
+    const clientId = unique("js");
+    await using peer = await connect(version, { clientId, keepalive: 30 });
+    const level = { "3.1": 3, "3.1.1": 4, "5.0": 5 }[version];
+    await broker().line(new RegExp(`client connected clientId=${clientId} .*version=${level}`));
     expect(peer.connack.sessionPresent).toBe(false);
     expect(version === "5.0" ? peer.connack.reasonCode : peer.connack.returnCode).toBe(0);
     await peer.end();

@@ -25,10 +25,6 @@ export interface BrokerOptions {
   /** Of the listener on 127.0.0.1 that is opened when the flags name none; 0, the default, picks a free one. */
   readonly port?: number;
   readonly env?: Readonly<Record<string, string>>;
-  /** A folder that outlives the process; by default an empty one that goes with it. */
-  readonly cwd?: string;
-  /** Of the compiled binary, say; by default the checkout's source under this bun. */
-  readonly command?: readonly string[];
 }
 
 export interface BrokerProcess extends AsyncDisposable {
@@ -50,10 +46,10 @@ export interface BrokerProcess extends AsyncDisposable {
 
 /** Starts the broker and resolves when it has printed its ready line. */
 export async function startBroker(flags: readonly string[] = [], options: BrokerOptions = {}): Promise<BrokerProcess> {
-  const cwd = options.cwd ?? mkdtempSync(join(tmpdir(), "mantou-broker-"));
+  const cwd = mkdtempSync(join(tmpdir(), "mantou-broker-"));
   const listen = flags.includes("--listen") ? [] : ["--listen", `tcp://127.0.0.1:${options.port ?? 0}`];
   const output = new Output();
-  const child = Bun.spawn([...(options.command ?? [process.execPath, ENTRY]), "start", ...listen, ...flags], {
+  const child = Bun.spawn([process.execPath, ENTRY, "start", ...listen, ...flags], {
     cwd,
     env: { ...ownEnvironment(), ...options.env },
     stdin: "ignore",
@@ -64,7 +60,7 @@ export async function startBroker(flags: readonly string[] = [], options: Broker
   const ended = child.exited.then(async (code) => {
     await read;
     output.end();
-    if (options.cwd === undefined) rmSync(cwd, { recursive: true, force: true });
+    rmSync(cwd, { recursive: true, force: true });
     return child.signalCode ?? code;
   });
   const kill = async (): Promise<void> => {
