@@ -168,7 +168,7 @@ export class Engine {
 
   /** The expiry that DISCONNECT asks for. Only for a session whose expiry is not 0. */
   changeExpiry(session: number, expirySec: number): void {
-    this.sessions.expirySec[session] = Math.min(expirySec, this.limits.session.expirySecMax); // [MQTT-3.1.2-23]
+    this.lifecycle.changeExpiry(session, expirySec);
   }
 
   /** The will is not to be published when the connection ends. */

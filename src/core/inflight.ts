@@ -64,7 +64,7 @@ export class Inflight {
 
   /** Position of a packet id that awaits PUBACK or PUBREC on this connection, or -1. */
   find(packetId: number): number {
-    if (this.count === 0) return -1;
+    if (this.count === 0 || packetId === 0) return -1;
     const first = this.ring[this.head * STRIDE + PACKET_ID];
     const guess = packetId >= first ? packetId - first : packetId - first + ID_MAX;
     if (guess < this.cursor && this.ring[this.offset(guess) + PACKET_ID] === packetId) return guess;
@@ -183,17 +183,13 @@ export class Inflight {
       this.head = 0;
       return;
     }
-    const isUnsent = this.cursor < this.length;
     let to = 0;
-    let cursor = 0;
     for (let from = 0; from < this.length; from++) {
-      if (isUnsent && from === this.cursor) cursor = to;
       const source = this.offset(from);
       if (this.ring[source + PACKET_ID] === 0) continue;
       const target = this.offset(to++);
       if (source !== target) this.ring.copyWithin(target, source, source + STRIDE);
     }
-    this.length = to;
-    this.cursor = isUnsent ? cursor : to;
+    this.length = this.cursor = to; // all is sent: `push` is not called before
   }
 }

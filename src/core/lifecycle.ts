@@ -89,12 +89,18 @@ export class Lifecycle {
     sessions.sinks[session] = sink;
     sessions.epoch[session] = epoch;
     sessions.expirySec[session] = Math.min(request.expirySec, limits.session.expirySecMax);
-    this.wills.set(session, request.will);
+    if (!this.wills.set(session, request.will)) delivery.drop("memory_full", session, request.will!.view);
     this.note("session-opened", session);
     metrics.add(isPresent ? "sessions.resumed" : "sessions.created");
     const hook = isPresent ? hooks.sessionResumed : hooks.sessionCreated;
     if (hook.isUsed) hook.run(sessions.clientId(session));
     return { session, isPresent };
+  }
+
+  /** See `Engine.changeExpiry`. */
+  changeExpiry(session: number, expirySec: number): void {
+    this.parts.sessions.expirySec[session] = Math.min(expirySec, this.parts.limits.session.expirySecMax); // [MQTT-3.1.2-23]
+    this.note("session-opened", session);
   }
 
   /** The session's connection has ended: its will goes out or waits, the session ends or waits. */

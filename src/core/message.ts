@@ -46,6 +46,8 @@ export class MessageView {
   /** Subscription identifiers of the delivery at hand: `ids[0, idCount)`. */
   ids: Int32Array = new Int32Array(16);
   idCount = 0;
+  /** Number in the pool, or -1 for a message on its way through. */
+  message = -1;
   /** The slot of the match cache that holds the topic, or -1 when that is not known; see `Engine.findTopic`. */
   slot = -1;
   /** A new number for each message that is routed: encoders key what they have encoded by it. */
@@ -158,6 +160,7 @@ export class MessagePool {
     view.isV5 = (flags & V5) !== 0;
     view.expiryAtSec = this.expiryAtSec[message];
     view.expiryStart = this.expiryAt[message] < 0 ? -1 : at + this.expiryAt[message];
+    view.message = message;
     view.publisher = -1;
     view.publisherKey = 0;
     view.slot = -1;

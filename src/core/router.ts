@@ -196,9 +196,10 @@ export class Router {
     view.idCount = 0;
     if (replay.id !== 0) view.ids[view.idCount++] = replay.id;
     view.isRetain = true;
-    this.delivery.kept = NOT_KEPT;
+    const isOwn = view.message < 0;
+    this.delivery.kept = isOwn ? NOT_KEPT : view.message;
     this.delivery.deliver(view, session, (replay.options & QOS_MASK) | RETAIN_AS_PUBLISHED, -1); // [MQTT-3.3.1-9]
-    if (this.delivery.kept >= 0) this.messages.release(this.delivery.kept);
+    if (isOwn && this.delivery.kept >= 0) this.messages.release(this.delivery.kept);
   }
 
   /**

@@ -27,14 +27,14 @@ import {
   UNSPECIFIED_ERROR,
   USE_ANOTHER_SERVER,
 } from "./codec/reason-code.ts";
+import { Client, Extras } from "./connection-extras.ts";
 import { AWAITING_CONNECT, CLOSED, HANDLE_AGAIN, OPEN } from "./connection-state.ts";
 import type { MqttContext } from "./context.ts";
 import { deliver } from "./deliver.ts";
 import { dispatch } from "./dispatch.ts";
-import type { Login } from "./handle-connect.ts";
 import { handlePublish } from "./handle-publish.ts";
 import { PacketTail } from "./packet-tail.ts";
-import type { InboundAliases, OutboundAliases } from "./topic-alias.ts";
+import type { OutboundAliases } from "./topic-alias.ts";
 
 const noBytes = Buffer.alloc(0);
 const BYTES_RECEIVED = Metric["bytes.received"];
@@ -43,47 +43,6 @@ const PACKETS_SENT = Metric["packets.sent"];
 const PUBLISH_SENT = Metric["packets.publish.sent"];
 const PACKET_BYTES_NO_LIMIT = 0x7fff_ffff;
 const REPORTED_BYTES_MAX = 256;
-
-/** What few connections have, or have only while they log in: kept apart, since a million idle ones pay for each field. */
-class Extras {
-  username: string | undefined = undefined;
-  /** Kept from CONNECT on where access or hooks ask for it often. */
-  client: ClientInfo | null = null;
-  /** The way in, until the session is open; kept where a re-authentication may come. */
-  login: Login | null = null;
-  isBridge = false;
-  inboundAliases: InboundAliases | null = null;
-  /** Input that waits for an answer. */
-  held: Buffer | null = null;
-  gate: CommitGate | null = null;
-  /** QoS 1 messages whose PUBACK waits for a commit. */
-  unackedCount = 0;
-}
-
-/** A description that asks the link for its address only when somebody wants to know. */
-class Client implements ClientInfo {
-  constructor(
-    private readonly connection: Connection,
-    readonly clientId: string,
-    readonly username: string | undefined,
-  ) {}
-
-  get address(): string {
-    return this.connection.link.remoteAddress;
-  }
-
-  get port(): number {
-    return this.connection.link.remotePort;
-  }
-
-  get version(): number {
-    return this.connection.version;
-  }
-
-  get listener(): string {
-    return this.connection.listener;
-  }
-}
 
 export class Connection implements Protocol, Sink {
   state = AWAITING_CONNECT;
@@ -126,6 +85,10 @@ export class Connection implements Protocol, Sink {
     return this.version !== 5;
   }
 
+  private get isAlive(): boolean {
+    return this.state !== CLOSED;
+  }
+
   get extras(): Extras {
     return (this.rare ??= new Extras());
   }
@@ -166,6 +129,7 @@ export class Connection implements Protocol, Sink {
     this.link.resume();
     this.lastPacketMs = this.context.engine.nowMs; // keep-alive stood still
     this.consume(held);
+    if (rare.isOrphan && this.holdCount === 0 && this.isAlive) this.leave(0);
   }
 
   private keepHeld(bytes: Buffer): void {
@@ -379,6 +343,7 @@ export class Connection implements Protocol, Sink {
 
   handleClose(): void {
     if (this.state === CLOSED) return;
+    if (this.holdCount > 0 && this.rare?.held && this.state === OPEN) return this.outliveLink(this.rare);
     try {
       this.leave(0);
     } catch (error) {
@@ -386,9 +351,20 @@ export class Connection implements Protocol, Sink {
     }
   }
 
+  /** The link is gone, but the client had said more, a DISCONNECT perhaps: that is handled first, if the answers come soon. */
+  private outliveLink(rare: Extras): void {
+    const { engine, deadlineKind } = this.context;
+    rare.isOrphan = true;
+    this.isWritable = false;
+    if (this.deadline >= 0) engine.timers.cancel(this.deadline);
+    const deadlineMs = engine.nowMs + engine.limits.mqtt.connectTimeoutSec * 1000;
+    this.deadline = engine.timers.arm(deadlineMs, deadlineKind, this.number);
+  }
+
   handleDeadline(): void {
     const { engine } = this.context;
     this.deadline = -1;
+    if (this.rare?.isOrphan) return this.leave(0);
     if (this.state !== OPEN) {
       engine.metrics.add("connections.closed.connect_timeout");
       return this.close(KEEP_ALIVE_TIMEOUT);

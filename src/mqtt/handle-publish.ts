@@ -80,7 +80,7 @@ function publishAcked(connection: Connection, view: MessageView): number {
   if (unacked >= engine.limits.mqtt.receiveMax) return RECEIVE_MAXIMUM_EXCEEDED;
   const reached = engine.publish(view);
   if (qos === 2) engine.addReceipt(connection.session, packetId);
-  const reason = reached === 0 ? NO_MATCHING_SUBSCRIBERS : SUCCESS;
+  const reason = reached === 0 && engine.fabric.isLocal ? NO_MATCHING_SUBSCRIBERS : SUCCESS;
   connection.acknowledge(qos === 1 ? PUBACK : PUBREC, packetId, reason); // [MQTT-3.3.4-1] [MQTT-4.3.2-4] [MQTT-4.3.3-8]
   return 0;
 }

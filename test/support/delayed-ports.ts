@@ -98,7 +98,9 @@ export class DelayedAccess implements Access {
   private asked: { clientId: string; topic: string } | undefined;
   private readonly waiting: { clientId: string; topic: string; callback: (verdict: 0 | 1) => void }[] = [];
 
-  constructor(private readonly ruleOf: (topic: string) => 0 | 1 = (topic) => (topic.startsWith("deny/") ? DENY : ALLOW)) {}
+  constructor(
+    private readonly ruleOf: (topic: string) => 0 | 1 = (topic) => (topic.startsWith("deny/") ? DENY : ALLOW),
+  ) {}
 
   authenticate(request: AuthenticateRequest): void {
     this.requests.push(request);
@@ -135,6 +137,15 @@ export class DelayedAccess implements Access {
     const verdict = this.ruleOf(topic);
     this.decided.set(`${clientId} ${topic}`, verdict);
     callback(verdict);
+  }
+
+  /** Answers what was asked for, what is asked for meanwhile included, as a backend would that knows no method. */
+  answerAll(): void {
+    while (this.requests.length + this.waiting.length + this.subscribes.length > 0) {
+      if (this.requests.length > 0) this.answer({ reasonCode: this.requests[0]!.method === undefined ? 0 : 0x8c });
+      else if (this.waiting.length > 0) this.decide();
+      else this.subscribes.shift()!.complete();
+    }
   }
 
   authorizeSubscribe(_client: ClientInfo, filters: readonly Buffer[], complete: (verdicts: Verdict[]) => void): void {

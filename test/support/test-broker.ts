@@ -64,14 +64,21 @@ export interface Way {
   readonly isCleanStart?: boolean;
   /** 0 by default: the session ends with its connection. */
   readonly expirySec?: number;
-  readonly will?: { topic: string; payload: string; delaySec?: number; qos?: number; isRetain?: boolean; expirySec?: number };
+  readonly will?: {
+    topic: string;
+    payload: string;
+    delaySec?: number;
+    qos?: number;
+    isRetain?: boolean;
+    expirySec?: number;
+  };
   readonly sink?: FakeSink;
 }
 
-export const START_MS = 1_000_000;
+const START_MS = 1_000_000;
 
 /** An engine whose drops are written down, and which does its work only when `turn` or `advance` is called. */
-export class Bench {
+export class TestBroker {
   readonly engine: Engine;
   readonly drops: { clientId: string | undefined; reason: DropReason; payload: string }[] = [];
   workCount = 0;
@@ -82,6 +89,9 @@ export class Bench {
       nowMs: START_MS,
       nowSec: START_MS / 1000,
       onWork: () => void this.workCount++,
+      onBug: (error) => {
+        throw error;
+      },
       ...options,
     });
     this.engine.hooks.messageDropped.add((clientId, reason, message) => {

@@ -1,0 +1,49 @@
+/** What a connection has besides its hot fields. */
+import type { CommitGate } from "#core/commit-gate.ts";
+import type { ClientInfo } from "#core/ports.ts";
+import type { Connection } from "./connection.ts";
+import type { Login } from "./handle-connect.ts";
+import type { InboundAliases } from "./topic-alias.ts";
+
+/** What few connections have, or have only while they log in: kept apart, since a million idle ones pay for each field. */
+export class Extras {
+  username: string | undefined = undefined;
+  /** Kept from CONNECT on where access or hooks ask for it often. */
+  client: ClientInfo | null = null;
+  /** The way in, until the session is open; kept where a re-authentication may come. */
+  login: Login | null = null;
+  isBridge = false;
+  inboundAliases: InboundAliases | null = null;
+  /** Input that waits for an answer. */
+  held: Buffer | null = null;
+  gate: CommitGate | null = null;
+  /** The link closed while input was held. */
+  isOrphan = false;
+  /** QoS 1 messages whose PUBACK waits for a commit. */
+  unackedCount = 0;
+}
+
+/** A description that asks the link for its address only when somebody wants to know. */
+export class Client implements ClientInfo {
+  constructor(
+    private readonly connection: Connection,
+    readonly clientId: string,
+    readonly username: string | undefined,
+  ) {}
+
+  get address(): string {
+    return this.connection.link.remoteAddress;
+  }
+
+  get port(): number {
+    return this.connection.link.remotePort;
+  }
+
+  get version(): number {
+    return this.connection.version;
+  }
+
+  get listener(): string {
+    return this.connection.listener;
+  }
+}

@@ -1,0 +1,185 @@
+/** CONNECT, §3.1. The version stands in the packet, so `versions` only says how to read the answer. */
+import { MALFORMED, PROTOCOL, V5, type Vector } from "./vector.ts";
+
+const name = "00 04 4d 51 54 54";
+
+export const connectVectors: readonly Vector[] = [
+  {
+    title: "3.1, clean session",
+    versions: [3],
+    hex: "10 0f 00 06 4d 51 49 73 64 70 03 02 00 0a 00 01 61",
+    means: {
+      type: "connect",
+      protocolName: "MQIsdp",
+      protocolLevel: 3,
+      cleanStart: true,
+      keepAliveSec: 10,
+      clientId: "a",
+    },
+  },
+  {
+    title: "3.1.1, without client id",
+    versions: [4],
+    hex: `10 0c ${name} 04 02 00 00 00 00`,
+    means: { type: "connect", protocolLevel: 4, cleanStart: true, clientId: "" },
+  },
+  {
+    title: "3.1.1, will with QoS 1 and retain, user name, password",
+    versions: [4],
+    hex: `10 1b ${name} 04 ee ff ff 00 01 61 00 01 77 00 02 68 69 00 01 75 00 02 00 ff`,
+    means: {
+      type: "connect",
+      keepAliveSec: 65_535,
+      will: { topic: "w", payload: Uint8Array.of(0x68, 0x69), qos: 1, retain: true },
+      username: "u",
+      password: Uint8Array.of(0, 255),
+    },
+  },
+  {
+    title: "3.1.1 from a bridge",
+    versions: [4],
+    hex: `10 0d ${name} 84 02 00 00 00 01 62`,
+    means: { type: "connect", protocolLevel: 0x84, clientId: "b" },
+  },
+  {
+    title: "5.0, no properties",
+    versions: V5,
+    hex: `10 0e ${name} 05 02 00 00 00 00 01 61`,
+    means: { type: "connect", protocolLevel: 5, properties: [], clientId: "a" },
+  },
+  {
+    title: "5.0, password without user name",
+    versions: V5,
+    hex: `10 11 ${name} 05 42 00 00 00 00 01 61 00 01 70`,
+    means: { type: "connect", password: Uint8Array.of(0x70) },
+  },
+  {
+    title: "5.0, session expiry, receive maximum, packet size, alias maximum, two user properties",
+    versions: V5,
+    hex: `10 2c ${name} 05 02 00 00 1e 11 00 00 00 0a 21 00 14 27 00 00 01 00 22 00 05 26 00 01 61 00 01 62 26 00 01 61 00 01 63 00 01 61`,
+    means: {
+      type: "connect",
+      properties: [
+        ["sessionExpiryIntervalSec", 10],
+        ["receiveMaximum", 20],
+        ["maximumPacketSizeBytes", 256],
+        ["topicAliasMaximum", 5],
+        ["userProperty", ["a", "b"]],
+        ["userProperty", ["a", "c"]],
+      ],
+    },
+  },
+  {
+    title: "5.0, will with delay, expiry and content type",
+    versions: V5,
+    hex: `10 23 ${name} 05 06 00 00 00 00 01 61 0e 18 00 00 00 05 02 00 00 00 09 03 00 01 78 00 01 77 00 01 70`,
+    means: {
+      type: "connect",
+      will: {
+        topic: "w",
+        payload: Uint8Array.of(0x70),
+        qos: 0,
+        retain: false,
+        properties: [
+          ["willDelayIntervalSec", 5],
+          ["messageExpiryIntervalSec", 9],
+          ["contentType", "x"],
+        ],
+      },
+    },
+  },
+
+  {
+    title: "another protocol's name",
+    versions: [4],
+    hex: "10 0d 00 04 4d 51 54 58 04 02 00 00 00 01 61",
+    ends: "mute",
+  },
+  { title: "level 6", versions: V5, hex: `10 0d ${name} 06 02 00 00 00 01 61`, fault: 0x84 },
+  { title: "level 2", versions: [4], hex: `10 0d ${name} 02 02 00 00 00 01 61`, fault: 0x84, returnCode: 1 },
+  { title: "flags in the first byte", versions: V5, hex: `11 0e ${name} 05 02 00 00 00 00 01 61`, ends: "mute" },
+  { title: "reserved flag", versions: V5, hex: `10 0e ${name} 05 03 00 00 00 00 01 61`, fault: MALFORMED },
+  { title: "reserved flag", versions: [4], hex: `10 0d ${name} 04 03 00 00 00 01 61`, fault: MALFORMED },
+  {
+    title: "will QoS 3",
+    versions: V5,
+    hex: `10 15 ${name} 05 1e 00 00 00 00 01 61 00 00 01 77 00 01 70`,
+    fault: MALFORMED,
+  },
+  { title: "will QoS without will", versions: V5, hex: `10 0e ${name} 05 0a 00 00 00 00 01 61`, fault: MALFORMED },
+  { title: "will retain without will", versions: [4], hex: `10 0d ${name} 04 22 00 00 00 01 61`, fault: MALFORMED },
+  {
+    title: "password without user name",
+    versions: [4],
+    hex: `10 10 ${name} 04 42 00 00 00 01 61 00 01 70`,
+    fault: MALFORMED,
+  },
+  { title: "client id not UTF-8", versions: V5, hex: `10 0f ${name} 05 02 00 00 00 00 02 c3 28`, fault: MALFORMED },
+  { title: "client id with U+0000", versions: [4], hex: `10 0d ${name} 04 02 00 00 00 01 00`, fault: MALFORMED },
+  { title: "cut off in the client id", versions: V5, hex: `10 0e ${name} 05 02 00 00 00 00 02 61`, fault: MALFORMED },
+  { title: "bytes after the end", versions: V5, hex: `10 0f ${name} 05 02 00 00 00 00 01 61 ff`, fault: MALFORMED },
+  {
+    title: "properties longer than the packet",
+    versions: V5,
+    hex: `10 0e ${name} 05 02 00 00 20 00 01 61`,
+    fault: MALFORMED,
+  },
+  {
+    title: "a property of PUBLISH",
+    versions: V5,
+    hex: `10 11 ${name} 05 02 00 00 03 23 00 01 00 01 61`,
+    fault: MALFORMED,
+  },
+  { title: "an unknown property", versions: V5, hex: `10 10 ${name} 05 02 00 00 02 7e 00 00 01 61`, fault: MALFORMED },
+  { title: "receive maximum 0", versions: V5, hex: `10 11 ${name} 05 02 00 00 03 21 00 00 00 01 61`, fault: PROTOCOL },
+  {
+    title: "packet size 0",
+    versions: V5,
+    hex: `10 13 ${name} 05 02 00 00 05 27 00 00 00 00 00 01 61`,
+    fault: PROTOCOL,
+  },
+  {
+    title: "request problem information 2",
+    versions: V5,
+    hex: `10 10 ${name} 05 02 00 00 02 17 02 00 01 61`,
+    fault: PROTOCOL,
+  },
+  {
+    title: "a property twice",
+    versions: V5,
+    hex: `10 14 ${name} 05 02 00 00 06 22 00 01 22 00 01 00 01 61`,
+    fault: PROTOCOL,
+  },
+  {
+    title: "authentication data without method",
+    versions: V5,
+    hex: `10 12 ${name} 05 02 00 00 04 16 00 01 78 00 01 61`,
+    fault: PROTOCOL,
+  },
+  {
+    title: "a method nobody knows",
+    versions: V5,
+    hex: `10 12 ${name} 05 02 00 00 04 15 00 01 78 00 01 61`,
+    fault: 0x8c,
+  },
+  {
+    title: "a wildcard in the will's topic",
+    versions: V5,
+    hex: `10 15 ${name} 05 06 00 00 00 00 01 61 00 00 01 23 00 01 70`,
+    fault: 0x90,
+  },
+  {
+    title: "no client id in 3.1",
+    versions: [3],
+    hex: "10 0e 00 06 4d 51 49 73 64 70 03 02 00 0a 00 00",
+    fault: 0x85,
+    returnCode: 2,
+  },
+  {
+    title: "no client id without clean session",
+    versions: [4],
+    hex: `10 0c ${name} 04 00 00 00 00 00`,
+    fault: 0x85,
+    returnCode: 2,
+  },
+];
