@@ -1,10 +1,10 @@
 // The load generator as users run it: against the broker, through TLS and WebSocket, and against servers that do wrong.
 
-import { describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { resolve } from "node:path";
 import type { Socket } from "bun";
 import { readFrame } from "#mqtt/codec/frame.ts";
-import { startBroker } from "#test/support/broker-process.ts";
+import { type BrokerProcess, startBroker } from "#test/support/broker-process.ts";
 
 const MAIN = resolve(import.meta.dir, "../../bench/main.ts");
 /** Of nobody: self-signed for localhost, made for this test. */
@@ -25,14 +25,30 @@ MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgJ/a1OCwQZvUNyBGL
 RDJEwWna0sQT32+srEBAdvumXA77rjX05BMNvjz3ES8G1tI9Oz4Sn/iZ
 -----END PRIVATE KEY-----`;
 
-async function bench(line: string, port: number) {
+/** One for all: each run has topics of its own. */
+let broker: BrokerProcess;
+beforeAll(async () => {
+  broker = await startBroker();
+});
+afterAll(() => broker.kill());
+
+/** `whenUp` is called when all clients are connected and subscribed. */
+async function bench(line: string, port: number, whenUp: () => void = () => {}) {
   const child = Bun.spawn([process.execPath, MAIN, ...line.split(" "), "-p", String(port), "--json"], {
     stdin: "ignore",
     stdout: "pipe",
     stderr: "pipe",
     timeout: 20_000,
   });
-  const [out, text] = await Promise.all([child.stdout.text(), child.stderr.text()]);
+  let text = "";
+  const decoder = new TextDecoder();
+  const read = async (): Promise<void> => {
+    for await (const chunk of child.stderr) {
+      text += decoder.decode(chunk, { stream: true });
+      if (text.includes("clients up\n")) whenUp();
+    }
+  };
+  const [out] = await Promise.all([child.stdout.text(), read()]);
   const code = await child.exited;
   if (out.trim().split("\n").length !== 1) throw new Error(`not one line of JSON, exit ${code}:\n${out}\n${text}`);
   return { code, text, figures: JSON.parse(out) as { [name: string]: unknown } };
@@ -42,37 +58,37 @@ const clean = { lost: 0, duplicates: 0, reordered: 0, foreign: 0, wrongQos: 0, d
 
 describe.concurrent("against the broker", () => {
   test.each([
-    ["pair --pubs 5 --limit 20000", { sent: 20_000, received: 20_000, connected: 10 }],
-    ["fanin --pubs 6 --subs 2 --limit 600 -q 1 --processes 2", { sent: 600, received: 1200, processes: 2 }],
-    ["fanout --subs 7 --limit 100 -q 2 -V 3.1", { sent: 100, received: 700, version: 3 }],
-    ["rtt --limit 50 -q 1", { sent: 50, received: 50 }],
+    ["pair -t a/%i --pubs 5 --limit 20000", { sent: 20_000, received: 20_000, connected: 10 }],
+    ["fanin -t b/%i --pubs 6 --subs 2 --limit 600 -q 1 --processes 2", { sent: 600, received: 1200, processes: 2 }],
+    ["fanout -t c/%i --subs 7 --limit 100 -q 2 -V 3.1", { sent: 100, received: 700, version: 3 }],
+    ["rtt -t d/%i --limit 50 -q 1", { sent: 50, received: 50 }],
     [
-      "pair --pubs 2 --limit 900 -V 5 -q 0:50,1:30,2:20 --user-property a=b --topic-alias --expiry 60 --sub-id 3",
+      "pair -t e/%i --pubs 2 --limit 900 -V 5 -q 0:50,1:30,2:20 --user-property a=b --topic-alias --expiry 60 --sub-id 3",
       { sent: 900, received: 900, version: 5 },
     ],
-    ["pair --pubs 2 --rate 2000 --duration 0.2 --warmup 0.05 --ifaddr 127.0.7.1-127.0.7.3", { behind: 0, stalls: 0 }],
-    ["pub -c 3 -i 0 -t load/%i -q 1 --rate 1000 -L 90", { sent: 90, unacked: 0, connected: 3 }],
-    ["conn -c 20 -i 1 -t load/%c --duration 0.1", { connected: 20, failed: 0 }],
+    [
+      "pair -t f/%i --pubs 2 --rate 2000 --duration 0.2 --warmup 0.05 --ifaddr 127.0.7.1-127.0.7.3",
+      { ratePerSec: 2000, connected: 4 },
+    ],
+    ["pub -c 3 -i 0 -t g/%i -q 1 --rate 1000 -L 90", { sent: 90, unacked: 0, connected: 3 }],
+    ["conn -c 20 -i 1 -t h/%c --duration 0.1", { connected: 20, failed: 0 }],
   ])("%s", async (line, wanted) => {
-    await using broker = await startBroker();
     const { code, text, figures } = await bench(`${line} --server-pid ${broker.pid}`, broker.port);
     expect({ code, ...figures }, text).toMatchObject({ code: 0, ...clean, ...wanted });
     expect(figures).toMatchObject({ server: { processes: 1 }, connecting: { processes: 1 } });
   });
 
   test("sub checks what pub sends", async () => {
-    await using broker = await startBroker();
-    const sub = bench("sub -c 2 -i 0 -t load/# -q 1 --limit 100", broker.port);
-    await broker.line(/./); // it is up; the publisher comes when both subscribers are
-    await Bun.sleep(200);
-    await bench("pub -c 2 -i 0 -t load/%i -q 1 --rate 1000 -L 50", broker.port);
+    const up = Promise.withResolvers<void>();
+    const sub = bench("sub -c 2 -i 0 -t i/# --prefix listener -q 1 --limit 100", broker.port, up.resolve);
+    await up.promise;
+    await bench("pub -c 2 -i 0 -t i/%i -q 1 --rate 1000 -L 50", broker.port);
     expect(await sub).toMatchObject({ code: 0, figures: { received: 100, unstamped: 0, ...clean } });
   });
 });
 
 describe.concurrent("TLS and WebSocket", () => {
   test("mqtts", async () => {
-    await using broker = await startBroker();
     const server = Bun.listen<Bridge>({
       hostname: "127.0.0.1",
       port: 0,
@@ -83,13 +99,12 @@ describe.concurrent("TLS and WebSocket", () => {
         close: (socket) => socket.data?.end(),
       },
     });
-    const run = await bench("pair --pubs 3 --limit 300 -q 1 --ssl", server.port);
+    const run = await bench("pair -t j/%i --pubs 3 --limit 300 -q 1 --ssl", server.port);
     server.stop(true);
     expect(run, run.text).toMatchObject({ code: 0, figures: { received: 300, transport: "mqtts", ...clean } });
   });
 
   test("ws", async () => {
-    await using broker = await startBroker();
     const server = Bun.serve<Bridge>({
       hostname: "127.0.0.1",
       port: 0,
@@ -104,7 +119,7 @@ describe.concurrent("TLS and WebSocket", () => {
         close: (socket) => socket.data.end(),
       },
     });
-    const run = await bench("pair --pubs 3 --limit 300 -q 2 --ws -s 300", server.port!);
+    const run = await bench("pair -t k/%i --pubs 3 --limit 300 -q 2 --ws -s 300", server.port!);
     const wrong = await bench("conn -c 1 --ws --ws-path /other --duration 0.1", server.port!);
     await server.stop(true);
     expect(run, run.text).toMatchObject({ code: 0, figures: { received: 300, transport: "ws", ...clean } });

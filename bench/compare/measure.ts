@@ -1,0 +1,158 @@
+/**
+ * One run: a broker started afresh, a load against it, both ended. What else used the machine meanwhile is part of the
+ * result, so that a disturbed run can be told and done again.
+ */
+import { readLines } from "./lines.ts";
+import { serverProcesses, usageOf } from "#bench/load/server-usage.ts";
+import type { Outcome, Part, Scenario } from "#bench/scenarios/scenario.ts";
+import { type Broker, startBroker } from "./brokers.ts";
+import { type ChildProcess, spawn } from "./child-process.ts";
+import { clientCommand, companionCommand, type Generator } from "./generators.ts";
+import { machineUsage } from "./machine-usage.ts";
+
+/** No part of a scenario takes longer; a generator that hangs is ended and the run counts as failed. */
+const PART_MS = 300_000;
+const COMPANION_MS = 60_000;
+/** Of one core, in per cent. */
+const OTHER_CPU_MAX = 15;
+const STEAL_MAX = 5;
+
+export interface MeasureOptions {
+  readonly generator: Generator;
+  readonly durationSec: number;
+  readonly warmupSec: number;
+}
+
+export interface Run extends Outcome {
+  readonly scenario: string;
+  readonly part: string;
+  readonly broker: string;
+  readonly round: number;
+  readonly startedAt: string;
+  /** Others had too much of the machine. */
+  readonly isDisturbed: boolean;
+}
+
+export interface Place {
+  readonly scenario: Scenario;
+  readonly part: Part;
+  readonly broker: Broker;
+  readonly round: number;
+}
+
+/** Never throws for what a broker or generator does: that is a fault of the run. */
+export async function measure(place: Place, options: MeasureOptions): Promise<Run> {
+  const { scenario, part, broker, round } = place;
+  const startedAt = new Date().toISOString();
+  const outcome = await outcomeOf(place, options).catch((error: unknown) => ({
+    metrics: {},
+    faults: [error instanceof Error ? error.message : String(error)],
+  }));
+  const { otherCpuPct = 0, stealPct = 0 } = outcome.metrics as Outcome["metrics"];
+  return {
+    scenario: scenario.name,
+    part: part.name,
+    broker: broker.name,
+    round,
+    startedAt,
+    ...outcome,
+    isDisturbed: otherCpuPct > OTHER_CPU_MAX || stealPct > STEAL_MAX,
+  };
+}
+
+/** Of two runs of the same the one that counts: without faults first, then with less done by others. */
+export function cleanerOf(a: Run, b: Run): Run {
+  if (a.faults.length > 0 !== b.faults.length > 0) return a.faults.length > 0 ? b : a;
+  const disturbance = ({ metrics }: Run): number => (metrics.otherCpuPct ?? 0) + (metrics.stealPct ?? 0);
+  return disturbance(b) < disturbance(a) ? b : a;
+}
+
+async function outcomeOf({ scenario, part, broker }: Place, options: MeasureOptions): Promise<Outcome> {
+  const running = await startBroker(broker, scenario.wantsNoDelay === true);
+  let companion: ChildProcess | undefined;
+  try {
+    const lines = part.beside === undefined ? undefined : await startCompanion(part, running.port);
+    companion = lines?.process;
+    const outcome = await underLoad(part, options, { port: running.port, pid: running.process.pid }, companion?.pid);
+    if (lines === undefined) return outcome;
+    lines.process.signal("SIGTERM");
+    const beside = await lines.last();
+    return {
+      metrics: { ...outcome.metrics, ...beside.metrics },
+      faults: [...outcome.faults, ...beside.faults],
+    };
+  } finally {
+    await companion?.stop();
+    await running.stop();
+  }
+}
+
+interface StartedCompanion {
+  readonly process: ChildProcess;
+  last(): Promise<Outcome>;
+}
+
+async function startCompanion(part: Part, port: number): Promise<StartedCompanion> {
+  const child = spawn(companionCommand(part.beside!, port), "generator");
+  const ready = Promise.withResolvers<void>();
+  let lastLine = "";
+  const read = readLines(child.stdout, (line) => {
+    lastLine = line;
+    ready.resolve();
+  });
+  const timer = setTimeout(() => child.signal("SIGKILL"), COMPANION_MS);
+  await Promise.race([ready.promise, child.ended]);
+  clearTimeout(timer);
+  if (lastLine === "") throw new Error(`${part.beside!.client} did not start: ${child.errorText()}`);
+  const last = async (): Promise<Outcome> => {
+    await Promise.all([read, child.ended]);
+    return outcomeOfLine(lastLine, child, (line) => JSON.parse(line) as Outcome);
+  };
+  return { process: child, last };
+}
+
+async function underLoad(
+  part: Part,
+  { generator, durationSec, warmupSec }: MeasureOptions,
+  { port, pid }: { port: number; pid: number },
+  companionPid: number | undefined,
+): Promise<Outcome> {
+  const { load } = part;
+  const target = { port, brokerPid: pid, durationSec, warmupSec };
+  // This process's own children are in its tree, the generator too while it runs: so only itself is counted.
+  const others = [process.pid, ...serverProcesses(pid), ...(companionPid === undefined ? [] : [companionPid])];
+  const known = (): number => usageOf(others).cpuSec;
+  const before = { at: performance.now(), machine: machineUsage(), known: known() };
+
+  const command = load.kind === "client" ? clientCommand(load, target) : generator.command(load, target);
+  const child = spawn(command, "generator");
+  const timer = setTimeout(() => child.signal("SIGKILL"), PART_MS);
+  let lastLine = "";
+  await readLines(child.stdout, (line) => (lastLine = line));
+  await child.ended;
+  clearTimeout(timer);
+
+  const sec = (performance.now() - before.at) / 1000;
+  const machine = machineUsage();
+  const ours = known() - before.known + child.cpuSec();
+  const outcome = outcomeOfLine(lastLine, child, (line) =>
+    load.kind === "client" ? (JSON.parse(line) as Outcome) : generator.parse(line, load),
+  );
+  return {
+    metrics: {
+      ...outcome.metrics,
+      otherCpuPct: (Math.max(0, machine.busySec - before.machine.busySec - ours) / sec) * 100,
+      stealPct: ((machine.stealSec - before.machine.stealSec) / sec) * 100,
+    },
+    faults: outcome.faults,
+  };
+}
+
+function outcomeOfLine(line: string, child: ChildProcess, parse: (line: string) => Outcome): Outcome {
+  try {
+    return parse(line);
+  } catch {
+    const said = child.errorText() || line || "nothing";
+    throw new Error(`the generator gave no result; it said: ${said.slice(0, 400)}`);
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * The order of runs: for each round, scenario and part the brokers one after another (A B C, A B C, …), each started
+ * afresh, so that what drifts on the machine meets all of them alike. A run that others disturbed is done once more, and
+ * the cleaner of the two counts.
+ */
+import type { Part, Scenario } from "#bench/scenarios/scenario.ts";
+import type { Broker } from "./brokers.ts";
+import { cleanerOf, measure, type MeasureOptions, type Place, type Run } from "./measure.ts";
+import { type Summary, summarize } from "./statistics.ts";
+import type { Summaries } from "./verdict.ts";
+
+export interface RotationOptions extends MeasureOptions {
+  readonly rounds: number;
+  readonly scenarios: readonly PlannedScenario[];
+  /** Disturbed runs stand as they are. */
+  readonly isOnce: boolean;
+}
+
+export interface PlannedScenario {
+  readonly scenario: Scenario;
+  readonly brokers: readonly Broker[];
+}
+
+export interface Recorded extends Run {
+  /** It is the one that counts of its place. */
+  readonly isKept: boolean;
+}
+
+export function places({ scenarios, rounds }: Pick<RotationOptions, "rounds" | "scenarios">): Place[] {
+  const all: Place[] = [];
+  for (let round = 1; round <= rounds; round++)
+    for (const { scenario, brokers } of scenarios) {
+      if (round > (scenario.roundsMax ?? rounds)) continue;
+      for (const part of scenario.parts)
+        for (const broker of brokers) if (canRun(part, broker)) all.push({ scenario, part, broker, round });
+    }
+  return all;
+}
+
+/** The footprint bench starts the checkout's own broker, whoever else is compared. */
+function canRun({ load }: Part, { name, isOwn }: Broker): boolean {
+  return load.kind !== "client" || load.client !== "footprint" || (isOwn && name === "mantou");
+}
+
+/** Calls back with each run as it ends, those that do not count included. */
+export async function rotate(options: RotationOptions, onRun: (run: Recorded) => void): Promise<Recorded[]> {
+  const recorded: Recorded[] = [];
+  const record = (run: Run, isKept: boolean): void => {
+    const one = { ...run, isKept };
+    recorded.push(one);
+    onRun(one);
+  };
+  for (const place of places(options)) {
+    const first = await measure(place, options);
+    if (!first.isDisturbed || options.isOnce) {
+      record(first, true);
+      continue;
+    }
+    const second = await measure(place, options);
+    const kept = cleanerOf(first, second);
+    for (const run of [first, second]) record(run, run === kept);
+  }
+  return recorded;
+}
+
+/** Medians by scenario, broker and part, of the runs that count: kept, and without faults. */
+export function summariesOf(runs: readonly Recorded[], scenario: Scenario): Summaries {
+  const summaries = new Map<string, Map<string, Summary>>();
+  for (const run of runs) {
+    if (run.scenario !== scenario.name || !run.isKept || run.faults.length > 0) continue;
+    const parts = summaries.get(run.broker) ?? new Map<string, Summary>();
+    summaries.set(run.broker, parts);
+    if (parts.has(run.part)) continue;
+    const same = runs.filter(
+      (other) =>
+        other.isKept &&
+        other.faults.length === 0 &&
+        other.scenario === run.scenario &&
+        other.broker === run.broker &&
+        other.part === run.part,
+    );
+    parts.set(run.part, summarize(same.map(({ metrics }) => metrics)));
+  }
+  return summaries;
+}
