@@ -85,7 +85,7 @@ export class Delivery {
     const qos = view.qos < granted ? view.qos : granted; // [MQTT-3.8.4-8]
     const retain = view.isRetain && (options & RETAIN_AS_PUBLISHED) !== 0 ? FLAG_RETAIN : 0; // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
     if (qos !== 0) return this.deliverAcked(view, session, sink, (qos << 1) | retain, group);
-    if (sink === null) return this.deliverAbsent(view, session, retain, group);
+    if (sink === null || this.isBehindQueue(session)) return this.deliverAbsent(view, session, retain, group);
     if (!sink.isWritable) return this.drop("slow_subscriber", session, view);
     if (!sink.deliver(view, retain, 0)) return this.drop("packet_too_large", session, view);
     this.counts[SENT[0]]++;
@@ -121,6 +121,13 @@ export class Delivery {
     outbox.push(message, delivery, ids, group, this.messages.bytesOf(message));
     this.note("enqueued", session, message);
     return true;
+  }
+
+  /** Where QoS 0 is queued for the absent, what comes later must not pass it. */
+  private isBehindQueue(session: number): boolean {
+    if (!this.limits.session.queueQos0) return false;
+    const queue = this.sessions.queueOf(session);
+    return queue !== null && queue.outbox.count > 0;
   }
 
   /** QoS 0 for a session whose client is away. */
@@ -210,7 +217,12 @@ export class Delivery {
       if (position < 0) return;
       if (this.sendAgain(queue, sink, position)) continue;
       this.drop("packet_too_large", session, this.stored); // [MQTT-3.1.2-25]
+      const isExactlyOnce = (inflight.field(position, DELIVERY) & DELIVERY_QOS) === 2;
+      const packetId = inflight.packetIdAt(position);
       this.takeOut(session, inflight, position);
+      if (!isExactlyOnce) continue;
+      inflight.release(packetId); // the client may have had it before: its id comes free by PUBREL only
+      sink.release(packetId);
     }
   }
 
@@ -236,7 +248,7 @@ export class Delivery {
   retry(session: number): void {
     const queue = this.sessions.queueOf(session);
     const sink = this.sessions.sinks[session];
-    if (queue === null || sink === null || !sink.isWritable) return;
+    if (queue === null || sink === null || !sink.isWritable || sink.isAwaitingCommit) return;
     const { inflight } = queue;
     for (let i = 0; i < inflight.releasedCount; i++) sink.release(inflight.releasedAt(i));
     for (let i = 0; i < inflight.positions; i++) {

@@ -52,6 +52,8 @@ export interface Sink {
   readonly windowMax: number;
   /** 3.x clients may be sent unacknowledged packets again on the same connection; 5.0 forbids it. */
   readonly isRetryAllowed: boolean;
+  /** Answers wait for a commit, a PUBREL perhaps: sending again must not overtake them. */
+  readonly isAwaitingCommit?: boolean;
   /**
    * Sends a PUBLISH. `flags` is the low half of its first byte (DUP 8, QoS 2 bits at 1, RETAIN 1). False when the packet
    * is larger than the peer takes: it counts as delivered.

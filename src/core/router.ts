@@ -14,7 +14,7 @@ import { MERGED, type MatchCache } from "./match-cache.ts";
 import { type MessagePool, MessageView, NEVER } from "./message.ts";
 import type { Metrics } from "./metrics.ts";
 import { DELIVERY, DELIVERY_QOS, GROUP, IDS, MESSAGE } from "./outbox.ts";
-import type { RetainedCursor } from "./ports.ts";
+import type { RetainedCursor, Sink } from "./ports.ts";
 import type { SessionTable } from "./session-table.ts";
 import type { ShareGroups } from "./share-group.ts";
 import { HAS_ID, NO_LOCAL, QOS_MASK, RETAIN_AS_PUBLISHED, type TopicIndex } from "./topic-index.ts";
@@ -171,7 +171,7 @@ export class Router {
     const sink = this.sessions.sinks[session];
     if (!list || sink === null) return;
     let left = this.limits.retained.replayBatch;
-    while (list.length > 0 && left > 0 && sink.isWritable && !this.hasWaiting(session)) {
+    while (list.length > 0 && left > 0 && this.canReplay(session, sink, list[0])) {
       if (!list[0].cursor.next(this.stored)) list.shift();
       else this.replayOne(session, this.stored, list[0]);
       left--;
@@ -180,9 +180,11 @@ export class Router {
     if (left === 0 && list.length > 0) this.onMore(session);
   }
 
-  private hasWaiting(session: number): boolean {
+  /** A retained message is read when it is sent, never to wait in the outbox: a newer value could pass it there. */
+  private canReplay(session: number, sink: Sink, replay: Replay): boolean {
     const queue = this.sessions.queueOf(session);
-    return queue !== null && queue.outbox.count > 0;
+    if ((replay.options & QOS_MASK) === 0 || queue === null) return sink.isWritable;
+    return this.delivery.canSend(queue, sink);
   }
 
   private setReplays(session: number, list: Replay[]): void {
@@ -297,7 +299,8 @@ export class Router {
       const group = outbox.at(0, GROUP);
       const size = this.messages.bytesOf(message);
       outbox.shift(size);
-      if (group >= 0 && isOffered(group) && this.redispatch(message, group, session, CONNECTED)) {
+      const isExpired = this.messages.expiryAtSec[message] <= this.delivery.nowSec;
+      if (group >= 0 && isOffered(group) && !isExpired && this.redispatch(message, group, session, CONNECTED)) {
         this.delivery.note("acknowledged", session, message);
         this.delivery.free(message, ids);
       } else {

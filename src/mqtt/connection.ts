@@ -89,6 +89,10 @@ export class Connection implements Protocol, Sink {
     return this.state !== CLOSED;
   }
 
+  get isAwaitingCommit(): boolean {
+    return this.gatedCount > 0;
+  }
+
   get extras(): Extras {
     return (this.rare ??= new Extras());
   }
