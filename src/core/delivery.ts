@@ -124,7 +124,7 @@ export class Delivery {
   }
 
   /** Where QoS 0 is queued for the absent, what comes later must not pass it. */
-  private isBehindQueue(session: number): boolean {
+  isBehindQueue(session: number): boolean {
     if (!this.limits.session.queueQos0) return false;
     const queue = this.sessions.queueOf(session);
     return queue !== null && queue.outbox.count > 0;
@@ -204,6 +204,7 @@ export class Delivery {
       if (qos !== 0) return;
     } else {
       this.drop("packet_too_large", session, view);
+      this.note("acknowledged", session, message);
       if (qos !== 0) inflight.remove(inflight.find(packetId));
     }
     this.free(message, ids);
@@ -251,7 +252,7 @@ export class Delivery {
     if (queue === null || sink === null || !sink.isWritable || sink.isAwaitingCommit) return;
     const { inflight } = queue;
     for (let i = 0; i < inflight.releasedCount; i++) sink.release(inflight.releasedAt(i));
-    for (let i = 0; i < inflight.positions; i++) {
+    for (let i = 0; i < inflight.sentPositions; i++) {
       if (inflight.packetIdAt(i) !== 0) this.sendAgain(queue, sink, i);
     }
   }

@@ -85,6 +85,11 @@ export class Inflight {
     return this.length;
   }
 
+  /** Positions below this were sent on the present connection. */
+  get sentPositions(): number {
+    return this.cursor;
+  }
+
   /** Takes an entry out; the caller owns its message again. */
   remove(position: number): void {
     this.ring[this.offset(position) + PACKET_ID] = 0;

@@ -183,7 +183,8 @@ export class Router {
   /** A retained message is read when it is sent, never to wait in the outbox: a newer value could pass it there. */
   private canReplay(session: number, sink: Sink, replay: Replay): boolean {
     const queue = this.sessions.queueOf(session);
-    if ((replay.options & QOS_MASK) === 0 || queue === null) return sink.isWritable;
+    if (queue === null) return sink.isWritable;
+    if ((replay.options & QOS_MASK) === 0) return sink.isWritable && !this.delivery.isBehindQueue(session);
     return this.delivery.canSend(queue, sink);
   }
 

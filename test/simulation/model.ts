@@ -222,8 +222,11 @@ export class SessionModel {
   readonly receipts = new Map<number, { required: number }>();
   hasUsedIds = false;
   isOverflowed = false;
+  /** Of which a copy was dropped: of a live copy and a retained one nobody says which. */
+  readonly dropped = new Set<Message>();
   /** The call in which it lost its link: before that moment it had one. */
   lostInCall = -1;
+  lastLink: LinkModel | null = null;
 
   constructor(readonly clientId: string) {}
 }

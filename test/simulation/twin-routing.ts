@@ -275,12 +275,13 @@ export class TwinRouting extends TwinSessions {
   private release(session: SessionModel, each: Expectation): Expectation {
     each.state = RELEASED;
     each.isUncertain = true;
-    session.link!.resumeOwed.add(each.packetId);
+    (session.link ?? session.lastLink)!.resumeOwed.add(each.packetId);
     return each;
   }
 
   private markDropped(each: Expectation): Expectation {
     each.state = DROPPED;
+    each.session?.dropped.add(each.message);
     return each;
   }
 

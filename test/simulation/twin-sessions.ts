@@ -74,6 +74,7 @@ export class TwinSessions {
     if (session?.link !== link) return;
     session.link = null;
     session.lostInCall = this.callNo;
+    session.lastLink = link;
     if (session.expirySec === 0) return this.beginEnd(session);
     if (session.expirySec !== NEVER) session.endDeadlineMs = this.nowMs + session.expirySec * 1000;
     if (session.will?.delaySec === 0) this.becomeDue(session);
@@ -107,7 +108,7 @@ export class TwinSessions {
   protected takeWill(message: Message): SessionModel {
     for (const session of this.sessions) {
       if (session.will?.message !== message) continue;
-      this.presume(session);
+      if (this.nowMs < session.willDueMs) this.presume(session);
       const isDue = this.dueWills.delete(message.no) || this.nowMs >= session.willDueMs;
       this.check(isDue, () => `the will ${message.no} of ${session.clientId} is published and not due`);
       session.will = undefined;

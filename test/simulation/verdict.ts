@@ -85,7 +85,7 @@ function checkReplays({ sessions, retained, nowMs, nowSec }: World["twin"]): voi
   for (const session of sessions) {
     for (const replay of session.replays) {
       for (const [topic, each] of replay.pending) {
-        const isSame = retained.get(topic)?.version === each.version;
+        const isSame = retained.get(topic)?.version === each.version && !session.dropped.has(each.message);
         const isDue = isSame && each.expiryAtSec > nowSec && (replay.deadlines.get(topic) ?? 0) > nowMs;
         check(!isDue, () => `${session.clientId} was not sent the retained ${each.message.no} of ${topic}`);
       }

@@ -85,9 +85,10 @@ export class World {
     try {
       judge();
     } catch (error) {
-      if (!(error instanceof Violation)) throw error;
-      this.trace?.(`violation: ${error.message}`);
-      this.violation ??= error;
+      const { stack } = error as Error;
+      const violation = error instanceof Violation ? error : new Violation(`the simulation itself: ${stack}`);
+      this.trace?.(`violation: ${violation.message}`);
+      this.violation ??= violation;
     }
   }
 
