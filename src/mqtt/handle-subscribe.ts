@@ -48,6 +48,7 @@ function subscribe(
     const answer = connection.isV5 ? all : all.map((code, i) => code3(code, items[i], connection.version));
     engine.metrics.add("packets.suback");
     connection.afterCommit(() => connection.send(encodeSuback(SUBACK, packetId, answer, connection.version))); // [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-6]
+    if (connection.session < 0) return; // SUBACK was larger than the client takes
     engine.resumeDelivery(connection.session); // retained messages before what the client sent meanwhile
     connection.unhold();
   });
