@@ -211,6 +211,14 @@ describe("words", () => {
       expect(at(id)).toHaveLength(1);
   });
 
+  test("the files that the map of the sources names are there", () => {
+    const map = readFileSync(join(root, "src/README.md"), "utf8");
+    const named = [...map.matchAll(/`([a-z0-9/-]+\/[a-z0-9-]+\.ts)`/g)].map((match) => match[1]!);
+    expect(named.length).toBeGreaterThan(20);
+    const missing = named.filter((path) => !existsSync(join(root, "src", path)) && !existsSync(join(root, path)));
+    expect(missing).toEqual([]);
+  });
+
   test("no path of a machine, no registry host", () => {
     expect(all((path, text) => leakProblems(path, text, [`${root}/`, `${homedir()}/`]))).toEqual([]);
     const at = (text: string, path = "README.md") => leakProblems(path, text, ["/srv/checkout/"]);

@@ -103,8 +103,10 @@ export function listenTcp(
       },
     });
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new MantouError("listen_failed", `listener ${options.name}: ${options.host}:${options.port}: ${reason}`);
+    throw new MantouError(
+      "listen_failed",
+      `listener ${options.name}: ${options.host}:${options.port} ${reasonOf(error)}`,
+    );
   }
   return {
     port: listener.port,
@@ -113,6 +115,14 @@ export function listenTcp(
     },
     stop: () => listener.stop(),
   };
+}
+
+/** Why a listener could not be opened, for people. */
+function reasonOf(error: unknown): string {
+  const { code, message } = error as { code?: string; message?: string };
+  if (code === "EADDRINUSE") return "is in use by another process";
+  if (code === "EACCES") return "needs rights that this user has not";
+  return `cannot be listened on: ${code ?? ""} ${message ?? String(error)}`;
 }
 
 /** Bits of a link's state: one field, since a million idle links pay for each. */
