@@ -236,7 +236,7 @@ export class Engine {
     try {
       const reached = this.router.route(view, kept);
       if (!this.fabric.isLocal) this.forward(view);
-      if (reached === 0 && view.publisher >= 0) this.delivery.drop("no_subscriber", -1, view);
+      if (!this.router.isWanted && view.publisher >= 0) this.delivery.drop("no_subscriber", -1, view);
       return reached;
     } finally {
       this.routingDepth--;

@@ -23,7 +23,6 @@ const SLOTS_MIN = 1024;
 const none = new Int32Array(0);
 
 export class MatchCache {
-  hitCount = 0;
   missCount = 0;
 
   private mask = 0;

@@ -61,6 +61,8 @@ export class Router {
   private readonly delivery: Delivery;
   private readonly stored = new MessageView();
   private readonly replays = new Map<number, Replay[]>();
+  /** Somebody subscribed to the topic of the last `route`, whether or not it could be delivered. */
+  isWanted = false;
   private stamp = 0;
   private wasTried = false;
   private wasAbsent = false;
@@ -86,6 +88,7 @@ export class Router {
     let { slot } = view;
     if (slot < 0) slot = this.cache.fill(bytes, topicStart, topicEnd, this.index.hash(bytes, topicStart, topicEnd));
     const count = this.cache.targetCount[slot];
+    this.isWanted = count > 0;
     if (count === 0) return 0;
     const block = this.cache.listBlock[slot];
     const words = this.pool.words[pageOf(block)];

@@ -119,7 +119,7 @@ export class Connection implements Protocol, Sink {
     this.consume(chunk);
   }
 
-  /** Input waits until `release`. */
+  /** Input waits until `unhold`. */
   hold(): void {
     this.holdCount++;
   }

@@ -305,3 +305,15 @@ describe("3.x by configuration", () => {
     expect(sink.take()).toEqual(["1"]);
   });
 });
+
+test("a message that its only subscriber loses is counted once, for the reason why", () => {
+  const broker = new TestBroker();
+  const publisher = broker.open("p");
+  const sink = broker.open("slow");
+  broker.subscribe(sink, "t");
+  sink.isWritable = false;
+  broker.publish("t", "lost", { from: publisher });
+  expect(broker.takeDrops()).toEqual(["slow_subscriber"]);
+  broker.publish("unwanted", "x", { from: publisher });
+  expect(broker.takeDrops()).toEqual(["no_subscriber"]);
+});
