@@ -36,8 +36,9 @@ async function outbox(recorder: Recorder, depth: number): Promise<void> {
       let sum = 0;
       for (let i = 0; i < OPS; i++) {
         ring.push(i, 1, 0, -1, 100);
-        sum += ring.at(0, MESSAGE) + ring.at(0, DELIVERY) + ring.at(0, IDS);
-        ring.shift(100);
+        const lane = ring.first()!;
+        sum += lane.head.at(0, MESSAGE) + lane.head.at(0, DELIVERY) + lane.head.at(0, IDS);
+        ring.shift(lane, 100);
       }
       return sum;
     },

@@ -1,28 +1,27 @@
 /**
- * One session's deliveries: send now, take a packet id, let wait, or drop with a reason. Stop 7 of the way of a PUBLISH.
+ * Into a session's queue: send now, take a packet id, let wait, or drop with a reason. Stop 7 of the way of a PUBLISH.
  *
  *   deliver ─┬─ QoS 0 ─────────────────────► sink, or drop
  *            └─ QoS 1/2 ─┬─ room in window ─► inflight ─► sink ─► acknowledge
- *                        └─ else ──────────► outbox ──── pump ──┘
+ *                        └─ else ──────────► outbox ─ sender.ts ┘
  *
  * Each message that is not delivered leaves through `drop`. A body is copied to the pool once, for the first subscriber
  * that needs it beyond this call. Nothing is allocated for a QoS 0 delivery.
  */
 import type { HookMessage, Hooks } from "./hooks.ts";
-import type { Inflight } from "./inflight.ts";
 import type { Limits } from "./limits.ts";
 import { type MessagePool, MessageView } from "./message.ts";
 import { type DropReason, Metric, type Metrics } from "./metrics.ts";
-import { DELIVERY, DELIVERY_QOS, DELIVERY_RETAIN, GROUP, IDS, IdLists, MESSAGE } from "./outbox.ts";
+import { DELIVERY_RETAIN, IDS, IdLists, type Lane, MESSAGE, SEQ } from "./outbox.ts";
 import type { Sink, Store } from "./ports.ts";
 import type { SessionQueue, SessionTable } from "./session-table.ts";
 import { QOS_MASK, RETAIN_AS_PUBLISHED } from "./topic-index.ts";
 
 /** Bits of a PUBLISH's first byte. */
-const FLAG_RETAIN = 1;
-const FLAG_DUP = 8;
+export const FLAG_RETAIN = 1;
+export const FLAG_DUP = 8;
 
-const SENT = [Metric["messages.qos0.sent"], Metric["messages.qos1.sent"], Metric["messages.qos2.sent"]];
+export const SENT = [Metric["messages.qos0.sent"], Metric["messages.qos1.sent"], Metric["messages.qos2.sent"]];
 
 const DROPPED = dropSlots();
 
@@ -35,6 +34,8 @@ function dropSlots(): Record<DropReason, number> {
   >;
 }
 
+/** What a queue entry remembers of its number in the store. */
+export const SEQ_MASK = 0x7fff_ffff;
 /** Values of `kept`. */
 export const NOT_KEPT = -1;
 const NO_MEMORY = -2;
@@ -66,6 +67,12 @@ export class Delivery {
   private readonly store: Store;
   readonly idLists: IdLists = new IdLists();
   private readonly stored = new MessageView();
+  /** What waits for a commit: number in the store, session, and the id of a PUBREL or 0 for PUBLISH; ascending. */
+  readonly held: number[] = [];
+  /** For each of these the connection that was to be sent a PUBREL, or null. */
+  readonly heldSinks: (Sink | null)[] = [];
+  /** The lane of the message being routed, as bits of `delivery`. */
+  lane = 0;
   /** The pool's copy of the message at hand, or NOT_KEPT, or NO_MEMORY. */
   kept = NOT_KEPT;
 
@@ -97,20 +104,25 @@ export class Delivery {
     if (!this.keep(view)) return this.drop("memory_full", session, view);
     const message = this.kept;
     const queue = this.sessions.queueFor(session);
-    const { inflight, outbox } = queue;
-    const delivery = (flags >> 1) | (flags & FLAG_RETAIN ? DELIVERY_RETAIN : 0);
+    const isStored = this.sessions.isStored[session] !== 0;
+    const qos = flags >> 1;
+    const delivery = qos | (flags & FLAG_RETAIN ? DELIVERY_RETAIN : 0) | this.lane;
     const ids = this.idLists.keep(view.ids, view.idCount);
-    if (this.canSend(queue, sink)) {
+    if (isStored && qos === 2 ? this.canHold(queue, sink) : this.canSend(queue, sink)) {
       this.messages.addReference(message);
-      const packetId = inflight.push(message, delivery, ids, group);
+      if (isStored && qos === 2) {
+        this.hold(session, queue, message, delivery, ids, group);
+        return true;
+      }
+      const packetId = queue.inflight.push(message, delivery, ids, group);
       if (!sink!.deliver(view, flags, packetId)) {
-        inflight.remove(inflight.find(packetId));
+        queue.inflight.remove(queue.inflight.find(packetId));
         this.free(message, ids);
         return this.drop("packet_too_large", session, view); // [MQTT-3.1.2-25]
       }
-      this.counts[SENT[flags >> 1]]++;
+      this.counts[SENT[qos]]++;
       if (this.hooks.messageDelivered.isUsed) this.noteDelivered(session, view);
-      this.note("enqueued", session, message);
+      if (isStored) this.enqueued(session, queue, message, delivery, ids, group, packetId);
       return true;
     }
     if (!this.makeRoom(session, queue, this.messages.bytesOf(message))) {
@@ -118,9 +130,44 @@ export class Delivery {
       return this.drop("queue_full", session, view);
     }
     this.messages.addReference(message);
-    outbox.push(message, delivery, ids, group, this.messages.bytesOf(message));
-    this.note("enqueued", session, message);
+    const seq = isStored ? this.store.enqueue(session, message, delivery, ids, group, 0) : 0;
+    queue.outbox.push(message, delivery, ids, group, this.messages.bytesOf(message), seq & SEQ_MASK);
+    this.noteSeq(seq);
     return true;
+  }
+
+  private enqueued(
+    session: number,
+    queue: SessionQueue,
+    message: number,
+    delivery: number,
+    ids: number,
+    group: number,
+    packetId: number,
+  ): void {
+    const seq = this.store.enqueue(session, message, delivery, ids, group, packetId);
+    queue.inflight.setLastSeq(seq & SEQ_MASK);
+    this.noteSeq(seq);
+  }
+
+  /** Exactly once: message and packet id must be safe before the client sees them. `pumpCommitted` sends it. */
+  private hold(
+    session: number,
+    queue: SessionQueue,
+    message: number,
+    delivery: number,
+    ids: number,
+    group: number,
+  ): void {
+    const packetId = queue.inflight.hold(message, delivery, ids, group);
+    this.enqueued(session, queue, message, delivery, ids, group, packetId);
+    this.holdBack(session, 0);
+  }
+
+  /** The PUBLISH, or the PUBREL of a packet id, that the last change stands for waits for its commit. */
+  holdBack(session: number, packetId: number): void {
+    this.held.push(this.lastSeq, session, packetId);
+    this.heldSinks.push(packetId === 0 ? null : this.sessions.sinks[session]);
   }
 
   /** Where QoS 0 is queued for the absent, what comes later must not pass it. */
@@ -134,6 +181,10 @@ export class Delivery {
   private deliverAbsent(view: MessageView, session: number, retain: number, group: number): boolean {
     if (!this.limits.session.queueQos0) return this.drop("absent", session, view);
     return this.deliverAcked(view, session, null, retain, group);
+  }
+
+  private canHold({ outbox, inflight }: SessionQueue, sink: Sink | null): boolean {
+    return sink !== null && sink.isWritable && outbox.count === 0 && inflight.total < sink.windowMax; // [MQTT-3.3.4-9]
   }
 
   canSend(queue: SessionQueue, sink: Sink | null): boolean {
@@ -152,127 +203,34 @@ export class Delivery {
     const { outbox } = queue;
     while (outbox.count >= outboxCountMax || outbox.bytes + size > outboxBytesMax) {
       if (dropPolicy === "disconnect") this.onOverflow(session);
-      if (dropPolicy !== "oldest" || outbox.count === 0) return false;
-      this.dropOldest(session, queue, "queue_full");
+      if (dropPolicy !== "oldest" || !this.dropOldest(session, queue)) return false;
     }
     return true;
   }
 
-  private dropOldest(session: number, queue: SessionQueue, reason: DropReason): void {
-    const message = queue.outbox.at(0, MESSAGE);
-    const ids = queue.outbox.at(0, IDS);
-    queue.outbox.shift(this.messages.bytesOf(message));
+  /** The oldest of the lowest priority gives way. */
+  private dropOldest(session: number, queue: SessionQueue): boolean {
+    const { lanes } = queue.outbox;
+    for (let i = lanes.length - 1; i >= 0; i--) {
+      const lane = lanes[i];
+      if (lane.head.count > 0) {
+        this.dropHead(session, queue, lane, "queue_full");
+        return true;
+      }
+      if (lane.pages.length > 0) return this.store.dropPage(session, lane.number);
+    }
+    return false;
+  }
+
+  dropHead(session: number, queue: SessionQueue, lane: Lane, reason: DropReason): void {
+    const message = lane.head.at(0, MESSAGE);
+    const ids = lane.head.at(0, IDS);
+    const seq = lane.head.at(0, SEQ);
+    queue.outbox.shift(lane, this.messages.bytesOf(message));
     this.messages.load(message, this.stored);
     this.drop(reason, session, this.stored);
-    this.note("acknowledged", session, message);
+    if (this.sessions.isStored[session] !== 0) this.store.shift(session, lane.number, seq, message);
     this.free(message, ids);
-  }
-
-  /** Sends what a session has waiting, as far as its window and its link allow. */
-  pump(session: number): void {
-    const queue = this.sessions.queueOf(session);
-    const sink = this.sessions.sinks[session];
-    if (queue === null || sink === null) return;
-    if (queue.inflight.sentCount !== queue.inflight.count) this.resend(session, queue, sink);
-    const { outbox, inflight } = queue;
-    while (outbox.count > 0 && sink.isWritable && this.sessions.sinks[session] === sink) {
-      const delivery = outbox.at(0, DELIVERY);
-      const isAcked = (delivery & DELIVERY_QOS) !== 0;
-      if (isAcked && inflight.used >= sink.windowMax) return; // [MQTT-3.3.4-9]
-      this.sendOldest(session, queue, sink, delivery);
-    }
-  }
-
-  private sendOldest(session: number, queue: SessionQueue, sink: Sink, delivery: number): void {
-    const { outbox, inflight } = queue;
-    const message = outbox.at(0, MESSAGE);
-    const ids = outbox.at(0, IDS);
-    const view = this.stored;
-    if (this.messages.expiryAtSec[message] <= this.nowSec) {
-      return this.dropOldest(session, queue, "expired"); // [MQTT-3.3.2-5]
-    }
-    this.messages.load(message, view);
-    this.loadIds(view, ids);
-    const group = outbox.at(0, GROUP);
-    outbox.shift(this.messages.bytesOf(message));
-    const qos = delivery & DELIVERY_QOS;
-    const flags = (qos << 1) | (delivery & DELIVERY_RETAIN ? FLAG_RETAIN : 0);
-    const packetId = qos === 0 ? 0 : inflight.push(message, delivery, ids, group);
-    if (sink.deliver(view, flags, packetId)) {
-      this.counts[SENT[qos]]++;
-      if (this.hooks.messageDelivered.isUsed) this.noteDelivered(session, view);
-      if (qos !== 0) return;
-    } else {
-      this.drop("packet_too_large", session, view);
-      this.note("acknowledged", session, message);
-      if (qos !== 0) inflight.remove(inflight.find(packetId));
-    }
-    this.free(message, ids);
-  }
-
-  /** After a reconnect: what was sent before and is not acknowledged goes out again, in the order of then. */
-  private resend(session: number, queue: SessionQueue, sink: Sink): void {
-    const { inflight } = queue;
-    while (inflight.used < sink.windowMax && sink.isWritable) {
-      const position = inflight.resendNext(); // [MQTT-4.4.0-1]
-      if (position < 0) return;
-      if (this.sendAgain(queue, sink, position)) continue;
-      this.drop("packet_too_large", session, this.stored); // [MQTT-3.1.2-25]
-      const isExactlyOnce = (inflight.field(position, DELIVERY) & DELIVERY_QOS) === 2;
-      const packetId = inflight.packetIdAt(position);
-      this.takeOut(session, inflight, position);
-      if (!isExactlyOnce) continue;
-      inflight.release(packetId); // the client may have had it before: its id comes free by PUBREL only
-      sink.release(packetId);
-    }
-  }
-
-  private sendAgain(queue: SessionQueue, sink: Sink, position: number): boolean {
-    const { inflight } = queue;
-    const delivery = inflight.field(position, DELIVERY);
-    const flags = ((delivery & DELIVERY_QOS) << 1) | (delivery & DELIVERY_RETAIN ? FLAG_RETAIN : 0) | FLAG_DUP;
-    this.messages.load(inflight.field(position, MESSAGE), this.stored);
-    this.loadIds(this.stored, inflight.field(position, IDS));
-    return sink.deliver(this.stored, flags, inflight.packetIdAt(position)); // [MQTT-3.3.1-1] [MQTT-4.4.0-1]
-  }
-
-  /** A new connection has the session: PUBREL first; `pump` then sends PUBLISH, and what waited. */
-  resume(session: number): void {
-    const queue = this.sessions.queueOf(session);
-    const sink = this.sessions.sinks[session];
-    if (queue === null || sink === null) return;
-    const { inflight } = queue;
-    for (let i = 0; i < inflight.releasedCount; i++) sink.release(inflight.releasedAt(i)); // [MQTT-4.4.0-1]
-  }
-
-  /** 3.x by configuration: everything unacknowledged once more on the same connection. */
-  retry(session: number): void {
-    const queue = this.sessions.queueOf(session);
-    const sink = this.sessions.sinks[session];
-    if (queue === null || sink === null || !sink.isWritable || sink.isAwaitingCommit) return;
-    const { inflight } = queue;
-    for (let i = 0; i < inflight.releasedCount; i++) sink.release(inflight.releasedAt(i));
-    for (let i = 0; i < inflight.sentPositions; i++) {
-      if (inflight.packetIdAt(i) !== 0) this.sendAgain(queue, sink, i);
-    }
-  }
-
-  /** Takes an acknowledged message of a QoS out of the window; false when the id is not awaited at it. */
-  acknowledge(session: number, queue: SessionQueue, packetId: number, qos: number): boolean {
-    const { inflight } = queue;
-    const position = inflight.find(packetId);
-    if (position < 0 || (inflight.field(position, DELIVERY) & DELIVERY_QOS) !== qos) return false;
-    this.takeOut(session, inflight, position);
-    return true;
-  }
-
-  private takeOut(session: number, inflight: Inflight, position: number): void {
-    const message = inflight.field(position, MESSAGE);
-    const ids = inflight.field(position, IDS);
-    const packetId = inflight.packetIdAt(position);
-    inflight.remove(position);
-    this.free(message, ids);
-    this.note("acknowledged", session, packetId);
   }
 
   /** Counts and reports a message that was not delivered. Always false, to be returned. */
@@ -314,23 +272,12 @@ export class Delivery {
     if (ids < 0) this.idLists.release(ids);
   }
 
-  private loadIds(view: MessageView, ids: number): void {
-    view.idCount = 0;
-    if (ids > 0) view.ids[view.idCount++] = ids;
-    else if (ids < 0) for (const id of this.idLists.get(ids)) addId(view, id);
-  }
-
-  note(record: "enqueued" | "acknowledged", session: number, item: number): void {
-    if (this.store.isVolatile || !this.sessions.isPersistent(session)) return;
-    this.noteSeq(this.store.append(record, session, item));
-  }
-
   noteSeq(seq: number): void {
     if (seq > this.storeSeq) this.storeSeq = seq;
     if (seq > this.lastSeq) this.lastSeq = seq;
   }
 
-  private noteDelivered(session: number, view: MessageView): void {
+  noteDelivered(session: number, view: MessageView): void {
     this.hooks.messageDelivered.run(this.sessions.clientId(session), this.describe(view));
   }
 }

@@ -18,10 +18,12 @@ import { LocalFabric, OpenAccess, VolatileStore } from "./local-ports.ts";
 import { MatchCache } from "./match-cache.ts";
 import { MessagePool, MessageView } from "./message.ts";
 import { Metrics } from "./metrics.ts";
+import { Priorities, type TopicPriority } from "./priorities.ts";
 import type { Access, Fabric, Retained, Sink, Store } from "./ports.ts";
 import { RetainedIndex } from "./retained.ts";
 import { RetainedKeeper } from "./retained-keeper.ts";
 import { Router } from "./router.ts";
+import { Sender } from "./sender.ts";
 import { SessionTable } from "./session-table.ts";
 import { ShareGroups } from "./share-group.ts";
 import { type SubscribeItem, Subscriptions } from "./subscriptions.ts";
@@ -41,6 +43,8 @@ export interface EngineOptions {
   readonly access?: Access;
   readonly store?: Store;
   readonly fabric?: Fabric;
+  /** Topics whose messages are sent before others that wait; see priorities.ts. */
+  readonly priorities?: readonly TopicPriority[];
   /** Called when `turn` should be called soon: after the present event, before the next wait. */
   readonly onWork?: () => void;
   /** Called with what a deadline's or a put-off task's handler threw: a bug, counted in `bugs`. */
@@ -73,10 +77,14 @@ export class Engine {
   forwardSeq = 0;
 
   readonly delivery: Delivery;
+  readonly sender: Sender;
+  readonly priorities: Priorities | null;
   readonly router: Router;
   readonly subscriptions: Subscriptions;
-  private readonly keeper: RetainedKeeper;
-  private readonly lifecycle: Lifecycle;
+  readonly keeper: RetainedKeeper;
+  readonly lifecycle: Lifecycle;
+  /** Called when acknowledgements that wait may have become safe. */
+  onSafe: () => void = () => {};
   private readonly retained: Retained;
   private readonly onWork: () => void;
   private readonly onBug: (error: unknown) => void;
@@ -106,12 +114,20 @@ export class Engine {
     this.retained = this.retainedIndex;
     this.delivery = new Delivery(this);
     this.delivery.nowSec = this.nowSec;
+    const { priorities = [] } = options;
+    this.priorities = priorities.length > 0 ? new Priorities(this.pool, hashSeed, priorities) : null;
+    this.sender = new Sender(this, this.delivery);
     this.router = new Router(this);
     this.delivery.onOverflow = (session) => {
       const sink = this.sessions.sinks[session];
       this.later(() => sink?.end(QUOTA_EXCEEDED));
     };
     this.router.onMore = (session) => this.later(() => this.pump(session));
+    this.store.onDurable = () => {
+      this.routed(() => this.sender.pumpCommitted((session) => this.router.pump(session)));
+      this.onSafe();
+    };
+    this.fabric.onForwarded = () => this.onSafe();
     this.subscriptions = new Subscriptions(this);
     this.keeper = new RetainedKeeper(this);
     this.lifecycle = new Lifecycle(this);
@@ -153,11 +169,20 @@ export class Engine {
    * from then on, but must not be writable before CONNACK is out: then call `attach`. CONNACK waits for `storeSeq`.
    */
   open(request: OpenRequest, sink: Sink, complete: (opened: Opened) => void): void {
-    this.fabric.claim(request.clientId, (epoch) => {
-      const opened = this.lifecycle.open(request, sink, epoch);
-      this.forwardSeq = 0;
-      complete(opened);
+    this.store.whenReady(() => {
+      this.fabric.claim(request.clientId, (epoch) => this.openFetched(request, sink, epoch, complete));
     });
+  }
+
+  /** A session that goes on has its messages in flight at hand first. */
+  private openFetched(request: OpenRequest, sink: Sink, epoch: number, complete: (opened: Opened) => void): void {
+    const known = request.isCleanStart ? -1 : this.sessions.find(request.clientId);
+    if (known >= 0 && this.sessions.queueOf(known)?.isOnDisk) {
+      return this.store.fetch(known, () => this.openFetched(request, sink, epoch, complete));
+    }
+    const opened = this.lifecycle.open(request, sink, epoch);
+    this.forwardSeq = 0;
+    complete(opened);
   }
 
   /** CONNACK is out: the session's packets flow to its sink, what waits first. */
@@ -229,6 +254,7 @@ export class Engine {
     if (this.routingDepth > 0) return this.publishLater(view);
     const isStopped = this.hooks.messagePublish.isUsed && !this.runPublishHook(view);
     this.begin(); // after the hooks, which may publish
+    this.router.isWanted = isStopped; // by somebody perhaps
     if (isStopped) return 0;
     if (view.slot < 0) this.findTopic(view);
     const kept = view.isRetain ? this.keeper.retain(view) : -1;
@@ -242,6 +268,11 @@ export class Engine {
       this.routingDepth--;
       if (kept >= 0) this.messages.release(kept);
     }
+  }
+
+  /** The store cannot write, and would have to: the message must be refused before it is routed. */
+  isRefused(view: MessageView): boolean {
+    return !this.store.isWritable && (view.isRetain || this.router.reachesStored(view));
   }
 
   /** Publishes on behalf of the broker or of the application that embeds it. The topic must be a valid topic name. */
@@ -260,7 +291,7 @@ export class Engine {
   acknowledge(session: number, packetId: number, reasonCode: number, qos: number): boolean {
     const queue = this.sessions.queueOf(session);
     this.begin();
-    if (queue === null || !this.delivery.acknowledge(session, queue, packetId, qos)) return false;
+    if (queue === null || !this.sender.acknowledge(session, queue, packetId, qos)) return false;
     if (reasonCode >= 0x80) this.metrics.add("messages.dropped.refused"); // and offered to nobody else [MQTT-4.8.2-6]
     if (this.hooks.messageAcked.isUsed) this.hooks.messageAcked.run(this.sessions.clientId(session), packetId);
     if (queue.hasWaiting || this.router.hasReplays) this.pump(session);
@@ -272,16 +303,15 @@ export class Engine {
     const queue = this.sessions.queueOf(session);
     this.begin();
     if (queue === null) return false;
-    if (queue.inflight.isReleased(packetId)) return true;
-    if (!this.delivery.acknowledge(session, queue, packetId, 2)) return false;
-    queue.inflight.release(packetId);
-    return true;
+    return queue.inflight.isReleased(packetId) || this.sender.receive(session, queue, packetId);
   }
 
   /** PUBCOMP: the id is free. False when the id was not awaited. */
   complete(session: number, packetId: number): boolean {
     const queue = this.sessions.queueOf(session);
+    this.begin();
     if (queue === null || !queue.inflight.complete(packetId)) return false;
+    this.noteChange("completed", session, packetId);
     if (this.hooks.messageAcked.isUsed) this.hooks.messageAcked.run(this.sessions.clientId(session), packetId);
     if (queue.hasWaiting || this.router.hasReplays) this.pump(session);
     return true;
@@ -297,7 +327,7 @@ export class Engine {
   /** Notes the id of a QoS 2 PUBLISH; false when it was noted before, so that the message must not be routed again. */
   addReceipt(session: number, packetId: number): boolean {
     if (!this.sessions.receiptsFor(session).add(packetId)) return false;
-    this.noteReceipt("receipt-added", session, packetId);
+    this.noteChange("receipt-added", session, packetId);
     return true;
   }
 
@@ -306,7 +336,7 @@ export class Engine {
     const receipts = this.sessions.queueOf(session)?.receipts;
     this.begin();
     if (!receipts?.delete(packetId)) return false;
-    this.noteReceipt("receipt-removed", session, packetId);
+    this.noteChange("receipt-removed", session, packetId);
     return true;
   }
 
@@ -316,7 +346,7 @@ export class Engine {
   }
 
   /** Counts a message that its publisher was not allowed to publish, or that was dropped before routing. */
-  dropUnrouted(reason: "not_authorized", view: MessageView): void {
+  dropUnrouted(reason: "not_authorized" | "store_full", view: MessageView): void {
     this.begin();
     this.delivery.drop(reason, view.publisher, view);
   }
@@ -376,10 +406,10 @@ export class Engine {
   }
 
   /** Sends what waits; `routed` without a closure. */
-  private pump(session: number, isResuming = false): void {
+  pump(session: number, isResuming = false): void {
     this.routingDepth++;
     try {
-      if (isResuming) this.delivery.resume(session);
+      if (isResuming) this.sender.resume(session);
       this.router.pump(session);
     } finally {
       this.routingDepth--;
@@ -397,8 +427,12 @@ export class Engine {
     this.forwardSeq = 0;
   }
 
-  private noteReceipt(record: "receipt-added" | "receipt-removed", session: number, packetId: number): void {
-    if (this.store.isVolatile || !this.sessions.isPersistent(session)) return;
+  private noteChange(
+    record: "receipt-added" | "receipt-removed" | "completed",
+    session: number,
+    packetId: number,
+  ): void {
+    if (this.sessions.isStored[session] === 0) return;
     this.noteSeq(this.store.append(record, session, packetId));
   }
 

@@ -1,8 +1,8 @@
 /**
  * QoS 1 and 2 messages that were sent to one session and are not acknowledged, and the packet ids that go with them.
  *
- *   ring      [ message | delivery | ids | group | packet id ] in sending order; a packet id of 0 is a hole
- *             head ──► published … cursor ──► (after a reconnect) not yet sent again …
+ *   ring      [ message | delivery | ids | group | seq | packet id ] in sending order; a packet id of 0 is a hole
+ *             head ──► published … cursor ──► not yet sent on this connection, or waiting for a commit …
  *   released  packet ids whose PUBREC came, in that order: PUBREL is out, PUBCOMP is awaited
  *
  * Acknowledgements mostly come in sending order, so the offset from the head's id finds an entry at once; otherwise the
@@ -10,10 +10,10 @@
  * ring would have to grow. It owns one reference to each message.
  */
 import { grownRing } from "#base/ring.ts";
-import { DELIVERY, GROUP, IDS, MESSAGE } from "./outbox.ts";
+import { DELIVERY, DELIVERY_SENT, GROUP, IDS, MESSAGE, SEQ } from "./outbox.ts";
 
-const STRIDE = 5;
-const PACKET_ID = 4;
+const STRIDE = 6;
+const PACKET_ID = 5;
 const ID_MAX = 65_535;
 
 export class Inflight {
@@ -28,7 +28,8 @@ export class Inflight {
   /** Of these, sent on the present connection. */
   sentCount = 0;
   private cursor = 0; // position of the first entry not yet sent on this connection
-  private lastId = 0;
+  /** The packet id that was given last. */
+  lastId = 0;
   private hasOvertaken = false; // an id in use was skipped: ids are no longer ascending along the ring
 
   /** What counts against the receiver's Receive Maximum. */
@@ -48,18 +49,46 @@ export class Inflight {
 
   /** Enters a message that is being sent now; returns its packet id. The caller has checked the window. */
   push(message: number, delivery: number, ids: number, group: number): number {
-    if (this.length * STRIDE === this.ring.length) this.makeRoom();
     const packetId = this.nextId();
+    this.append(message, delivery | DELIVERY_SENT, ids, group, packetId);
+    this.sentCount++;
+    this.cursor = this.length;
+    return packetId;
+  }
+
+  /** Enters a message that is sent later, by way of `resendNext`; returns its packet id. */
+  hold(message: number, delivery: number, ids: number, group: number): number {
+    const packetId = this.nextId();
+    this.append(message, delivery, ids, group, packetId);
+    return packetId;
+  }
+
+  /** Enters a message as a store has it, packet id and all. */
+  restore(message: number, delivery: number, ids: number, group: number, packetId: number): void {
+    if (this.count > 0 && packetId < this.ring[this.offset(this.length - 1) + PACKET_ID]) this.hasOvertaken = true;
+    this.append(message, delivery, ids, group, packetId);
+  }
+
+  private append(message: number, delivery: number, ids: number, group: number, packetId: number): void {
+    if (this.length * STRIDE === this.ring.length) this.makeRoom();
     const at = this.offset(this.length++);
     this.ring[at + MESSAGE] = message;
     this.ring[at + DELIVERY] = delivery;
     this.ring[at + IDS] = ids;
     this.ring[at + GROUP] = group;
+    this.ring[at + SEQ] = 0;
     this.ring[at + PACKET_ID] = packetId;
     this.count++;
-    this.sentCount++;
-    this.cursor = this.length;
-    return packetId;
+  }
+
+  /** Notes the store's number of the message entered last. */
+  setLastSeq(seq: number): void {
+    this.ring[this.offset(this.length - 1) + SEQ] = seq;
+  }
+
+  /** The message at a position was sent once: from now on it is a duplicate. */
+  noteSent(position: number): void {
+    this.ring[this.offset(position) + DELIVERY] |= DELIVERY_SENT;
   }
 
   /** Position of a packet id that awaits PUBACK or PUBREC on this connection, or -1. */
@@ -72,7 +101,7 @@ export class Inflight {
     return -1;
   }
 
-  field(position: number, field: typeof MESSAGE | typeof DELIVERY | typeof IDS | typeof GROUP): number {
+  field(position: number, field: typeof MESSAGE | typeof DELIVERY | typeof IDS | typeof GROUP | typeof SEQ): number {
     return this.ring[this.offset(position) + field];
   }
 
@@ -140,15 +169,16 @@ export class Inflight {
     this.sentCount = 0;
   }
 
-  /** Position of the next message to send again on this connection, or -1; it then counts as sent. */
-  resendNext(): number {
-    while (this.cursor < this.length) {
-      const position = this.cursor++;
-      if (this.ring[this.offset(position) + PACKET_ID] === 0) continue;
-      this.sentCount++;
-      return position;
-    }
-    return -1;
+  /** Position of the next message to send on this connection, or -1. */
+  nextUnsent(): number {
+    while (this.cursor < this.length && this.ring[this.offset(this.cursor) + PACKET_ID] === 0) this.cursor++;
+    return this.cursor < this.length ? this.cursor : -1;
+  }
+
+  /** What `nextUnsent` found is being sent. */
+  advance(): void {
+    this.cursor++;
+    this.sentCount++;
   }
 
   private offset(position: number): number {
@@ -189,12 +219,15 @@ export class Inflight {
       return;
     }
     let to = 0;
+    let cursor = 0;
     for (let from = 0; from < this.length; from++) {
+      if (from === this.cursor) cursor = to;
       const source = this.offset(from);
       if (this.ring[source + PACKET_ID] === 0) continue;
       const target = this.offset(to++);
       if (source !== target) this.ring.copyWithin(target, source, source + STRIDE);
     }
-    this.length = this.cursor = to; // all is sent: `push` is not called before
+    this.cursor = this.cursor === this.length ? to : cursor;
+    this.length = to;
   }
 }

@@ -15,13 +15,14 @@ import type { Hooks } from "./hooks.ts";
 import type { Limits } from "./limits.ts";
 import { type MessagePool, type MessageView, NEVER } from "./message.ts";
 import type { Metrics } from "./metrics.ts";
-import type { Sink, Store } from "./ports.ts";
+import type { Sink, Store, StoreRecord } from "./ports.ts";
 import { expiryAt, type Router } from "./router.ts";
+import type { Sender } from "./sender.ts";
 import type { SessionTable } from "./session-table.ts";
 import type { ShareGroups } from "./share-group.ts";
 import type { Subscriptions } from "./subscriptions.ts";
 import type { TopicIndex } from "./topic-index.ts";
-import { type Will, Wills } from "./will.ts";
+import { type KeptWill, type Will, Wills } from "./will.ts";
 
 export interface OpenRequest {
   readonly clientId: Buffer;
@@ -47,6 +48,7 @@ export interface LifecycleParts {
   readonly index: TopicIndex;
   readonly groups: ShareGroups;
   readonly delivery: Delivery;
+  readonly sender: Sender;
   readonly router: Router;
   readonly hooks: Hooks;
   readonly metrics: Metrics;
@@ -60,10 +62,17 @@ export interface LifecycleParts {
   routed<T>(action: () => T): T;
 }
 
+/** A session that a store kept while the broker was down. */
+export interface RestoredSession {
+  readonly clientId: Buffer;
+  readonly expirySec: number;
+  /** Wall clock, seconds; undefined when it was connected as the broker stopped. */
+  readonly closedAtSec: number | undefined;
+  readonly will: Will | undefined;
+}
+
 export class Lifecycle {
   private readonly wills: Wills;
-  /** Sessions that the store knows of. */
-  private readonly stored = new Set<number>();
   private readonly expiryKind: number;
   private readonly willKind: number;
   private readonly retryKind: number;
@@ -77,18 +86,23 @@ export class Lifecycle {
 
   /** See `Engine.open`. */
   open(request: OpenRequest, sink: Sink, epoch: number): Opened {
-    const { sessions, delivery, limits, metrics, hooks } = this.parts;
+    const { sessions, delivery, limits, metrics, hooks, store } = this.parts;
     let session = sessions.find(request.clientId);
+    const expirySec = Math.min(request.expirySec, limits.session.expirySecMax);
+    const isKept = !store.isVolatile && expirySec > 0;
+    const wasKept = session >= 0 && sessions.isStored[session] !== 0;
+    if (!store.isWritable && (isKept || wasKept)) return { session: -1, isPresent: false };
     if (session >= 0) session = this.takeOver(session, request.isCleanStart);
     const isPresent = session >= 0;
-    delivery.storeSeq = delivery.lastSeq; // the end of the old session must be safe too
+    delivery.storeSeq = isKept || wasKept ? delivery.lastSeq : 0; // the end of the old session must be safe too
     if (!isPresent) {
       if (sessions.count >= limits.session.countMax) return { session: -1, isPresent: false };
       session = sessions.create(request.clientId, this.parts.nowSec);
     }
     sessions.sinks[session] = sink;
     sessions.epoch[session] = epoch;
-    sessions.expirySec[session] = Math.min(request.expirySec, limits.session.expirySecMax);
+    sessions.expirySec[session] = expirySec;
+    if (isKept) sessions.isStored[session] = 1;
     if (!this.wills.set(session, request.will)) delivery.drop("memory_full", session, request.will!.view);
     this.note("session-opened", session);
     metrics.add(isPresent ? "sessions.resumed" : "sessions.created");
@@ -100,7 +114,7 @@ export class Lifecycle {
   /** See `Engine.changeExpiry`. */
   changeExpiry(session: number, expirySec: number): void {
     this.parts.sessions.expirySec[session] = Math.min(expirySec, this.parts.limits.session.expirySecMax); // [MQTT-3.1.2-23]
-    this.note("session-opened", session);
+    this.note("expiry-changed", session);
   }
 
   /** The session's connection has ended: its will goes out or waits, the session ends or waits. */
@@ -125,6 +139,7 @@ export class Lifecycle {
   /** Removes a session with all it holds; its connection must be gone. */
   end(session: number): void {
     this.note("session-ended", session);
+    this.parts.sessions.isStored[session] = 0;
     this.publishWill(session); // [MQTT-3.1.2-8]
     this.disarmExpiry(session);
     this.stopRetry(session);
@@ -189,8 +204,34 @@ export class Lifecycle {
 
   /** Forgets the session's will. */
   dropWill(session: number): void {
+    if (!this.wills.get(session)) return;
     const timer = this.wills.remove(session);
     if (timer >= 0) this.parts.timers.cancel(timer);
+    this.note("will-gone", session);
+  }
+
+  /** What the store keeps of a session's will. */
+  willOf(session: number): KeptWill | undefined {
+    return this.wills.get(session);
+  }
+
+  /** A session as the store had it; its client is away. Its subscriptions and messages are added by the caller. */
+  restore(kept: RestoredSession): number {
+    const { sessions, limits, timers, nowSec, nowMs } = this.parts;
+    const session = sessions.create(kept.clientId, nowSec);
+    sessions.isStored[session] = 1;
+    sessions.expirySec[session] = kept.expirySec;
+    const closedAtSec = kept.closedAtSec ?? nowSec;
+    const msUntil = (sec: number): number => nowMs + Math.max(0, sec - nowSec) * 1000;
+    if (kept.expirySec !== NEVER) {
+      sessions.expiryTimer[session] = timers.arm(msUntil(closedAtSec + kept.expirySec), this.expiryKind, session);
+    }
+    if (!kept.will || !this.wills.set(session, kept.will)) return session;
+    // A client that was connected gets the time to come back before its will says that it is gone.
+    const graceSec = kept.closedAtSec === undefined ? limits.session.willGraceSec : 0;
+    const dueSec = closedAtSec + Math.max(kept.will.delaySec, graceSec);
+    this.wills.get(session)!.timer = timers.arm(msUntil(dueSec), this.willKind, session);
+    return session;
   }
 
   /** 3.x by configuration: what stays unacknowledged is sent again on the same connection. */
@@ -216,7 +257,7 @@ export class Lifecycle {
     queue.retryTimer = -1;
     if (sink === null) return;
     const oldest = queue.inflight.oldestId;
-    if (oldest !== 0 && oldest === queue.retryId) this.parts.delivery.retry(session);
+    if (oldest !== 0 && oldest === queue.retryId) this.parts.sender.retry(session);
     this.armRetry(session);
   }
 
@@ -228,13 +269,8 @@ export class Lifecycle {
     });
   }
 
-  /** Only sessions that outlive their connection are the store's business. */
-  private note(record: "session-opened" | "session-closed" | "session-ended", session: number): void {
+  private note(record: StoreRecord, session: number): void {
     const { store, delivery, sessions } = this.parts;
-    if (store.isVolatile) return;
-    if (record === "session-opened" && sessions.isPersistent(session)) this.stored.add(session);
-    if (!this.stored.has(session)) return;
-    if (record === "session-ended") this.stored.delete(session);
-    delivery.noteSeq(store.append(record, session, 0));
+    if (sessions.isStored[session] !== 0) delivery.noteSeq(store.append(record, session, 0));
   }
 }

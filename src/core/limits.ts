@@ -66,6 +66,12 @@ export const limitTable = {
       65_535,
       "further QoS 1/2 messages wait in the outbox; the client's Receive Maximum may lower it",
     ),
+    willGraceSec: n(
+      30,
+      0,
+      86_400,
+      "after a crash of the broker, wills of persistent sessions wait this long at least for their clients to come back",
+    ),
     subscriptionCountMax: n(100_000, 1, 100_000_000, "SUBACK 0x97; 3.x: 0x80"),
     queueQos0: on(false, "true: QoS 0 is queued for absent persistent sessions, as emqttd did"),
     dropPolicy: {

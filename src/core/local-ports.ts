@@ -21,13 +21,50 @@ export class OpenAccess implements Access {
   }
 }
 
+/** Keeps nothing: the engine asks `isVolatile` and notes nothing. */
 export class VolatileStore implements Store {
   readonly isVolatile = true;
+  readonly isWritable = true;
   readonly durableSeq = 0;
   onDurable = (): void => {};
 
+  whenReady(action: () => void): void {
+    action();
+  }
+
+  fetch(_session: number, complete: () => void): void {
+    complete();
+  }
+
   append(): number {
     return 0;
+  }
+
+  enqueue(): number {
+    return 0;
+  }
+
+  assign(): number {
+    return 0;
+  }
+
+  settle(): void {}
+  shift(): void {}
+  withdraw(): void {}
+  forget(): void {}
+
+  isDurable(): boolean {
+    return true;
+  }
+
+  retain(): number {
+    return 0;
+  }
+
+  refill(): void {}
+
+  dropPage(): boolean {
+    return false;
   }
 }
 

@@ -9,9 +9,13 @@
  *                     frameStart       topicStart                propertiesStart  payloadStart   payloadEnd = frameEnd
  *   pool     the frame as received when there is one (so that it can go out again by one copy), else topic|properties|payload
  *
- * Columns cost 36 bytes a message; the body is rounded up to the block pool's classes.
+ *   stored   | flags u8 | topicAt u8 | topicLength u16 | propertiesAt, propertiesLength, payloadAt, expiryAt, expiryAtSec u32 | body |
+ *            what a store keeps of a message: little-endian, expiryAt 0xffffffff for none
+ *
+ * Columns cost 44 bytes a message; the body is rounded up to the block pool's classes.
  */
 import { type BlockPool, offsetOf, pageOf } from "#base/block-pool.ts";
+import type { ByteReader, ByteWriter } from "#base/byte-writer.ts";
 import { emptyBytes, grown } from "#base/bytes.ts";
 import { Slab } from "#base/slab.ts";
 
@@ -67,6 +71,7 @@ const QOS = 3;
 const RETAIN = 4;
 const V5 = 8;
 const FRAME = 16;
+const WRITTEN_HEAD_BYTES = 24;
 
 export class MessagePool {
   private readonly numbers = new Slab();
@@ -81,6 +86,8 @@ export class MessagePool {
   private expiryAt = new Int32Array(64);
   private references = new Int32Array(64);
   expiryAtSec = new Uint32Array(64);
+  /** Number under which a store has written the body, 0 while it has not. */
+  bodyNumber = new Float64Array(64);
   /** Bytes of all bodies kept. */
   bodyBytes = 0;
 
@@ -110,10 +117,8 @@ export class MessagePool {
     const propertiesLength = propertiesEnd - propertiesStart;
     const size = hasFrame ? payloadEnd - frameStart : topicLength + propertiesLength + (payloadEnd - payloadStart);
     if (this.bodyBytes + size > this.bytesMax) return -1;
-    this.bodyBytes += size;
-    const m = this.numbers.take();
-    if (m >= this.size.length) this.grow();
-    const block = this.pool.take(size);
+    const m = this.make(size);
+    const block = this.block[m];
     const page = this.pool.bytes[pageOf(block)];
     const at = offsetOf(block);
     if (hasFrame) {
@@ -131,13 +136,58 @@ export class MessagePool {
       this.payloadAt[m] = topicLength + propertiesLength;
       this.expiryAt[m] = view.expiryStart < 0 ? -1 : view.expiryStart - propertiesStart + topicLength;
     }
-    this.block[m] = block;
-    this.size[m] = size;
     this.topicLength[m] = topicLength;
     this.propertiesLength[m] = propertiesLength;
     this.flags[m] = view.qos | (view.isRetain ? RETAIN : 0) | (view.isV5 ? V5 : 0) | (hasFrame ? FRAME : 0);
     this.expiryAtSec[m] = view.expiryAtSec;
+    return m;
+  }
+
+  /** A new message with one reference, its body and most columns not yet filled. */
+  private make(size: number): number {
+    this.bodyBytes += size;
+    const m = this.numbers.take();
+    if (m >= this.size.length) this.grow();
+    this.block[m] = this.pool.take(size);
+    this.size[m] = size;
     this.references[m] = 1;
+    this.bodyNumber[m] = 0;
+    return m;
+  }
+
+  /** Writes a message as a store keeps it. */
+  write(m: number, out: ByteWriter): void {
+    const block = this.block[m];
+    out.u8(this.flags[m]);
+    out.u8(this.topicAt[m]);
+    out.u16(this.topicLength[m]);
+    out.u32(this.propertiesAt[m]);
+    out.u32(this.propertiesLength[m]);
+    out.u32(this.payloadAt[m]);
+    out.u32(this.expiryAt[m]);
+    out.u32(this.expiryAtSec[m]);
+    const at = offsetOf(block);
+    out.bytes(this.pool.bytes[pageOf(block)], at, at + this.size[m]);
+  }
+
+  /** Bytes that `write` takes. */
+  writtenBytes(m: number): number {
+    return WRITTEN_HEAD_BYTES + this.size[m];
+  }
+
+  /** Keeps what `write` wrote, the rest of `from`; also above `messages.bytesMax`, since it was accepted once. */
+  read(from: ByteReader): number {
+    const m = this.make(from.end - from.at - WRITTEN_HEAD_BYTES);
+    this.flags[m] = from.u8();
+    this.topicAt[m] = from.u8();
+    this.topicLength[m] = from.u16();
+    this.propertiesAt[m] = from.u32();
+    this.propertiesLength[m] = from.u32();
+    this.payloadAt[m] = from.u32();
+    this.expiryAt[m] = from.u32();
+    this.expiryAtSec[m] = from.u32();
+    const block = this.block[m];
+    from.buffer.copy(this.pool.bytes[pageOf(block)], offsetOf(block), from.at, from.end);
     return m;
   }
 
@@ -192,5 +242,6 @@ export class MessagePool {
     this.expiryAt = grown(this.expiryAt, capacity);
     this.references = grown(this.references, capacity);
     this.expiryAtSec = grown(this.expiryAtSec, capacity);
+    this.bodyNumber = grown(this.bodyNumber, capacity);
   }
 }

@@ -48,13 +48,26 @@ const metricNames = [
   "messages.dropped.session_ended",
   "messages.dropped.stopped_by_hook",
   "messages.dropped.not_authorized",
+  "messages.dropped.store_full",
+  "store.messages.lost",
   "retained.refused.retained_full",
   "retained.refused.retained_too_large",
   "retained.refused.memory_full",
   "connections.opened",
   "connections.closed",
   "connections.refused.limit",
+  "connections.refused.address",
+  "connections.refused.address_rate",
+  "connections.refused.rate",
+  "connections.refused.proxy",
+  "connections.refused.handshake",
+  "connections.refused.handshake_timeout",
+  "connections.refused.identity",
+  "connections.refused.upgrade",
+  "connections.refused.busy",
   "connections.refused.connect",
+  "connections.delayed.rate",
+  "connections.paused.rate",
   "connections.closed.connect_timeout",
   "connections.closed.keep_alive",
   "connections.closed.stalled",
@@ -62,6 +75,7 @@ const metricNames = [
   "connections.closed.protocol_error",
   "connections.closed.packet_too_large",
   "connections.closed.taken_over",
+  "connections.closed.websocket",
   "sessions.created",
   "sessions.resumed",
   "sessions.ended",
@@ -87,7 +101,8 @@ export type DropReason =
   | "refused"
   | "session_ended"
   | "stopped_by_hook"
-  | "not_authorized";
+  | "not_authorized"
+  | "store_full";
 
 export class Metrics {
   readonly counts = new Float64Array(metricNames.length);

@@ -1,53 +1,164 @@
 /**
- * Messages that wait for one session: a ring in first-in-first-out order.
+ * Messages that wait for one session: first in, first out, by priority.
  *
- *   ring   [ message | delivery | ids | group ] × capacity (power of two, from 4)     head ──► … count …
- *   delivery  QoS to deliver with (2 bits) | retain flag (4)
+ *   ring   [ message | delivery | ids | group | seq ] × capacity (power of two, from 4)     first ──► … count …
+ *   delivery  QoS to deliver with (2 bits) | retain flag (4) | lane (3 bits) | was sent (64)
  *   ids       0 none, > 0 the one subscription identifier, < 0 a list in `IdLists`
  *   group     share group it was dispatched through, or -1: so that it can be given to another member
+ *   seq       low 31 bits of the number under which the store has it, 0 for none
  *
- * 16 bytes a message. It counts the bodies' bytes, so that its limits can be kept. It owns one reference to each message.
+ *   lane   head ──► pages on disk ──► tail        one for each priority, the higher ones are sent first
+ *
+ * 20 bytes a message in memory. A durable store moves what a client does not fetch to pages on disk and back; then only
+ * the head's messages can be sent, and what comes later joins the tail. `count` and `bytes` include what is on disk. A ring
+ * owns one reference to each of its messages.
  */
 import { grownRing } from "#base/ring.ts";
 
-const STRIDE = 4;
+const STRIDE = 5;
 export const MESSAGE = 0;
 export const DELIVERY = 1;
 export const IDS = 2;
 export const GROUP = 3;
+export const SEQ = 4;
 
 export const DELIVERY_QOS = 3;
 export const DELIVERY_RETAIN = 4;
+/** The message's priority, 0 to 7: the lane it waits in. */
+export const DELIVERY_LANE_SHIFT = 3;
+export const DELIVERY_LANE = 7 << DELIVERY_LANE_SHIFT;
+/** It was sent before: the next time it is a duplicate. */
+export const DELIVERY_SENT = 64;
 
-export class Outbox {
+/** Fields of waiting messages in the order in which they came. */
+export class Ring {
   private ring = new Int32Array(4 * STRIDE);
-  private head = 0;
+  private first = 0;
   count = 0;
-  bytes = 0;
 
-  push(message: number, delivery: number, ids: number, group: number, size: number): void {
-    const capacity = this.ring.length / STRIDE;
-    if (this.count === capacity) {
-      this.ring = grownRing(this.ring, this.head * STRIDE);
-      this.head = 0;
+  push(message: number, delivery: number, ids: number, group: number, seq: number): void {
+    if (this.count * STRIDE === this.ring.length) {
+      this.ring = grownRing(this.ring, this.first * STRIDE);
+      this.first = 0;
     }
-    const at = ((this.head + this.count) & (this.ring.length / STRIDE - 1)) * STRIDE;
+    const at = this.offset(this.count++);
     this.ring[at + MESSAGE] = message;
     this.ring[at + DELIVERY] = delivery;
     this.ring[at + IDS] = ids;
     this.ring[at + GROUP] = group;
+    this.ring[at + SEQ] = seq;
+  }
+
+  /** A field of the `position`-th message, 0 being the oldest. */
+  at(position: number, field: number): number {
+    return this.ring[this.offset(position) + field];
+  }
+
+  /** Takes the oldest off. */
+  shift(): void {
+    this.first = (this.first + 1) & (this.ring.length / STRIDE - 1);
+    this.count--;
+  }
+
+  /** Moves the messages from `start` on to the end of another ring. */
+  moveTo(other: Ring, start: number): void {
+    for (let i = start; i < this.count; i++) {
+      const at = this.offset(i);
+      const r = this.ring;
+      other.push(r[at + MESSAGE], r[at + DELIVERY], r[at + IDS], r[at + GROUP], r[at + SEQ]);
+    }
+    this.count = start;
+  }
+
+  private offset(position: number): number {
+    return ((this.first + position) & (this.ring.length / STRIDE - 1)) * STRIDE;
+  }
+}
+
+/** A run of waiting messages on disk. */
+export interface Page {
+  readonly page: number;
+  readonly count: number;
+  readonly bytes: number;
+}
+
+export class Lane {
+  head: Ring = new Ring();
+  /** In the order in which they will be sent. */
+  pages: Page[] = noPages;
+  /** Empty unless there are pages. */
+  tail: Ring = noRing;
+  /** Bytes of the bodies in memory. */
+  memoryBytes = 0;
+  /** The first page is being read. */
+  isLoading = false;
+
+  constructor(readonly number: number) {}
+
+  /** Where the next message to come goes. */
+  get back(): Ring {
+    if (this.pages.length === 0) return this.head;
+    if (this.tail === noRing) this.tail = new Ring();
+    return this.tail;
+  }
+
+  /** The last page is in memory, or gone: the tail follows the head. */
+  join(): void {
+    if (this.pages.length > 0 || this.tail === noRing) return;
+    if (this.head.count === 0) this.head = this.tail;
+    else this.tail.moveTo(this.head, 0);
+    this.tail = noRing;
+  }
+}
+
+const noPages: Page[] = [];
+const noRing = new Ring();
+
+export class Outbox {
+  /** From the highest priority to the lowest. */
+  readonly lanes: Lane[] = [new Lane(0)];
+  count = 0;
+  bytes = 0;
+  /** Number of the next page on disk. */
+  nextPage = 0;
+
+  push(message: number, delivery: number, ids: number, group: number, size: number, seq = 0): void {
+    const number = (delivery & DELIVERY_LANE) >> DELIVERY_LANE_SHIFT;
+    const lane = number === 0 ? this.lanes[this.lanes.length - 1] : this.lane(number);
+    lane.back.push(message, delivery, ids, group, seq);
+    lane.memoryBytes += size;
     this.count++;
     this.bytes += size;
   }
 
-  /** A field of the `position`-th waiting message, 0 being the oldest. */
-  at(position: number, field: number): number {
-    return this.ring[((this.head + position) & (this.ring.length / STRIDE - 1)) * STRIDE + field];
+  /** Some messages are on disk. */
+  get hasPages(): boolean {
+    const { lanes } = this;
+    for (let i = 0; i < lanes.length; i++) if (lanes[i].pages.length > 0) return true;
+    return false;
   }
 
-  /** Takes the oldest off; read its fields before. */
-  shift(size: number): void {
-    this.head = (this.head + 1) & (this.ring.length / STRIDE - 1);
+  /** The lane of a priority. */
+  lane(number: number): Lane {
+    const at = this.lanes.findIndex((lane) => lane.number <= number);
+    if (this.lanes[at].number !== number) this.lanes.splice(at, 0, new Lane(number));
+    return this.lanes[at];
+  }
+
+  /** The lane whose head is to be sent next; null when nothing is in memory. */
+  first(): Lane | null {
+    const { lanes } = this;
+    for (let i = 0; i < lanes.length; i++) {
+      if (lanes[i].head.count > 0) return lanes[i];
+      if (lanes[i].pages.length > 0) return null; // on its way: a lower lane must not pass it
+    }
+    return null;
+  }
+
+  /** Takes a lane's oldest off; read its fields before. */
+  shift(lane: Lane, size: number): void {
+    lane.head.shift();
+    lane.memoryBytes -= size;
     this.count--;
     this.bytes -= size;
   }

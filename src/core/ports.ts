@@ -10,8 +10,32 @@
  */
 import type { MessageView } from "./message.ts";
 
+/** What the transport learned of a peer before its first packet. */
+export interface PeerIdentity {
+  /** Of a TLS peer whose certificate was verified. */
+  readonly certificate?: PeerCertificate | undefined;
+  /** Headers of a WebSocket's upgrade request, `cookie` among them; names in lower case. Never logged. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** Taken instead of what CONNECT says, where the listener is configured to. */
+  readonly username?: string | undefined;
+  readonly clientId?: string | undefined;
+}
+
+export interface PeerCertificate {
+  /** Empty when the subject has none. */
+  readonly commonName: string;
+  /** The whole subject, such as `C=DE,O=Example,CN=device-7`. */
+  readonly subject: string;
+  /** Subject Alternative Names, such as `DNS:device-7.example`. */
+  readonly alternativeNames: readonly string[];
+  /** SHA-256 of the certificate, hexadecimal without colons, lower case. */
+  readonly fingerprint: string;
+}
+
 /** A byte stream with a peer: a socket, a WebSocket, a test's pipe. */
 export interface Link {
+  /** Undefined where nothing is known: a plain socket. */
+  readonly identity?: PeerIdentity | undefined;
   /** Textual address of the peer, without port. */
   readonly remoteAddress: string;
   readonly remotePort: number;
@@ -74,6 +98,7 @@ export interface ClientInfo {
   /** 3, 4 or 5. */
   readonly version: number;
   readonly listener: string;
+  readonly identity?: PeerIdentity | undefined;
 }
 
 export const ALLOW = 0;
@@ -116,33 +141,62 @@ export interface Access {
   authorizeSubscribe(client: ClientInfo, filters: readonly Buffer[], complete: (verdicts: Verdict[]) => void): void;
 }
 
-/** Changes of a persistent session, as the store is told of them. */
+/** Rare changes of a stored session, as the store is told of them; what happens to its messages has methods of its own. */
 export type StoreRecord =
   | "session-opened"
   | "session-closed"
   | "session-ended"
+  | "expiry-changed"
+  | "will-gone"
   | "subscribed"
   | "unsubscribed"
-  | "enqueued"
-  | "sent"
-  | "acknowledged"
+  | "received"
+  | "completed"
   | "receipt-added"
-  | "receipt-removed"
-  | "retained";
+  | "receipt-removed";
 
 /**
  * What must survive. An ordered log: each change gets a sequence number, and acknowledgements that depend on it are
- * held until `durableSeq` has reached it. The log of one session is never reordered.
+ * held until `durableSeq` has reached it. The log of one session is never reordered. A message that its receiver has
+ * acknowledged before it was written need not be written: its number then counts as durable.
+ *
+ * A queue entry remembers the low 31 bits of its number, `seq`; 0 when the store does not have it.
  */
 export interface Store {
   /** True when nothing outlives the process: changes are not even noted. */
   readonly isVolatile: boolean;
+  /** False while writing fails: what must be kept is refused. */
+  readonly isWritable: boolean;
   /** Everything up to this number is safe. Never falls. */
   readonly durableSeq: number;
-  /** Notes a change; `session` is −1 for the retained table, `item` a subscription, message or packet id. Returns its number. */
-  append(record: StoreRecord, session: number, item: number): number;
-  /** The store calls this when `durableSeq` has grown. */
+  /** The store calls this when `durableSeq` has grown, not during another call. */
   onDurable: () => void;
+  /** Calls back once all that was stored is restored. */
+  whenReady(action: () => void): void;
+  /** Reads what a stored session has in flight, if that is still on disk, before its client may have it. */
+  fetch(session: number, complete: () => void): void;
+  /** Notes a change; `item` is a subscription or a packet id. Returns its number. */
+  append(record: StoreRecord, session: number, item: number): number;
+  /** A message entered a queue: with a packet id in flight, else (0) to wait. Returns its number. */
+  enqueue(session: number, message: number, delivery: number, ids: number, group: number, packetId: number): number;
+  /** The oldest waiting message of a lane went in flight under a packet id. Returns the number that stands for both. */
+  assign(session: number, lane: number, seq: number, packetId: number, message: number, qos: number): number;
+  /** A message in flight is acknowledged, or dropped. */
+  settle(session: number, packetId: number, seq: number, message: number): void;
+  /** The oldest waiting message of a lane is sent without packet id, or dropped. */
+  shift(session: number, lane: number, seq: number, message: number): void;
+  /** A waiting message left its lane for another session. */
+  withdraw(session: number, lane: number, seq: number, message: number): void;
+  /** A message of a session that has ended is gone. */
+  forget(seq: number, message: number): void;
+  /** True when what an entry's `seq` stands for is safe. */
+  isDurable(seq: number): boolean;
+  /** A topic's retained message is now `message`, until `deadlineSec`, or with −1 there is none. Returns its number. */
+  retain(view: MessageView, message: number, deadlineSec: number): number;
+  /** A lane has room in memory and messages on disk. */
+  refill(session: number, lane: number): void;
+  /** Drops a lane's oldest messages, which are on disk; false when that cannot be done now. */
+  dropPage(session: number, lane: number): boolean;
 }
 
 /** The other processes. In one process there are none, and every request completes at once. */

@@ -1,7 +1,7 @@
 /** Which retained messages are kept, and until when: the policy above retained.ts. */
 import type { TimerWheel } from "#base/timer-wheel.ts";
 import type { Limits } from "./limits.ts";
-import { type MessagePool, type MessageView, NEVER } from "./message.ts";
+import { type MessagePool, MessageView, NEVER } from "./message.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Store } from "./ports.ts";
 import type { RetainedIndex } from "./retained.ts";
@@ -21,6 +21,7 @@ export interface RetainedKeeperParts {
 
 export class RetainedKeeper {
   private readonly expiryKind: number;
+  private readonly expired = new MessageView();
 
   constructor(private readonly parts: RetainedKeeperParts) {
     this.expiryKind = parts.addTimerKind((node) => this.expire(node));
@@ -36,18 +37,18 @@ export class RetainedKeeper {
     const known = retainedIndex.find(view.bytes, view.topicStart, view.topicEnd);
     if (known >= 0) this.disarm(known);
     if (view.payloadStart === view.payloadEnd) {
-      if (known >= 0) retainedIndex.remove(known); // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
-      this.note(-1);
+      if (known >= 0) this.remove(view, known); // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
       return -1;
     }
-    if (view.payloadEnd - view.payloadStart > payloadBytesMax) return this.refuse("retained_too_large", known);
-    if (known < 0 && retainedIndex.count >= countMax) return this.refuse("retained_full", known);
+    if (view.payloadEnd - view.payloadStart > payloadBytesMax) return this.refuse("retained_too_large", view, known);
+    if (known < 0 && retainedIndex.count >= countMax) return this.refuse("retained_full", view, known);
     const message = messages.keep(view);
-    if (message < 0) return this.refuse("memory_full", known);
+    if (message < 0) return this.refuse("memory_full", view, known);
     const node = retainedIndex.set(view, message); // [MQTT-3.3.1-5]
     const own = expirySec > 0 ? this.parts.nowSec + expirySec : NEVER;
-    this.arm(node, view.expiryAtSec === NEVER ? own : view.expiryAtSec);
-    this.note(message);
+    const deadlineSec = view.expiryAtSec === NEVER ? own : view.expiryAtSec;
+    this.arm(node, deadlineSec);
+    this.note(view, message, deadlineSec);
     messages.addReference(message);
     return message;
   }
@@ -65,18 +66,34 @@ export class RetainedKeeper {
   }
 
   private expire(node: number): void {
-    this.parts.retainedIndex.timer[node] = -1;
-    this.parts.retainedIndex.remove(node);
+    const { retainedIndex } = this.parts;
+    retainedIndex.timer[node] = -1;
+    retainedIndex.load(node, this.expired);
+    this.remove(this.expired, node);
   }
 
   /** An old value must not stand for the new one that could not be kept. */
-  private refuse(reason: "retained_full" | "retained_too_large" | "memory_full", known: number): number {
+  private refuse(
+    reason: "retained_full" | "retained_too_large" | "memory_full",
+    view: MessageView,
+    known: number,
+  ): number {
     this.parts.metrics.add(`retained.refused.${reason}`);
-    if (known >= 0) this.parts.retainedIndex.remove(known);
+    if (known >= 0) this.remove(view, known);
     return -1;
   }
 
-  private note(message: number): void {
-    if (!this.parts.store.isVolatile) this.parts.noteSeq(this.parts.store.append("retained", -1, message));
+  private remove(view: MessageView, node: number): void {
+    this.note(view, -1, 0);
+    this.parts.retainedIndex.remove(node);
+  }
+
+  private note(view: MessageView, message: number, deadlineSec: number): void {
+    if (!this.parts.store.isVolatile) this.parts.noteSeq(this.parts.store.retain(view, message, deadlineSec));
+  }
+
+  /** Keeps a value that a store had; `message`'s reference passes to the index. */
+  restore(view: MessageView, message: number, deadlineSec: number): void {
+    this.arm(this.parts.retainedIndex.set(view, message), deadlineSec);
   }
 }

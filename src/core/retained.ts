@@ -75,6 +75,12 @@ export class RetainedIndex implements Retained {
     return node;
   }
 
+  /** Points `view` at a topic's value. */
+  load(node: number, view: MessageView): void {
+    this.messages.load(this.message[node], view);
+    view.publisherKey = this.publisherKey[node];
+  }
+
   /** Forgets a topic's value. */
   remove(node: number): void {
     this.messages.release(this.message[node]);
@@ -92,8 +98,7 @@ export class RetainedIndex implements Retained {
   visit(node: number, clock: number, view: MessageView): boolean {
     const message = this.message[node];
     if (message < 0 || this.version[node] > clock) return false;
-    this.messages.load(message, view);
-    view.publisherKey = this.publisherKey[node];
+    this.load(node, view);
     return true;
   }
 

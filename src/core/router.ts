@@ -12,9 +12,22 @@ import { addId, type Delivery, NOT_KEPT } from "./delivery.ts";
 import type { Limits } from "./limits.ts";
 import { MERGED, type MatchCache } from "./match-cache.ts";
 import { type MessagePool, MessageView, NEVER } from "./message.ts";
-import type { Metrics } from "./metrics.ts";
-import { DELIVERY, DELIVERY_QOS, GROUP, IDS, MESSAGE } from "./outbox.ts";
-import type { RetainedCursor, Sink } from "./ports.ts";
+import type { DropReason, Metrics } from "./metrics.ts";
+import {
+  DELIVERY,
+  DELIVERY_QOS,
+  DELIVERY_SENT,
+  GROUP,
+  IDS,
+  type Lane,
+  MESSAGE,
+  type Outbox,
+  type Ring,
+  SEQ,
+} from "./outbox.ts";
+import type { RetainedCursor, Sink, Store } from "./ports.ts";
+import type { Priorities } from "./priorities.ts";
+import type { Sender } from "./sender.ts";
 import type { SessionTable } from "./session-table.ts";
 import type { ShareGroups } from "./share-group.ts";
 import { HAS_ID, NO_LOCAL, QOS_MASK, RETAIN_AS_PUBLISHED, type TopicIndex } from "./topic-index.ts";
@@ -44,6 +57,10 @@ export interface RouterParts {
   readonly groups: ShareGroups;
   readonly metrics: Metrics;
   readonly delivery: Delivery;
+  readonly sender: Sender;
+  readonly store: Store;
+  /** Null when all messages are alike. */
+  readonly priorities: Priorities | null;
 }
 
 export class Router {
@@ -59,6 +76,9 @@ export class Router {
   private readonly groups: ShareGroups;
   private readonly metrics: Metrics;
   private readonly delivery: Delivery;
+  private readonly sender: Sender;
+  private readonly store: Store;
+  private readonly priorities: Priorities | null;
   private readonly stored = new MessageView();
   private readonly replays = new Map<number, Replay[]>();
   /** Somebody subscribed to the topic of the last `route`, whether or not it could be delivered. */
@@ -77,6 +97,9 @@ export class Router {
     this.groups = parts.groups;
     this.metrics = parts.metrics;
     this.delivery = parts.delivery;
+    this.sender = parts.sender;
+    this.store = parts.store;
+    this.priorities = parts.priorities;
   }
 
   /**
@@ -95,6 +118,7 @@ export class Router {
     const start = offsetOf(block) >>> 2;
     view.stamp = ++this.stamp;
     this.delivery.kept = keep < 0 ? NOT_KEPT : keep;
+    this.delivery.lane = this.priorities === null ? 0 : this.priorities.laneOf(view);
     let reached = 0;
     for (let i = 0, at = start; i < count; i++, at += 3) {
       const target = words[at];
@@ -142,6 +166,28 @@ export class Router {
     return merged;
   }
 
+  /** A session that the store has would get the message. */
+  reachesStored(view: MessageView): boolean {
+    const { bytes, topicStart, topicEnd } = view;
+    let { slot } = view;
+    if (slot < 0) slot = this.cache.fill(bytes, topicStart, topicEnd, this.index.hash(bytes, topicStart, topicEnd));
+    const count = this.cache.targetCount[slot];
+    if (count === 0) return false;
+    const block = this.cache.listBlock[slot];
+    const words = this.pool.words[pageOf(block)];
+    const isStored = (session: number): boolean => this.sessions.isStored[session] !== 0;
+    for (let i = 0, at = offsetOf(block) >>> 2; i < count; i++, at += 3) {
+      const target = words[at];
+      if (
+        target >= 0
+          ? isStored(target)
+          : this.groups.get(-1 - target).members.some((sub) => isStored(this.index.target[sub]))
+      )
+        return true;
+    }
+    return false;
+  }
+
   /** Somebody is being sent retained messages. */
   get hasReplays(): boolean {
     return this.replays.size > 0;
@@ -168,7 +214,7 @@ export class Router {
 
   /** Sends what a session has waiting, then retained messages as far as they fit; the rest follows in later turns. */
   pump(session: number): void {
-    this.delivery.pump(session);
+    this.sender.pump(session);
     if (this.replays.size === 0) return;
     const list = this.replays.get(session);
     const sink = this.sessions.sinks[session];
@@ -203,6 +249,7 @@ export class Router {
     if (replay.id !== 0) view.ids[view.idCount++] = replay.id;
     view.isRetain = true;
     const isOwn = view.message < 0;
+    this.delivery.lane = 0; // it never waits
     this.delivery.kept = isOwn ? NOT_KEPT : view.message;
     this.delivery.deliver(view, session, (replay.options & QOS_MASK) | RETAIN_AS_PUBLISHED, -1); // [MQTT-3.3.1-9]
     if (isOwn && this.delivery.kept >= 0) this.messages.release(this.delivery.kept);
@@ -254,12 +301,13 @@ export class Router {
     const view = this.stored;
     this.messages.load(message, view);
     this.delivery.kept = message;
+    this.delivery.lane = this.priorities === null ? 0 : this.priorities.laneOf(view);
     if (!this.dispatch(view, group, session, leastReady)) return false;
     this.metrics.add("messages.redispatched");
     return true;
   }
 
-  /** Frees everything a session has waiting; messages that came through a share group go to its other members. */
+  /** Frees everything a session has waiting in memory; messages that came through a share group go to its other members. */
   discard(session: number, isGroupAlive: (group: number) => boolean): void {
     this.dropReplays(session, -1);
     const queue = this.sessions.queueOf(session);
@@ -267,8 +315,11 @@ export class Router {
     const { inflight, outbox } = queue;
     for (let i = 0; i < inflight.positions; i++) {
       if (inflight.packetIdAt(i) === 0) continue;
-      // A QoS 2 message may have arrived: it must go to nobody else. [MQTT-4.8.2-5]
-      const isFree = (inflight.field(i, DELIVERY) & DELIVERY_QOS) === 1 && isGroupAlive(inflight.field(i, GROUP));
+      // A QoS 2 message that was sent may have arrived: it must go to nobody else. [MQTT-4.8.2-5]
+      const delivery = inflight.field(i, DELIVERY);
+      const mayMove = (delivery & DELIVERY_QOS) === 1 || (delivery & DELIVERY_SENT) === 0;
+      const isFree = mayMove && isGroupAlive(inflight.field(i, GROUP));
+      this.store.forget(inflight.field(i, SEQ), inflight.field(i, MESSAGE));
       this.discardOne(
         session,
         inflight.field(i, MESSAGE),
@@ -276,13 +327,22 @@ export class Router {
         isFree ? inflight.field(i, GROUP) : -1,
       );
     }
-    for (let i = 0; i < outbox.count; i++) {
-      const group = outbox.at(i, GROUP);
-      this.discardOne(session, outbox.at(i, MESSAGE), outbox.at(i, IDS), isGroupAlive(group) ? group : -1);
+    for (const lane of outbox.lanes) {
+      this.discardRing(session, lane.head, isGroupAlive);
+      this.discardRing(session, lane.tail, isGroupAlive);
     }
   }
 
-  private discardOne(session: number, message: number, ids: number, group: number): void {
+  private discardRing(session: number, ring: Ring, isGroupAlive: (group: number) => boolean): void {
+    for (let i = 0; i < ring.count; i++) {
+      const group = ring.at(i, GROUP);
+      this.store.forget(ring.at(i, SEQ), ring.at(i, MESSAGE));
+      this.discardOne(session, ring.at(i, MESSAGE), ring.at(i, IDS), isGroupAlive(group) ? group : -1);
+    }
+  }
+
+  /** A message of a session that has ended: to another member of its share group if that is alive (else −1), or dropped. */
+  discardOne(session: number, message: number, ids: number, group: number): void {
     const isExpired = this.messages.expiryAtSec[message] <= this.delivery.nowSec;
     if (isExpired || group < 0 || !this.redispatch(message, group, session, ANY_MEMBER)) {
       this.messages.load(message, this.stored);
@@ -291,24 +351,46 @@ export class Router {
     this.delivery.free(message, ids);
   }
 
+  /** A message of a session is dropped that is not in its queue any more; its reference goes. */
+  dropStored(reason: DropReason, session: number, message: number): void {
+    this.messages.load(message, this.stored);
+    this.delivery.drop(reason, session, this.stored);
+    this.messages.release(message);
+  }
+
   /** Waiting messages that came through a share group go to members who are connected; what none takes stays. */
   handOver(session: number, isOffered: (group: number) => boolean): void {
     const queue = this.sessions.queueOf(session);
     if (queue === null) return;
-    const { outbox } = queue;
-    for (let left = outbox.count; left > 0; left--) {
-      const message = outbox.at(0, MESSAGE);
-      const delivery = outbox.at(0, DELIVERY);
-      const ids = outbox.at(0, IDS);
-      const group = outbox.at(0, GROUP);
-      const size = this.messages.bytesOf(message);
-      outbox.shift(size);
+    for (const lane of queue.outbox.lanes) {
+      this.handOverRing(session, queue.outbox, lane, lane.head, isOffered);
+      this.handOverRing(session, queue.outbox, lane, lane.tail, isOffered);
+    }
+  }
+
+  private handOverRing(
+    session: number,
+    outbox: Outbox,
+    lane: Lane,
+    ring: Ring,
+    isOffered: (group: number) => boolean,
+  ): void {
+    for (let left = ring.count; left > 0; left--) {
+      const message = ring.at(0, MESSAGE);
+      const delivery = ring.at(0, DELIVERY);
+      const ids = ring.at(0, IDS);
+      const group = ring.at(0, GROUP);
+      const seq = ring.at(0, SEQ);
+      ring.shift();
       const isExpired = this.messages.expiryAtSec[message] <= this.delivery.nowSec;
       if (group >= 0 && isOffered(group) && !isExpired && this.redispatch(message, group, session, CONNECTED)) {
-        this.delivery.note("acknowledged", session, message);
+        outbox.count--;
+        outbox.bytes -= this.messages.bytesOf(message);
+        lane.memoryBytes -= this.messages.bytesOf(message);
+        if (this.sessions.isStored[session] !== 0) this.store.withdraw(session, lane.number, seq, message);
         this.delivery.free(message, ids);
       } else {
-        outbox.push(message, delivery, ids, group, size);
+        ring.push(message, delivery, ids, group, seq);
       }
     }
   }

@@ -1,7 +1,7 @@
 /**
  * Sessions in columns. A session's number is that of its client id in the table of ids, so finding it is one probe.
  *
- *   columns   sink, queue, epoch, expirySec, expiryTimer, createdSec, subscriptionCount
+ *   columns   sink, queue, epoch, expirySec, expiryTimer, createdSec, subscriptionCount, isStored
  *   queue     made when the session first needs it: outbox, inflight, receipts
  *
  * An idle, subscribed session without queue costs about 50 bytes here and its client id.
@@ -24,6 +24,14 @@ export class SessionQueue {
   retryTimer = -1;
   retryId = 0;
   droppedCount = 0;
+  /** What was in flight when the broker stopped, as the store has it, until the client is back. */
+  stored: Buffer | null = null;
+  storedCount = 0;
+
+  /** What is in flight must be fetched before the client may have it. */
+  get isOnDisk(): boolean {
+    return this.stored !== null;
+  }
 
   /** Something could be sent when the window or the link allows. */
   get hasWaiting(): boolean {
@@ -41,6 +49,8 @@ export class SessionTable {
   expiryTimer = new Int32Array(32);
   createdSec = new Uint32Array(32);
   subscriptionCount = new Uint32Array(32);
+  /** 1 when the store has the session. */
+  isStored = new Uint8Array(32);
 
   constructor(
     pool: BlockPool,
@@ -51,6 +61,11 @@ export class SessionTable {
 
   get count(): number {
     return this.ids.count;
+  }
+
+  /** Session numbers are below this. */
+  get high(): number {
+    return this.sinks.length;
   }
 
   find(clientId: Buffer): number {
@@ -67,6 +82,7 @@ export class SessionTable {
     this.expiryTimer[session] = -1;
     this.createdSec[session] = createdSec;
     this.subscriptionCount[session] = 0;
+    this.isStored[session] = 0;
     return session;
   }
 
@@ -113,5 +129,6 @@ export class SessionTable {
     this.expiryTimer = grown(this.expiryTimer, capacity);
     this.createdSec = grown(this.createdSec, capacity);
     this.subscriptionCount = grown(this.subscriptionCount, capacity);
+    this.isStored = grown(this.isStored, capacity);
   }
 }

@@ -80,6 +80,7 @@ export class Subscriptions {
     const filter = shared ? shared.filter : item.filter;
     if (isShared(item.filter) && !shared) return FILTER_INVALID;
     if (!isTopicFilter(filter, 0, filter.length, limits.mqtt)) return FILTER_INVALID;
+    if (!this.parts.store.isWritable && sessions.isStored[session] !== 0) return QUOTA_EXCEEDED;
     const qos = Math.min(item.options & QOS_MASK, limits.mqtt.qosMax);
     const options = (item.options & ~QOS_MASK) | qos;
     const group = shared ? this.parts.groups.find(shared) : -1;
@@ -102,6 +103,14 @@ export class Subscriptions {
     const isWanted = !shared && handling !== DO_NOT_SEND && (isNew || handling !== SEND_IF_NEW); // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
     if (isWanted) this.lookUp(session, Buffer.from(filter), { sub, options, id: item.id }, retained);
     return qos; // [MQTT-3.8.4-7]
+  }
+
+  /** A subscription as a store had it; its filter was valid when it was made. */
+  restore(session: number, { filter, options, id }: SubscribeItem): void {
+    const shared = isShared(filter) ? parseShared(filter) : undefined;
+    if (shared) this.join(session, this.parts.groups.ensure(shared), options, id);
+    else this.parts.index.add(session, Buffer.from(filter), options, id);
+    this.parts.sessions.subscriptionCount[session]++;
   }
 
   private join(session: number, group: number, options: number, id: number): number {
@@ -161,7 +170,7 @@ export class Subscriptions {
   }
 
   private note(record: "subscribed" | "unsubscribed", session: number, sub: number): void {
-    if (this.parts.store.isVolatile || !this.parts.sessions.isPersistent(session)) return;
+    if (this.parts.sessions.isStored[session] === 0) return;
     this.parts.noteSeq(this.parts.store.append(record, session, sub));
   }
 }

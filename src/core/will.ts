@@ -9,7 +9,7 @@ export interface Will {
   readonly expirySec: number;
 }
 
-interface KeptWill {
+export interface KeptWill {
   readonly message: number;
   readonly delaySec: number;
   readonly expirySec: number;

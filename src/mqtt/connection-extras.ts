@@ -1,6 +1,6 @@
 /** What a connection has besides its hot fields. */
 import type { CommitGate } from "#core/commit-gate.ts";
-import type { ClientInfo } from "#core/ports.ts";
+import type { ClientInfo, PeerIdentity } from "#core/ports.ts";
 import type { Connection } from "./connection.ts";
 import type { Login } from "./handle-connect.ts";
 import type { InboundAliases } from "./topic-alias.ts";
@@ -41,6 +41,10 @@ export class Client implements ClientInfo {
 
   get version(): number {
     return this.connection.version;
+  }
+
+  get identity(): PeerIdentity | undefined {
+    return this.connection.link.identity;
   }
 
   get listener(): string {

@@ -249,13 +249,20 @@ export class Connection implements Protocol, Sink {
     const { storeSeq, forwardSeq, store, fabric } = this.context.engine;
     const isSafe = storeSeq <= store.durableSeq && forwardSeq <= fabric.forwardedSeq;
     if (isSafe && this.gatedCount === 0) return this.sendAck(type, packetId, reason);
-    const { extras } = this;
-    const isPuback = type === PUBACK;
-    if (isPuback) extras.unackedCount++;
-    this.afterCommit(() => {
-      if (isPuback) extras.unackedCount--;
-      this.sendAck(type, packetId, reason);
-    });
+    if (type === PUBACK) this.extras.unackedCount++;
+    this.gate.addAck(storeSeq, forwardSeq, (type << 24) | (packetId << 8) | reason);
+    this.context.gated.add(this);
+  }
+
+  private get gate(): CommitGate {
+    return (this.extras.gate ??= new CommitGate((ack) => this.sendGated(ack)));
+  }
+
+  private sendGated(ack: number): void {
+    if (this.state === CLOSED) return;
+    const type = ack >> 24;
+    if (type === PUBACK) this.extras.unackedCount--;
+    this.sendAck(type, (ack >> 8) & 0xffff, ack & 0xff);
   }
 
   /** Runs `action` when what the engine's last change waits for is safe, after all that waits already. [MQTT3-4.6.0-2] */
@@ -263,8 +270,7 @@ export class Connection implements Protocol, Sink {
     const { storeSeq, forwardSeq, store, fabric } = this.context.engine;
     const isSafe = storeSeq <= store.durableSeq && forwardSeq <= fabric.forwardedSeq;
     if (isSafe && this.gatedCount === 0) return action();
-    const gate = (this.extras.gate ??= new CommitGate());
-    gate.add(storeSeq, forwardSeq, () => {
+    this.gate.add(storeSeq, forwardSeq, () => {
       if (this.state !== CLOSED) action();
     });
     this.context.gated.add(this);
@@ -272,7 +278,7 @@ export class Connection implements Protocol, Sink {
 
   advanceGate(): void {
     const { store, fabric } = this.context.engine;
-    this.rare!.gate!.advance(store.durableSeq, fabric.forwardedSeq);
+    this.rare?.gate?.advance(store.durableSeq, fabric.forwardedSeq);
     if (this.gatedCount === 0) this.context.gated.delete(this);
   }
 

@@ -48,7 +48,7 @@ export class MqttContext {
     this.makeClientId = options.makeClientId ?? (() => `mantou_${this.randomText()}${this.randomText()}`);
     this.reporter = options.reporter ?? silent;
     this.deadlineKind = engine.addTimerKind((number) => this.connections[number]?.handleDeadline());
-    engine.store.onDurable = engine.fabric.onForwarded = () => this.advanceGates();
+    engine.onSafe = () => this.advanceGates();
   }
 
   /** Links with a protocol on them. */

@@ -47,11 +47,15 @@ export function handleConnect(connection: Connection, bytes: Buffer, body: numbe
   connection.packetBytesMax = packet.properties.maximumPacketSize ?? connection.packetBytesMax;
   const fault = faultOf(connection, packet);
   if (fault !== 0) return refuse(connection, fault, {}, false);
-  const isIdAssigned = packet.clientId.length === 0;
-  const clientId = isIdAssigned ? Buffer.from(connection.context.makeClientId()) : packet.clientId;
+  const { identity } = connection.link;
+  const isIdGiven = identity?.clientId !== undefined;
+  const isIdAssigned = packet.clientId.length === 0 && !isIdGiven;
+  let { clientId } = packet;
+  if (isIdGiven) clientId = Buffer.from(identity.clientId!);
+  else if (isIdAssigned) clientId = Buffer.from(connection.context.makeClientId());
   const { extras } = connection;
   extras.isBridge = packet.isBridge;
-  extras.username = packet.username;
+  extras.username = identity?.username ?? packet.username;
   extras.login = { packet, clientId, isIdAssigned, request: undefined };
   connection.state = AUTHENTICATING;
   authenticate(connection, packet.properties, false);
@@ -221,8 +225,8 @@ function loginOf(connection: Connection): Login {
 }
 
 /** With the address as a value: the link forgets it when it closes, and those who ask may ask then. */
-function snapshot({ clientId, username, address, port, version, listener }: ClientInfo): ClientInfo {
-  return { clientId, username, address, port, version, listener };
+function snapshot({ clientId, username, address, port, version, listener, identity }: ClientInfo): ClientInfo {
+  return { clientId, username, address, port, version, listener, identity };
 }
 
 /** Keeps of the login what is needed later. */

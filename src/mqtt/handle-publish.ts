@@ -12,6 +12,7 @@ import {
   NOT_AUTHORIZED,
   PROTOCOL_ERROR,
   QOS_NOT_SUPPORTED,
+  QUOTA_EXCEEDED,
   RECEIVE_MAXIMUM_EXCEEDED,
   RETAIN_NOT_SUPPORTED,
   SUCCESS,
@@ -51,7 +52,7 @@ export function handlePublish(connection: Connection, bytes: Buffer, start: numb
   if (!engine.access.isOpen) {
     const verdict = engine.access.authorizePublish(connection.info(), view);
     if (verdict === PENDING) return waitForVerdict(connection);
-    if (verdict === DENY) return refuse(connection, view);
+    if (verdict === DENY) return refuse(connection, view, "not_authorized", NOT_AUTHORIZED);
   }
   counts[PUBLISH_RECEIVED]++;
   counts[MESSAGES_RECEIVED[view.qos]]++;
@@ -78,9 +79,11 @@ function publishAcked(connection: Connection, view: MessageView): number {
   }
   const unacked = connection.rare?.unackedCount ?? 0;
   if (unacked >= engine.limits.mqtt.receiveMax) return RECEIVE_MAXIMUM_EXCEEDED;
+  if (!engine.store.isWritable && engine.isRefused(view)) return refuse(connection, view, "store_full", QUOTA_EXCEEDED);
   const reached = engine.publish(view);
   if (qos === 2) engine.addReceipt(connection.session, packetId);
-  const reason = reached === 0 && engine.fabric.isLocal ? NO_MATCHING_SUBSCRIBERS : SUCCESS;
+  const isUnwanted = reached === 0 && !engine.router.isWanted && engine.fabric.isLocal;
+  const reason = isUnwanted ? NO_MATCHING_SUBSCRIBERS : SUCCESS;
   connection.acknowledge(qos === 1 ? PUBACK : PUBREC, packetId, reason); // [MQTT-3.3.4-1] [MQTT-4.3.2-4] [MQTT-4.3.3-8]
   return 0;
 }
@@ -115,10 +118,17 @@ function waitForVerdict(connection: Connection): number {
   return HANDLE_AGAIN;
 }
 
-/** Not allowed: told in the acknowledgement where the version can, and dropped. */
-function refuse(connection: Connection, view: MessageView): number {
+/** Not allowed, or not possible now: told in the acknowledgement where the version can, and dropped. */
+function refuse(
+  connection: Connection,
+  view: MessageView,
+  reason: "not_authorized" | "store_full",
+  reasonCode: number,
+): number {
   const { engine } = connection.context;
-  engine.dropUnrouted("not_authorized", view);
-  if (view.qos > 0) connection.acknowledge(view.qos === 1 ? PUBACK : PUBREC, published.packetId, NOT_AUTHORIZED);
+  engine.dropUnrouted(reason, view);
+  if (view.qos === 0) return 0;
+  if (reason === "store_full" && !connection.isV5) return reasonCode; // no false acknowledgement: the connection ends
+  connection.acknowledge(view.qos === 1 ? PUBACK : PUBREC, published.packetId, reasonCode);
   return 0;
 }

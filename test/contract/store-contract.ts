@@ -14,8 +14,8 @@ export function storeContract(name: string, make: () => { store: Store; commit: 
       if (store.isVolatile) return;
       const seqs = [
         store.append("session-opened", 1, 0),
-        store.append("enqueued", 1, 5),
-        store.append("retained", -1, 6),
+        store.enqueue(1, 5, 1, 0, -1, 0),
+        store.append("subscribed", 1, 6),
       ];
       expect(seqs[0]).toBeGreaterThan(0);
       expect(seqs[1]).toBeGreaterThan(seqs[0]!);
@@ -27,7 +27,7 @@ export function storeContract(name: string, make: () => { store: Store; commit: 
       let last = store.durableSeq;
       for (let round = 0; round < 5; round++) {
         let noted = 0;
-        for (let i = 0; i < 3; i++) noted = store.append("enqueued", round, i);
+        for (let i = 0; i < 3; i++) noted = store.append("subscribed", round, i);
         expect(store.durableSeq).toBeGreaterThanOrEqual(last);
         expect(store.durableSeq).toBeLessThanOrEqual(Math.max(noted, last));
         await commit();
@@ -47,7 +47,7 @@ export function storeContract(name: string, make: () => { store: Store; commit: 
       let noted = 0;
       for (let i = 0; i < 4; i++) {
         isAppending = true;
-        noted = store.append("enqueued", 1, i);
+        noted = store.append("subscribed", 1, i);
         isAppending = false;
         await commit();
       }

@@ -181,16 +181,16 @@ test("outbox: a queue", () => {
         const first = twin.shift()!;
         same(
           "head",
-          [MESSAGE, DELIVERY, IDS, GROUP].map((field) => outbox.at(0, field)),
+          [MESSAGE, DELIVERY, IDS, GROUP].map((field) => outbox.first()!.head.at(0, field)),
           [first, first & 7, 0 - first, first + 1],
         );
-        outbox.shift(first);
+        outbox.shift(outbox.first()!, first);
       }
       same("count", outbox.count, twin.length);
     }
     same(
       "all",
-      twin.map((_, i) => outbox.at(i, MESSAGE)),
+      twin.map((_, i) => outbox.first()!.head.at(i, MESSAGE)),
       twin,
     );
     same(
@@ -253,7 +253,8 @@ test("inflight: a list of sent messages and a list of released ids", () => {
         for (const each of twin) each.isSent = false;
       } else if (name === "resend") {
         const first = twin.find(({ isSent }) => !isSent);
-        const position = inflight.resendNext();
+        const position = inflight.nextUnsent();
+        if (position >= 0) inflight.advance();
         same("resend", position < 0 ? undefined : inflight.packetIdAt(position), first?.id);
         if (first) first.isSent = true;
       }

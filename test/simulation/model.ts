@@ -144,7 +144,7 @@ export function encodeInput(input: Input, version: SimVersion): Uint8Array {
 /** One line for people. */
 export function describeInput(input: Input): string {
   const { type, ...fields } = input;
-  const shorten = (_: string, value: unknown): unknown => (value instanceof Uint8Array ? value.length : value);
+  const shorten = (key: string, value: unknown): unknown => (key === "payload" ? undefined : value);
   return `${type} ${JSON.stringify(fields, shorten)}`;
 }
 
@@ -171,6 +171,8 @@ export interface Expectation {
   /** Who has it, or is to have it. For a group nobody until it is sent. */
   session: SessionModel | null;
   packetId: number;
+  /** Packet id under which the store has it before it is sent, or 0. */
+  heldId: number;
   /** Sent once, then too large for the next connection: the client may or may not have it. */
   isUncertain: boolean;
   /** The link it was last sent on. */
@@ -206,6 +208,8 @@ export class SessionModel {
   readonly subscriptions = new Map<string, SubscriptionModel>();
   link: LinkModel | null = null;
   expirySec = 0;
+  /** It has had an expiry: a durable store, where there is one, knows it. */
+  isStored = false;
   endDeadlineMs = Infinity;
   isEnding = false;
   isEnded = false;

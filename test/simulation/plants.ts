@@ -1,6 +1,8 @@
 /** Bugs to plant in the broker, each of which the simulation must find. Every change is undone by the function returned. */
 import { Delivery } from "#core/delivery.ts";
+import type { Engine, Opened } from "#core/engine.ts";
 import { Inflight } from "#core/inflight.ts";
+import type { Lifecycle } from "#core/lifecycle.ts";
 import { MessagePool } from "#core/message.ts";
 import { RetainedIndex } from "#core/retained.ts";
 import { Router } from "#core/router.ts";
@@ -75,5 +77,31 @@ export const plants: Record<string, Plant> = {
         return false;
       };
     }),
-  "a message for a persistent session is not stored": () => patch(Delivery.prototype, "note", forgetful),
+  "a QoS 2 message leaves before its commit": (engine) => patch(engine.store, "isDurable", () => () => true),
+  "PUBREL leaves before the commit of PUBREC": (engine) =>
+    patch(
+      engine,
+      "receive",
+      (original) =>
+        function (this: Engine, ...args) {
+          const isKnown = original.apply(this as never, args);
+          this.delivery.storeSeq = 0;
+          return isKnown;
+        } as Engine["receive"] as Method,
+    ),
+  "what is held is not sent after its commit": (engine) => patch(engine.sender, "pumpCommitted", nothing),
+  "some sessions are taken for not stored": (engine) => {
+    let count = 0;
+    return patch(
+      engine.lifecycle,
+      "open",
+      (original) =>
+        function (this: Lifecycle, ...args) {
+          const opened = original.apply(this as never, args) as Opened;
+          if (++count % 3 === 0) engine.sessions.isStored[opened.session] = 0;
+          return opened;
+        } as Lifecycle["open"] as Method,
+    );
+  },
+  "a message for a persistent session is not stored": (engine) => patch(engine.store, "enqueue", forgetful),
 };

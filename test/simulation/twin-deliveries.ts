@@ -15,13 +15,57 @@ import {
   type SessionModel,
   WAITING,
 } from "./model.ts";
+import type { StoreMirror } from "./store-mirror.ts";
 import { TwinRouting } from "./twin-routing.ts";
+import type { Weather } from "./weather.ts";
+
+/** A message that the broker has put in flight and sends after its commit. */
+export interface Held {
+  readonly clientId: string;
+  readonly topic: string;
+  readonly payload: Uint8Array;
+  readonly qos: number;
+  readonly isRetain: boolean;
+  readonly ids: readonly number[];
+  readonly packetId: number;
+}
 
 type PublishOutput = Extract<Packet, { type: "publish" }>;
 
 export class TwinDeliveries extends TwinRouting {
   /** First transmissions by QoS. */
   readonly sentCounts = [0, 0, 0];
+
+  constructor(
+    weather: Weather,
+    protected readonly mirror: StoreMirror | undefined,
+  ) {
+    super(weather);
+  }
+
+  /** At QoS 2 to a stored session a retained message is read now and sent later: what it is then is what it must be now. */
+  onHeld({ clientId, topic, payload, qos, isRetain, ids, packetId }: Held): void {
+    const session = this.current.get(clientId);
+    if (!session) return this.fail(`message for ${clientId}, which has no session`);
+    session.hasUsedIds = true;
+    const no = numberIn(payload);
+    const isExact = (each: Expectation): boolean =>
+      each.state === WAITING &&
+      each.heldId === 0 &&
+      (no < 0 ? each.message.payload.length === 0 && each.message.topic === topic : each.message.no === no) &&
+      each.qos === qos &&
+      each.isRetain === isRetain &&
+      each.ids.join() === [...ids].sort((a, b) => a - b).join();
+    let each = session.waiting.find(isExact);
+    const replay = each ? undefined : this.pickReplay(session, topic, isExact);
+    if (replay) {
+      each = replay.pending.get(topic)!;
+      replay.pending.delete(topic);
+      session.waiting.push(each);
+      this.checkOrder(session, each, topic);
+    }
+    if (each) each.heldId = packetId; // else it came through a share group
+  }
 
   protected handleDelivery(link: LinkModel, packet: PublishOutput, size: number): void {
     const { session } = link;
@@ -30,6 +74,7 @@ export class TwinDeliveries extends TwinRouting {
     const topic = this.topicOf(link, packet);
     const no = numberIn(packet.payload);
     if (packet.dup) return this.handleRepeat(link, session, packet, no);
+    if (packet.qos === 2) this.checkStoredFirst(session, packet.packetId!, no);
     const each = this.claim(session, packet, topic, no, link);
     this.checkContent(link, packet, each, topic);
     this.sentCounts[packet.qos]!++;
@@ -37,8 +82,15 @@ export class TwinDeliveries extends TwinRouting {
     each.link = link;
     each.session = session;
     each.state = packet.qos === 0 ? DONE : SENT;
-    this.checkOrder(session, each, topic);
+    if (each.kind !== "replay" || each.heldId === 0) this.checkOrder(session, each, topic);
     if (packet.qos > 0) this.enterWindow(link, session, each, packet.packetId!);
+  }
+
+  /** Exactly once needs message and packet id on disk before the client has them. */
+  private checkStoredFirst(session: SessionModel, packetId: number, no: number): void {
+    if (!this.mirror || !session.isStored) return;
+    const fault = this.mirror.faultOfPublish(session.clientId, packetId);
+    this.check(fault === undefined, () => `message ${no} is sent to ${session.clientId} at QoS 2 and ${fault}`);
   }
 
   private topicOf(link: LinkModel, packet: PublishOutput): string {
@@ -61,9 +113,11 @@ export class TwinDeliveries extends TwinRouting {
       isSame(each) &&
       each.qos === packet.qos &&
       each.isRetain === packet.retain &&
+      (each.heldId === 0 || each.heldId === packet.packetId) &&
       (link.version === 4 || each.ids.join() === ids.join());
     const isNow = (each: Expectation): boolean => each.session === session && isExact(each);
-    const waiting = this.immediate.find(isNow) ?? session.waiting.find(isExact);
+    const isHeld = (each: Expectation): boolean => each.heldId > 0 && isExact(each);
+    const waiting = this.immediate.find(isNow) ?? session.waiting.find(isHeld) ?? session.waiting.find(isExact);
     if (waiting) {
       session.waiting = session.waiting.filter((each) => each !== waiting);
       return waiting;

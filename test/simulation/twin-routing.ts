@@ -107,6 +107,7 @@ export class TwinRouting extends TwinSessions {
       seq: ++this.seq,
       state: WAITING,
       packetId: 0,
+      heldId: 0,
       isUncertain: false,
       link: null,
     };
@@ -181,7 +182,8 @@ export class TwinRouting extends TwinSessions {
       const found = this.findDropped(session, reason, isSame);
       if (!found) continue;
       this.check(this.isTrue(reason, found, session), () => `${clientId} lost ${no} as ${reason}, which is not so`);
-      if (reason === "packet_too_large") session.hasUsedIds = true; // an id may have been taken for it
+      const isAfterId = reason === "packet_too_large" || reason === "expired";
+      if (isAfterId) session.hasUsedIds = true; // an id may have been taken for it
       if (reason === "queue_full") session.isOverflowed = this.weather.dropPolicy === "disconnect";
       return;
     }
@@ -214,18 +216,16 @@ export class TwinRouting extends TwinSessions {
       }
     }
     // What was sent may be dropped at the end, or when the next connection takes only smaller packets.
-    if (session.isEnding || reason === "packet_too_large") {
-      for (const each of session.inflight.values()) {
-        const isAgain = session.isEnding || each.link !== session.link;
-        if (each.state !== SENT || !isSame(each) || !isAgain) continue;
-        if (each.kind === "group") this.excused.add(each.message);
-        if (!session.isEnding && each.qos === 2) return this.release(session, each);
-        session.inflight.delete(each.packetId);
-        return this.markDropped(each);
-      }
+    const sent = session.isEnding || reason === "packet_too_large" ? this.findSent(session, isSame) : undefined;
+    if (sent) {
+      if (sent.kind === "group") this.excused.add(sent.message);
+      if (!session.isEnding && sent.qos === 2) return this.release(session, sent);
+      session.inflight.delete(sent.packetId);
+      return this.markDropped(sent);
     }
     const isNewest = reason === "queue_full" && this.weather.dropPolicy !== "oldest";
-    const candidates = session.waiting.filter((each) => each.state === WAITING && isSame(each));
+    const isIn = (each: Expectation): boolean => reason !== "queue_full" || each.heldId === 0;
+    const candidates = session.waiting.filter((each) => each.state === WAITING && isIn(each) && isSame(each));
     const waiting = candidates.at(isNewest ? -1 : 0);
     if (waiting) {
       session.waiting = session.waiting.filter((each) => each !== waiting);
@@ -246,6 +246,16 @@ export class TwinRouting extends TwinSessions {
       }
     }
     return undefined;
+  }
+
+  /** Of what was sent and is not acknowledged: any while the session ends, else the next that is to be sent again. */
+  private findSent(session: SessionModel, isSame: (each: Expectation) => boolean): Expectation | undefined {
+    const inflight = [...session.inflight.values()];
+    if (session.isEnding) return inflight.find((each) => each.state === SENT && isSame(each));
+    const link = session.link ?? session.lastLink;
+    const used = inflight.filter((each) => each.state === RELEASED || each.link === link).length;
+    const next = inflight.find((each) => each.state === SENT && each.link !== link);
+    return next && isSame(next) && used < link!.windowMax ? next : undefined;
   }
 
   /** Messages of which a group's copy was dropped: of several groups and routings nobody says which one lost it. */

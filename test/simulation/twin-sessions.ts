@@ -54,6 +54,7 @@ export class TwinSessions {
     session.link = link;
     session.endDeadlineMs = session.willDueMs = Infinity;
     session.expirySec = Math.min(input.expirySec, this.weather.expirySecMax);
+    session.isStored ||= session.expirySec > 0;
     session.will = input.will;
     session.isOverflowed = false;
   }

@@ -24,16 +24,11 @@ import {
   type SessionModel,
   WAITING,
 } from "./model.ts";
+import type { StoreMirror, StoreView } from "./store-mirror.ts";
 import { TwinDeliveries } from "./twin-deliveries.ts";
 import type { Weather } from "./weather.ts";
 
 type AckOutput = Extract<Packet, { type: "puback" | "pubrec" | "pubrel" | "pubcomp" | "suback" | "unsuback" }>;
-
-/** What the twin reads of a durable store. */
-export interface StoreView {
-  readonly durableSeq: number;
-  readonly log: readonly { readonly record: string }[];
-}
 
 const NO_MATCHING_SUBSCRIBERS = 0x10;
 const NO_SUBSCRIPTION_EXISTED = 0x11;
@@ -44,7 +39,7 @@ const recordsOf: Record<string, readonly string[]> = {
   connack: ["session-opened", "session-ended"],
   puback: ["enqueued", "retained"],
   pubrec: ["enqueued", "retained", "receipt-added"],
-  pubrel: ["acknowledged"],
+  pubrel: ["received"],
   pubcomp: ["receipt-removed"],
   suback: ["subscribed"],
   unsuback: ["unsubscribed"],
@@ -58,8 +53,9 @@ export class Twin extends TwinDeliveries {
   constructor(
     weather: Weather,
     private readonly store: StoreView | undefined,
+    mirror: StoreMirror | undefined,
   ) {
-    super(weather);
+    super(weather, mirror);
   }
 
   private get storeSeq(): number {
@@ -143,7 +139,7 @@ export class Twin extends TwinDeliveries {
     if (message.qos === 0) return;
     const made = message.qos === 2 ? { required: -1 } : undefined;
     if (made) session.receipts.set(packetId, made);
-    const codes = owedCount === 0 ? [NO_MATCHING_SUBSCRIBERS] : [0, NO_MATCHING_SUBSCRIBERS];
+    const codes = [0, NO_MATCHING_SUBSCRIBERS];
     this.owePacket(link, message.qos === 1 ? "puback" : "pubrec", packetId, codes, made);
   }
 
@@ -236,6 +232,7 @@ export class Twin extends TwinDeliveries {
   private handleAnswer(link: LinkModel, packet: AckOutput): void {
     const { type, packetId } = packet;
     const owed = link.owed[0];
+    if (type === "pubrel") this.checkReleased(link, packetId);
     if (type === "pubrel" && (owed?.type !== "pubrel" || owed.packetId !== packetId)) {
       const isResent = link.session?.inflight.get(packetId)?.state === RELEASED && this.mayRepeat(link, packetId);
       this.check(isResent, () => `PUBREL ${packetId} out of place on link ${link.no}`);
@@ -247,6 +244,13 @@ export class Twin extends TwinDeliveries {
     link.owed.shift();
     this.checkCodes(link, packet, owed!);
     this.checkDurable(owed!.receipt?.required ?? owed!.required, type, packetId);
+  }
+
+  /** Exactly once needs the subscriber's PUBREC on disk before our PUBREL. */
+  private checkReleased({ session }: LinkModel, packetId: number): void {
+    if (!this.mirror || !session?.isStored || session.inflight.get(packetId)?.state !== RELEASED) return;
+    const fault = this.mirror.faultOfPubrel(session.clientId, packetId);
+    this.check(fault === undefined, () => `PUBREL ${packetId} to ${session.clientId}: PUBREC ${fault}`);
   }
 
   private mayRepeat(link: LinkModel, packetId: number): boolean {
@@ -318,9 +322,13 @@ export class Twin extends TwinDeliveries {
     const isLate = link.state === "open" && owed !== undefined && (!this.store || required <= durable);
     // What stands before it in the gate may wait for longer; a repeated QoS 2 packet waits for all.
     if (isLate && !this.store) this.fail(`${owed.type} ${owed.packetId} is missing on link ${link.no}`);
-    const hasResumed = link.state !== "open" || link.resumeOwed.size === 0;
-    this.check(hasResumed, () => `PUBREL ${[...link.resumeOwed]} were not sent again on link ${link.no}`);
+    const late = link.state === "open" ? [...link.resumeOwed].filter((id) => !this.isReleaseHeld(link, id)) : [];
+    this.check(late.length === 0, () => `PUBREL ${late} were not sent again on link ${link.no}`);
     this.check(link.state !== "opening" || this.store !== undefined, () => `CONNACK is missing on link ${link.no}`);
+  }
+
+  private isReleaseHeld({ session }: LinkModel, packetId: number): boolean {
+    return !!session?.isStored && this.mirror?.faultOfPubrel(session.clientId, packetId) !== undefined;
   }
 
   private settleImmediate(each: Expectation): void {
@@ -344,7 +352,8 @@ export class Twin extends TwinDeliveries {
         else behind ??= each;
       }
       const next = behind ?? session.waiting.find((each) => each.state === WAITING);
-      const isStuck = next !== undefined && used < link.windowMax;
+      const isHeld = !behind && this.mirror?.isHeld(session.clientId, (id) => session.inflight.has(id));
+      const isStuck = next !== undefined && used < link.windowMax && !isHeld;
       this.check(!isStuck, () => `message ${next!.message.no} waits for ${session.clientId}, which could take it`);
     }
   }

@@ -6,7 +6,8 @@
  *   heal    no more faults: everybody comes back and drains
  *   end     logs compared, an observer compares the retained messages, every session is ended, nothing may be left
  */
-import { Engine } from "#core/engine.ts";
+import { Engine, MessageView } from "#core/engine.ts";
+import { DELIVERY, DELIVERY_QOS, DELIVERY_RETAIN, DELIVERY_SENT, IDS, MESSAGE } from "#core/outbox.ts";
 import { Connection } from "#mqtt/connection.ts";
 import { MqttContext } from "#mqtt/context.ts";
 import { DelayedStore } from "#test/support/delayed-ports.ts";
@@ -15,6 +16,7 @@ import { type ConnectInput, describeInput, LinkModel, type Message, Violation } 
 import { Script } from "./script.ts";
 import { SimClient } from "./sim-client.ts";
 import { SimLink } from "./sim-link.ts";
+import { StoreMirror } from "./store-mirror.ts";
 import { Twin } from "./twin.ts";
 import { checkNothingLeft, compareCounts, compareLogs, compareRetained } from "./verdict.ts";
 import { Dice, drawWeather, type Weather } from "./weather.ts";
@@ -60,7 +62,8 @@ export class World {
     });
     const reporter = { fault: () => {}, bug: (_: unknown, error: unknown) => void this.bugs.push(error) };
     this.context = new MqttContext(this.engine, { reporter });
-    this.twin = new Twin(this.weather, this.store);
+    const sessionOf = (clientId: string): number => this.engine.sessions.find(Buffer.from(clientId));
+    this.twin = new Twin(this.weather, this.store, this.store && new StoreMirror(this.store, sessionOf));
     this.listen();
     plant?.(this.engine);
     for (let i = 0; i < this.weather.clientCount; i++) this.clients.push(this.makeClient(i));
@@ -75,7 +78,33 @@ export class World {
       this.trace?.(`${this.nowMs} drops ${message.payload.subarray(0, 6)} of ${message.topic} for ${id}: ${reason}`);
       this.guard(() => twin.onDrop(id, reason, message));
     });
+    if (this.store) this.watchHeld(this.store);
     if (this.weather.hasWills) hooks.messagePublish.add((message) => void this.guard(() => twin.onRoute(message)));
+  }
+
+  /** Tells the twin of each message that is put in flight before it is sent. */
+  private watchHeld(store: DelayedStore): void {
+    const { messages, sessions, delivery: parts } = this.engine;
+    const view = new MessageView();
+    store.onInflight = (session, packetId) => {
+      const { inflight } = sessions.queueOf(session)!;
+      const last = inflight.positions - 1;
+      const delivery = inflight.field(last, DELIVERY);
+      if (inflight.packetIdAt(last) !== packetId || delivery & DELIVERY_SENT) return;
+      const ids = inflight.field(last, IDS);
+      messages.load(inflight.field(last, MESSAGE), view);
+      const held = {
+        clientId: sessions.clientId(session),
+        topic: view.topicText(),
+        payload: view.payload(),
+        qos: delivery & DELIVERY_QOS,
+        isRetain: (delivery & DELIVERY_RETAIN) !== 0,
+        ids: ids === 0 ? [] : ids > 0 ? [ids] : [...parts.idLists.get(ids)],
+        packetId,
+      };
+      this.trace?.(`${this.nowMs} holds ${held.payload.subarray(0, 6)} for ${held.clientId} as ${packetId}`);
+      this.guard(() => this.twin.onHeld(held));
+    };
   }
 
   private violation: Violation | undefined;
@@ -308,6 +337,7 @@ export class World {
     for (const session of this.twin.sessions) {
       if (session.waiting.length + session.inflight.size > 0) return `messages for ${session.clientId}`;
     }
+    if (this.store && this.store.durableSeq < this.store.log.length) return "commits";
     return this.isWorkAsked ? "work" : "";
   }
 

@@ -17,15 +17,81 @@ import {
   type Verdict,
 } from "#core/ports.ts";
 
+export type LogRecord =
+  | StoreRecord
+  | "enqueued"
+  | "assigned"
+  | "acknowledged"
+  | "shifted"
+  | "withdrawn"
+  | "retained";
+
+export interface LogEntry {
+  readonly record: LogRecord;
+  readonly session: number;
+  readonly item: number;
+  /** Of what was enqueued: under which it is in flight, or 0 while it waits. */
+  readonly packetId: number;
+}
+
 export class DelayedStore implements Store {
   readonly isVolatile = false;
   durableSeq = 0;
   /** Each change in order; the first has number 1. */
-  readonly log: { record: StoreRecord; session: number; item: number }[] = [];
+  readonly log: LogEntry[] = [];
+  isWritable = true;
   onDurable = (): void => {};
+  /** Told of each message that went in flight. */
+  onInflight = (_session: number, _packetId: number): void => {};
 
-  append(record: StoreRecord, session: number, item: number): number {
-    return this.log.push({ record, session, item });
+  append(record: LogRecord, session: number, item: number, packetId = 0): number {
+    return this.log.push({ record, session, item, packetId });
+  }
+
+  whenReady(action: () => void): void {
+    action();
+  }
+
+  fetch(_session: number, complete: () => void): void {
+    complete();
+  }
+
+  enqueue(session: number, message: number, _delivery: number, _ids: number, _group: number, packetId: number): number {
+    if (packetId > 0) this.onInflight(session, packetId);
+    return this.append("enqueued", session, message, packetId);
+  }
+
+  assign(session: number, _lane: number, _seq: number, packetId: number): number {
+    this.onInflight(session, packetId);
+    return this.append("assigned", session, packetId);
+  }
+
+  settle(session: number, packetId: number): void {
+    this.append("acknowledged", session, packetId);
+  }
+
+  shift(session: number): void {
+    this.append("shifted", session, 0);
+  }
+
+  withdraw(session: number, _lane: number, _seq: number, message: number): void {
+    this.append("withdrawn", session, message);
+  }
+
+  forget(): void {}
+
+  isDurable(seq: number): boolean {
+    return seq <= this.durableSeq;
+  }
+
+  retain(_view: MessageView, message: number): number {
+    return this.append("retained", -1, message);
+  }
+
+  refill(): void {}
+
+  dropPage(): boolean {
+    return false;
   }
 
   /** Everything so far, or up to a number, is safe. */
@@ -35,7 +101,7 @@ export class DelayedStore implements Store {
     this.onDurable();
   }
 
-  records(): StoreRecord[] {
+  records(): LogRecord[] {
     return this.log.map(({ record }) => record);
   }
 }

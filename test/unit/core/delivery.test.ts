@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import type { LimitOverrides } from "#core/limits.ts";
+import { DelayedStore } from "#test/support/delayed-ports.ts";
 import { FakeSink, TestBroker } from "#test/support/test-broker.ts";
 
 const MIB = 1024 * 1024;
@@ -316,4 +317,96 @@ test("a message that its only subscriber loses is counted once, for the reason w
   expect(broker.takeDrops()).toEqual(["slow_subscriber"]);
   broker.publish("unwanted", "x", { from: publisher });
   expect(broker.takeDrops()).toEqual(["no_subscriber"]);
+});
+
+describe("a stored session, while the store is slow", () => {
+  const stored = (limits: LimitOverrides = {}): { broker: TestBroker; sink: FakeSink; store: DelayedStore } => {
+    const store = new DelayedStore();
+    const broker = new TestBroker({ limits, store });
+    const sink = broker.open("a", { expirySec: 1000 });
+    broker.subscribe(sink, "t", 2);
+    store.commit();
+    return { broker, sink, store };
+  };
+
+  test("QoS 1 leaves at once, QoS 2 when message and packet id are safe, and what comes behind it keeps its place", () => {
+    const { broker, sink, store } = stored();
+    broker.publish("t", "1", { qos: 1 });
+    expect(sink.take()).toEqual(["1"]);
+    for (const [payload, qos] of [
+      ["2", 2],
+      ["3", 1],
+      ["4", 2],
+    ] as const) {
+      broker.publish("t", payload, { qos });
+    }
+    expect(sink.take()).toEqual([]);
+    store.commit(store.log.findIndex(({ packetId }) => packetId === 2) + 1);
+    expect(sink.got.map(({ payload, packetId, isDup }) => [payload, packetId, isDup])).toEqual([
+      ["2", 2, false],
+      ["3", 3, false],
+    ]);
+    store.commit();
+    expect(sink.take()).toEqual(["2", "3", "4"]);
+    expect(broker.engine.metrics.get("messages.qos2.sent")).toBe(2);
+  });
+
+  test("QoS 0 passes what is held, and a session that is not stored waits for nothing", () => {
+    const { broker, sink } = stored();
+    const plain = broker.open("b");
+    broker.subscribe(plain, "t", 2);
+    broker.publish("t", "held", { qos: 2 });
+    broker.publish("t", "0");
+    expect([sink.take(), plain.take()]).toEqual([["0"], ["held", "0"]]);
+  });
+
+  test("[MQTT-3.3.4-9] what is held takes up the window", () => {
+    const { broker, sink, store } = stored();
+    sink.windowMax = 2;
+    for (const payload of ["1", "2", "3", "4"]) broker.publish("t", payload, { qos: 2 });
+    store.commit();
+    expect(sink.take()).toEqual(["1", "2"]);
+    broker.engine.receive(sink.session, 1);
+    broker.engine.complete(sink.session, 1);
+    expect(sink.take()).toEqual([]);
+    store.commit();
+    expect(sink.take()).toEqual(["3"]);
+  });
+
+  test("[MQTT-3.3.2-5] what expires while it is held is dropped, and its packet id is free", () => {
+    const { broker, sink, store } = stored();
+    broker.publish("t", "short", { qos: 2, expiryAtSec: broker.engine.nowSec + 5 });
+    broker.publish("t", "long", { qos: 2 });
+    broker.advance(6);
+    store.commit();
+    expect([sink.take(), broker.takeDrops()]).toEqual([["long"], ["expired"]]);
+    expect(broker.engine.acknowledge(sink.session, 1, 0, 2)).toBe(false);
+  });
+
+  test("what is too large for the client is dropped when its turn comes, and the next follows", () => {
+    const { broker, sink, store } = stored();
+    sink.payloadBytesMax = 3;
+    broker.publish("t", "large", { qos: 2 });
+    broker.publish("t", "ok", { qos: 2 });
+    store.commit();
+    expect([sink.take(), broker.takeDrops()]).toEqual([["ok"], ["packet_too_large"]]);
+  });
+
+  test("several retained messages at QoS 2 follow each other commit by commit, without the client's help", () => {
+    const { broker, sink, store } = stored();
+    for (const topic of ["r/1", "r/2", "r/3"]) broker.publish(topic, topic, { qos: 2, isRetain: true });
+    broker.subscribe(sink, "r/+", 2);
+    for (let i = 0; i < 4; i++) store.commit();
+    expect(sink.take().sort()).toEqual(["r/1", "r/2", "r/3"]);
+  });
+
+  test("a link that is lost before the commit: the next gets it with the same id and without DUP", () => {
+    const { broker, sink, store } = stored();
+    broker.publish("t", "1", { qos: 2 });
+    broker.close(sink);
+    store.commit();
+    expect(sink.take()).toEqual([]);
+    const again = reopen(broker);
+    expect(again.got.map(({ payload, packetId, isDup }) => [payload, packetId, isDup])).toEqual([["1", 1, false]]);
+  });
 });

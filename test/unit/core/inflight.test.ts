@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { Inflight } from "#core/inflight.ts";
-import { DELIVERY, GROUP, IDS, MESSAGE } from "#core/outbox.ts";
+import { DELIVERY, DELIVERY_SENT, GROUP, IDS, MESSAGE, SEQ } from "#core/outbox.ts";
 
 function push(inflight: Inflight, count: number): number[] {
   return Array.from({ length: count }, (_, i) => inflight.push(i, 1, 0, -1));
@@ -66,7 +66,7 @@ describe("the window", () => {
       const message = id - 1;
       expect([MESSAGE, DELIVERY, IDS, GROUP].map((field) => inflight.field(i, field as 0 | 1 | 2 | 3))).toEqual([
         message,
-        message & 7,
+        (message & 7) | DELIVERY_SENT,
         message * 3,
         message - 1,
       ]);
@@ -100,6 +100,13 @@ describe("the window", () => {
   });
 });
 
+/** Sends the next one again; its position, or -1. */
+function resendNext(inflight: Inflight): number {
+  const position = inflight.nextUnsent();
+  if (position >= 0) inflight.advance();
+  return position;
+}
+
 describe("a new connection", () => {
   test("nothing counts as sent, and an acknowledgement of before is not awaited until it is sent again", () => {
     const inflight = new Inflight();
@@ -108,12 +115,12 @@ describe("a new connection", () => {
     inflight.rewind();
     expect([inflight.sentCount, inflight.count, inflight.used]).toEqual([0, 3, 0]);
     expect(inflight.find(1)).toBe(-1);
-    const again = [inflight.resendNext(), inflight.resendNext()].map((at) => inflight.packetIdAt(at));
+    const again = [resendNext(inflight), resendNext(inflight)].map((at) => inflight.packetIdAt(at));
     expect([again, inflight.sentCount]).toEqual([[1, 3], 2]);
     expect(inflight.find(4)).toBe(-1);
     ack(inflight, 1);
-    expect(inflight.packetIdAt(inflight.resendNext())).toBe(4);
-    expect(inflight.resendNext()).toBe(-1);
+    expect(inflight.packetIdAt(resendNext(inflight))).toBe(4);
+    expect(resendNext(inflight)).toBe(-1);
     expect([inflight.sentCount, inflight.count]).toEqual([2, 2]);
     expect(inflight.push(9, 1, 0, -1)).toBe(5);
   });
@@ -124,4 +131,54 @@ describe("a new connection", () => {
     inflight.rewind();
     expect([inflight.isReleased(3), inflight.used]).toEqual([true, 1]);
   });
+});
+
+describe("what is held", () => {
+  test("has its packet id at once, counts as sent when it is, and is found only then", () => {
+    const inflight = new Inflight();
+    push(inflight, 1);
+    expect([inflight.hold(7, 2, 0, -1), inflight.hold(8, 2, 0, -1)]).toEqual([2, 3]);
+    inflight.setLastSeq(99);
+    expect([inflight.sentCount, inflight.count, inflight.used, inflight.total]).toEqual([1, 3, 1, 3]);
+    expect(inflight.find(2)).toBe(-1);
+    const position = inflight.nextUnsent();
+    expect([MESSAGE, DELIVERY].map((field) => inflight.field(position, field as 0 | 1))).toEqual([7, 2]);
+    expect(resendNext(inflight)).toBe(position);
+    inflight.noteSent(position);
+    expect(inflight.field(inflight.find(2), DELIVERY)).toBe(2 | DELIVERY_SENT);
+    const last = inflight.nextUnsent();
+    expect([inflight.packetIdAt(last), inflight.field(last, SEQ), inflight.field(position, SEQ)]).toEqual([3, 99, 0]);
+  });
+
+  test("may leave before it was sent, and what comes later is not mistaken for it", () => {
+    const inflight = new Inflight();
+    for (let i = 0; i < 4; i++) inflight.hold(i, 2, 0, -1);
+    inflight.remove(inflight.nextUnsent());
+    expect([inflight.packetIdAt(inflight.nextUnsent()), inflight.sentCount, inflight.count]).toEqual([2, 0, 3]);
+    while (resendNext(inflight) >= 0);
+    expect([inflight.sentCount, inflight.push(9, 1, 0, -1), inflight.used]).toEqual([3, 5, 4]);
+  });
+
+  test("keeps its place when the ring grows around it", () => {
+    const inflight = new Inflight();
+    push(inflight, 3);
+    for (let i = 0; i < 30; i++) inflight.hold(100 + i, 2, 0, -1);
+    ack(inflight, 2);
+    const seen: number[] = [];
+    for (let at = resendNext(inflight); at >= 0; at = resendNext(inflight)) seen.push(inflight.packetIdAt(at));
+    expect(seen).toEqual(Array.from({ length: 30 }, (_, i) => 4 + i));
+    expect(inflight.sentCount).toBe(32);
+  });
+});
+
+test("what is restored keeps its packet ids, and new ones skip them", () => {
+  const inflight = new Inflight();
+  for (const id of [65_534, 65_535, 1, 3]) inflight.restore(id & 15, 1, 0, -1, id);
+  inflight.lastId = 65_535;
+  expect([inflight.count, inflight.sentCount, inflight.find(1)]).toEqual([4, 0, -1]);
+  expect(inflight.hold(0, 1, 0, -1)).toBe(2);
+  expect(inflight.hold(0, 1, 0, -1)).toBe(4);
+  const seen: number[] = [];
+  for (let at = resendNext(inflight); at >= 0; at = resendNext(inflight)) seen.push(inflight.packetIdAt(at));
+  expect(seen).toEqual([65_534, 65_535, 1, 3, 2, 4]);
 });

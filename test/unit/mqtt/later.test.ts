@@ -189,15 +189,30 @@ describe("durability", () => {
     expect(stored).toHaveLength(1);
   });
 
-  test("our PUBREL waits until the subscriber's PUBREC is safe", async () => {
+  test("at QoS 2 our PUBLISH waits until message and id are safe, our PUBREL until the PUBREC is", async () => {
     const at = await Fixture.start(["store"]);
     const client = await at.subscriber("stays", "t");
     at.engine.publishText("t", Buffer.from("x"), { qos: 2 });
-    const { packetId } = await client.expect("publish", { qos: 2 });
-    client.send({ type: "pubrec", packetId: packetId! });
+    at.engine.publishText("t", Buffer.from("y"), { qos: 1 });
     expect(await arrived(client)).toEqual([]);
     at.ports.store.commit();
-    expect(await arrived(client)).toEqual([`pubrel ${packetId}`]);
+    expect(await arrived(client)).toEqual(["publish 1", "publish 2"]);
+    client.send({ type: "pubrec", packetId: 1 });
+    expect(await arrived(client)).toEqual([]);
+    at.ports.store.commit();
+    expect(await arrived(client)).toEqual(["pubrel 1"]);
+  });
+
+  test("a QoS 2 message that was taken over before its commit goes to the new connection, once, after CONNACK", async () => {
+    const at = await Fixture.start(["store"]);
+    await at.subscriber("stays", "t");
+    at.engine.publishText("t", Buffer.from("x"), { qos: 2 });
+    const again = await at.asking("stays");
+    await again.expectNothing(1);
+    at.ports.store.commit();
+    await again.expect("connack", { sessionPresent: true });
+    await again.expect("publish", { packetId: 1, dup: false, payload: "x" });
+    expect(await arrived(again)).toEqual([]);
   });
 
   test("deliveries, pings and other clients do not wait", async () => {

@@ -1,0 +1,80 @@
+/**
+ * A store from its directory to a writer that has recovered: lock, file, and salvage when the file is damaged.
+ *
+ *   lock ─► open ──────────────────► settle the log ─► sessions at rest
+ *             └─ damaged ─► salvage ─┘   └─ damaged ─► salvage, once more
+ */
+import { isDamageAtStart, startFault } from "./fault-sqlite.ts";
+import { settle } from "./recovery.ts";
+import { finishSalvage, salvage } from "./salvage-sqlite.ts";
+import { makeDirectory, type OpenFile, StoreLock } from "./store-file-sqlite.ts";
+import { StoreWriter, type WriterEvents } from "./store-writer-sqlite.ts";
+
+export interface OpenedStore {
+  readonly writer: StoreWriter;
+  /** Brings all sessions to rest, on the disk; returns a line for each damage. @throws MantouError */
+  recover(): string[];
+  close(): void;
+}
+
+/** @throws MantouError `store_in_use`, `store_schema_newer`, `store_not_writable` */
+export function openStore(file: OpenFile, events: WriterEvents): OpenedStore {
+  makeDirectory(file.dir);
+  const lock = StoreLock.take(file.dir);
+  try {
+    return new LockedStore(file, events, lock);
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
+
+class LockedStore implements OpenedStore {
+  writer: StoreWriter;
+  private readonly damage: string[] = [];
+
+  constructor(
+    private readonly file: OpenFile,
+    private readonly events: WriterEvents,
+    private readonly lock: StoreLock,
+  ) {
+    const aside = finishSalvage(file.dir);
+    if (aside) this.damage.push(`the salvage of a damaged file was finished; it was set aside in ${aside}`);
+    this.writer = this.openOrSalvage();
+  }
+
+  recover(): string[] {
+    try {
+      return [...this.damage, ...this.settle()];
+    } catch (error) {
+      if (!isDamageAtStart(error)) throw startFault(error, this.file.dir);
+      this.writer.close();
+      this.damage.push(...salvage(this.file, String((error as Error).message)));
+      this.writer = this.open();
+      return [...this.damage, ...this.settle()];
+    }
+  }
+
+  readonly close = (): void => {
+    this.writer.close();
+    this.lock.release();
+  };
+
+  private settle(): string[] {
+    return this.writer.transact(() => settle(this.writer.tables));
+  }
+
+  private open(): StoreWriter {
+    return new StoreWriter(this.file, this.events);
+  }
+
+  private openOrSalvage(): StoreWriter {
+    try {
+      return this.open();
+    } catch (error) {
+      if (!isDamageAtStart(error)) throw error;
+      this.damage.push(...salvage(this.file, String((error as Error).message)));
+      return this.open();
+    }
+  }
+}

@@ -1,0 +1,289 @@
+/**
+ * Queues that are larger than memory: what a client does not fetch goes to pages on disk, and comes back as it is sent.
+ *
+ *   lane   head ──► page … page ──► tail        spill: the tail's (without pages the head's) oldest become pages
+ *                                               refill: the first page's messages join the head
+ *
+ * A session of an absent client keeps at most a page's worth in memory, a connected one `HEAD_COUNT` more; above
+ * `messages.bytesMax` / 2 each new message pushes all that its session has waiting to disk. What a session that ended has on
+ * disk is read back page by page, so that messages of share groups reach other members and drops are counted.
+ */
+import { ByteReader, ByteWriter } from "#base/byte-writer.ts";
+import { DELIVERY_QOS, DELIVERY_SENT, IDS, type Lane, MESSAGE, type Outbox, Ring } from "#core/outbox.ts";
+import type { Checkpoint } from "./checkpoint.ts";
+import { Leaver } from "./leaver.ts";
+import { type LoadedEntries, QUEUE } from "./log-backend.ts";
+import { Change, type Entry, readEntries } from "./session-log.ts";
+import { writeWaiting } from "./snapshot.ts";
+import type { StoreParts } from "./store-parts.ts";
+
+/** What a connected session's head keeps in memory. */
+const HEAD_COUNT = 512;
+const LOST = 0xffff_ffff;
+const PRESSURE_SESSIONS = 64;
+
+export class Paging {
+  /** Sessions with more waiting than before. */
+  private readonly grown = new Set<number>();
+  /** Pages that are in memory again, or dropped, and ended sessions that are empty: to be written with the next batch. */
+  private readonly pagesGone: { kind: number; number: number; lane: number; page: number; session: number }[] = [];
+  private readonly gone: number[] = [];
+  private readonly out = new ByteWriter();
+  private hand = 0;
+
+  constructor(
+    private readonly parts: StoreParts,
+    private readonly checkpoint: Checkpoint,
+    /** A batch should be cut soon. */
+    private readonly wake: () => void,
+  ) {}
+
+  /** Something is to be written with the next batch. */
+  get hasWork(): boolean {
+    return this.pagesGone.length > 0 || this.gone.length > 0;
+  }
+
+  noteGrown(session: number): void {
+    this.grown.add(session);
+  }
+
+  /** Adds to the batch what goes to disk. Every change before this has been written. */
+  write(): void {
+    const { engine, limits } = this.parts;
+    this.writePagesGone();
+    const isCrowded = engine.messages.bodyBytes > engine.limits.messages.bytesMax / 2;
+    if (isCrowded) this.pick();
+    for (const session of this.grown) {
+      const queue = engine.sessions.queueOf(session);
+      const number = this.parts.numberOf(session);
+      if (queue === null || number === 0) continue;
+      const keep = engine.sessions.sinks[session] === null ? 0 : HEAD_COUNT;
+      for (const lane of queue.outbox.lanes) {
+        const source = lane.back;
+        const kept = lane.pages.length === 0 ? keep : 0;
+        const isLong =
+          source.count >= kept + limits.pageCount || lane.memoryBytes >= limits.pageBytes * (kept > 0 ? 8 : 1);
+        if (source.count > kept && (isLong || isCrowded)) this.spill(number, queue.outbox, lane, kept, isCrowded);
+      }
+      this.checkpoint.touch(number, session, QUEUE);
+    }
+    this.grown.clear();
+  }
+
+  /** Memory is short: sessions that did not change lately are looked at in turn. */
+  private pick(): void {
+    const { sessions } = this.parts.engine;
+    const high = sessions.high;
+    for (let i = 0; i < PRESSURE_SESSIONS && i < high; i++) {
+      this.hand = (this.hand + 1) % high;
+      if (this.parts.numberOf(this.hand) !== 0 && sessions.queueOf(this.hand)?.outbox.count) this.grown.add(this.hand);
+    }
+  }
+
+  /** Moves what waits behind the first `keep` to pages; whole pages only, unless `isAll`. */
+  private spill(number: number, outbox: Outbox, lane: Lane, keep: number, isAll: boolean): void {
+    const { parts } = this;
+    const { limits } = parts;
+    const rest = new Ring();
+    lane.back.moveTo(rest, keep);
+    let kept = lane.pages.length > 0 ? 0 : keep;
+    if (lane.pages.length === 0) lane.pages = [];
+    while (rest.count >= limits.pageCount || lane.memoryBytes >= limits.pageBytes || isAll) {
+      if (rest.count === 0) break;
+      const { out } = this;
+      out.clear();
+      let count = 0;
+      let bytes = 0;
+      while (count < rest.count && count < limits.pageCount && bytes < limits.pageBytes) {
+        bytes += writeWaiting(parts, rest, count++, out);
+      }
+      const page = outbox.nextPage++;
+      parts.putPage(number, page, out);
+      parts.putChange(Change.spilled, number);
+      parts.ops.u8(lane.number);
+      parts.ops.u32(page);
+      parts.ops.u32(kept);
+      parts.ops.u32(count);
+      parts.ops.u48(bytes);
+      kept = 0;
+      lane.pages.push({ page, count, bytes });
+      lane.memoryBytes -= bytes;
+      for (; count > 0; count--) {
+        parts.engine.delivery.free(rest.at(0, MESSAGE), rest.at(0, IDS));
+        rest.shift();
+      }
+    }
+    if (lane.pages.length > 0) lane.tail = rest;
+    else rest.moveTo(lane.head, 0);
+  }
+
+  /** The lane's first page comes back to memory. */
+  refill(session: number, laneNumber: number): void {
+    const { backend, engine } = this.parts;
+    const number = this.parts.numberOf(session);
+    const { outbox } = engine.sessions.queueFor(session);
+    const lane = outbox.lane(laneNumber);
+    if (lane.isLoading || lane.pages.length === 0) return;
+    lane.isLoading = true;
+    const [{ page, count, bytes }] = lane.pages;
+    backend.readPage(number, page, (loaded) => {
+      lane.isLoading = false;
+      if (this.parts.numberOf(session) !== number || lane.pages[0]?.page !== page) return;
+      let lostCount = count;
+      let lostBytes = bytes;
+      const keep = (message: number, entry: Entry): void => {
+        lane.head.push(message, entry.delivery, this.keepIds(entry), this.parts.groupOf(entry.group), 0);
+        lostCount--;
+        lostBytes -= entry.size;
+        lane.memoryBytes += entry.size;
+      };
+      if (loaded) this.eachMessage(loaded, keep);
+      lane.pages.shift();
+      lane.join();
+      outbox.count -= lostCount;
+      outbox.bytes -= lostBytes;
+      if (lostCount > 0) engine.metrics.add("store.messages.lost", lostCount);
+      this.notePageGone(Change.loaded, number, lane.number, page, session);
+      engine.pump(session);
+    });
+  }
+
+  /** Drops the lane's first page: its messages are counted, and shown to hooks as soon as they are read. */
+  dropFirst(session: number, laneNumber: number): boolean {
+    const { engine, backend } = this.parts;
+    const number = this.parts.numberOf(session);
+    const queue = engine.sessions.queueFor(session);
+    const { outbox } = queue;
+    const lane = outbox.lane(laneNumber);
+    if (lane.isLoading) return false;
+    const { page, count, bytes } = lane.pages.shift()!;
+    lane.join();
+    outbox.count -= count;
+    outbox.bytes -= bytes;
+    this.parts.releasedCount += count;
+    if (engine.hooks.messageDropped.isUsed) {
+      backend.readPage(number, page, (loaded) => {
+        if (loaded) this.eachMessage(loaded, (message) => engine.router.dropStored("queue_full", session, message));
+      });
+    } else {
+      queue.droppedCount += count;
+      engine.metrics.add("messages.dropped.queue_full", count);
+    }
+    this.notePageGone(Change.pageDropped, number, lane.number, page, session);
+    return true;
+  }
+
+  /** What was in flight when the broker stopped is needed: its client is back. */
+  fetchInflight(session: number, complete: () => void): void {
+    const { backend, engine } = this.parts;
+    const number = this.parts.numberOf(session);
+    const queue = engine.sessions.queueOf(session);
+    if (!queue?.stored) return complete();
+    backend.readBodies(queue.stored, (loaded) => {
+      if (this.parts.numberOf(session) === number && queue.stored !== null) {
+        const keep = (message: number, { delivery, packetId, ...entry }: Entry): void => {
+          const group = this.parts.groupOf(entry.group);
+          queue.inflight.restore(message, delivery | DELIVERY_SENT, this.keepIds(entry), group, packetId);
+        };
+        this.eachMessage(loaded, keep);
+        const lostCount = queue.storedCount - queue.inflight.count;
+        if (lostCount > 0) engine.metrics.add("store.messages.lost", lostCount);
+        queue.stored = null;
+        queue.storedCount = 0;
+      }
+      complete();
+    });
+  }
+
+  /** Takes over what an ending session has on disk; false when that is nothing. */
+  abandon(session: number): boolean {
+    const queue = this.parts.engine.sessions.queueOf(session);
+    if (queue === null || (queue.stored === null && !queue.outbox.hasPages)) return false;
+    const leaver = new Leaver(this.parts.numberOf(session), Buffer.from(this.parts.engine.sessions.clientId(session)));
+    leaver.take(queue);
+    this.adopt(leaver);
+    return true;
+  }
+
+  /** A session that has ended and still has messages on disk. */
+  adopt(leaver: Leaver): void {
+    this.checkpoint.leaving.set(leaver.number, leaver);
+    this.empty(leaver);
+  }
+
+  /** Reads what a leaver has, part by part, and gives each message to others or drops it. */
+  private empty(leaver: Leaver): void {
+    const { backend } = this.parts;
+    const next = (): void => {
+      this.wake();
+      this.empty(leaver);
+    };
+    if (leaver.stored) {
+      const { stored } = leaver;
+      backend.readBodies(stored, (loaded) => {
+        leaver.stored = null;
+        this.eachMessage(loaded, (message, entry) => this.discard(message, entry, true));
+        next();
+      });
+      return;
+    }
+    const found = leaver.lanes.find(({ pages }) => pages.length > 0);
+    if (!found) {
+      this.gone.push(leaver.number);
+      return this.wake();
+    }
+    backend.readPage(leaver.number, found.pages[0]!.page, (loaded) => {
+      const { page } = found.pages.shift()!;
+      if (loaded) this.eachMessage(loaded, (message, entry) => this.discard(message, entry, false));
+      this.notePageGone(Change.pageDropped, leaver.number, found.lane, page, -1);
+      next();
+    });
+  }
+
+  private discard(message: number, entry: Entry, wasSent: boolean): void {
+    const { engine } = this.parts;
+    // A QoS 2 message may have arrived: it must go to nobody else. [MQTT-4.8.2-5]
+    const isFree = !wasSent || (entry.delivery & DELIVERY_QOS) === 1;
+    this.parts.releasedCount++;
+    engine.routed(() => engine.router.discardOne(-1, message, 0, isFree ? this.parts.groupOf(entry.group) : -1));
+  }
+
+  private notePageGone(kind: number, number: number, lane: number, page: number, session: number): void {
+    this.pagesGone.push({ kind, number, lane, page, session });
+    this.wake();
+  }
+
+  private writePagesGone(): void {
+    const { parts } = this;
+    for (const { kind, number, lane, page, session } of this.pagesGone.splice(0)) {
+      if (session >= 0 && parts.numberOf(session) !== number) continue;
+      parts.putChange(kind, number);
+      parts.ops.u8(lane);
+      parts.ops.u32(page);
+      this.checkpoint.addDeadPage(number, page);
+      this.checkpoint.touch(number, session, QUEUE);
+    }
+    for (const number of this.gone.splice(0)) {
+      parts.putChange(Change.gone, number);
+      this.checkpoint.end(number, true);
+    }
+  }
+
+  /** Each entry with its message, whose one reference is the callee's; entries whose body is lost are left out. */
+  private eachMessage({ entries, bodies }: LoadedEntries, visit: (message: number, entry: Entry) => void): void {
+    const { messages } = this.parts.engine;
+    const from = new ByteReader(bodies);
+    for (const entry of readEntries(entries)) {
+      const length = from.u32();
+      if (length === LOST) continue;
+      const at = from.skip(length);
+      const message = messages.read(new ByteReader(bodies, at, at + length));
+      messages.bodyNumber[message] = entry.body;
+      visit(message, entry);
+    }
+  }
+
+  private keepIds({ ids }: Pick<Entry, "ids">): number {
+    return this.parts.engine.delivery.idLists.keep(Int32Array.from(ids), ids.length);
+  }
+}
