@@ -211,8 +211,6 @@ export class Engine {
     this.lifecycle.end(session);
   }
 
-  // ---- subscriptions
-
   /**
    * Subscribes; `complete` gets one 5.0 reason code an item, and must send SUBACK, since retained messages follow it.
    * Filters are copied.
@@ -310,7 +308,7 @@ export class Engine {
   complete(session: number, packetId: number): boolean {
     const queue = this.sessions.queueOf(session);
     this.begin();
-    if (queue === null || !queue.inflight.complete(packetId)) return false;
+    if (!queue?.inflight.complete(packetId)) return false;
     this.noteChange("completed", session, packetId);
     if (this.hooks.messageAcked.isUsed) this.hooks.messageAcked.run(this.sessions.clientId(session), packetId);
     if (queue.hasWaiting || this.router.hasReplays) this.pump(session);
@@ -350,8 +348,6 @@ export class Engine {
     this.begin();
     this.delivery.drop(reason, view.publisher, view);
   }
-
-  // ---- inside
 
   private runPublishHook(view: MessageView): boolean {
     const message = this.delivery.describe(view);

@@ -62,15 +62,6 @@ export interface LifecycleParts {
   routed<T>(action: () => T): T;
 }
 
-/** A session that a store kept while the broker was down. */
-export interface RestoredSession {
-  readonly clientId: Buffer;
-  readonly expirySec: number;
-  /** Wall clock, seconds; undefined when it was connected as the broker stopped. */
-  readonly closedAtSec: number | undefined;
-  readonly will: Will | undefined;
-}
-
 export class Lifecycle {
   private readonly wills: Wills;
   private readonly expiryKind: number;
@@ -215,23 +206,32 @@ export class Lifecycle {
     return this.wills.get(session);
   }
 
-  /** A session as the store had it; its client is away. Its subscriptions and messages are added by the caller. */
-  restore(kept: RestoredSession): number {
-    const { sessions, limits, timers, nowSec, nowMs } = this.parts;
-    const session = sessions.create(kept.clientId, nowSec);
+  /** A session as the store had it; its client is away. Then come its subscriptions and messages, last `armRestored`. */
+  restore(clientId: Buffer, expirySec: number, will: Will | undefined): number {
+    const { sessions, nowSec } = this.parts;
+    const session = sessions.create(clientId, nowSec);
     sessions.isStored[session] = 1;
-    sessions.expirySec[session] = kept.expirySec;
-    const closedAtSec = kept.closedAtSec ?? nowSec;
-    const msUntil = (sec: number): number => nowMs + Math.max(0, sec - nowSec) * 1000;
-    if (kept.expirySec !== NEVER) {
-      sessions.expiryTimer[session] = timers.arm(msUntil(closedAtSec + kept.expirySec), this.expiryKind, session);
-    }
-    if (!kept.will || !this.wills.set(session, kept.will)) return session;
-    // A client that was connected gets the time to come back before its will says that it is gone.
-    const graceSec = kept.closedAtSec === undefined ? limits.session.willGraceSec : 0;
-    const dueSec = closedAtSec + Math.max(kept.will.delaySec, graceSec);
-    this.wills.get(session)!.timer = timers.arm(msUntil(dueSec), this.willKind, session);
+    sessions.expirySec[session] = expirySec;
+    this.wills.set(session, will);
     return session;
+  }
+
+  /**
+   * Everything is restored: the session's deadlines run. `closedAtSec` is when its client left, undefined when it was
+   * connected as the broker stopped: then it gets the time to come back before its will says that it is gone.
+   */
+  armRestored(session: number, closedAtSec: number | undefined): void {
+    const { sessions, limits, timers, nowSec, nowMs } = this.parts;
+    const expirySec = sessions.expirySec[session];
+    if (expirySec === 0) return this.end(session); // it ended with its connection
+    const sinceSec = closedAtSec ?? nowSec;
+    const msUntil = (sec: number): number => nowMs + Math.max(0, sec - nowSec) * 1000;
+    if (expirySec !== NEVER) {
+      sessions.expiryTimer[session] = timers.arm(msUntil(sinceSec + expirySec), this.expiryKind, session);
+    }
+    const will = this.wills.get(session);
+    const graceSec = closedAtSec === undefined ? limits.session.willGraceSec : 0;
+    if (will) will.timer = timers.arm(msUntil(sinceSec + Math.max(will.delaySec, graceSec)), this.willKind, session);
   }
 
   /** 3.x by configuration: what stays unacknowledged is sent again on the same connection. */

@@ -94,6 +94,9 @@ export class RetainedKeeper {
 
   /** Keeps a value that a store had; `message`'s reference passes to the index. */
   restore(view: MessageView, message: number, deadlineSec: number): void {
+    if (this.parts.retainedIndex.find(view.bytes, view.topicStart, view.topicEnd) >= 0) {
+      return this.parts.messages.release(message); // a newer one came meanwhile
+    }
     this.arm(this.parts.retainedIndex.set(view, message), deadlineSec);
   }
 }

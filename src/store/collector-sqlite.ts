@@ -17,7 +17,7 @@ import { visitEntries, visitOps, visitQueue } from "./change-reader.ts";
 import { DamageError } from "./fault-sqlite.ts";
 import { IdSet } from "./id-set.ts";
 import { pragma, type SyncMode } from "./store-file-sqlite.ts";
-import { crcOf, pageCrc } from "./tables-sqlite.ts";
+import { isSound, pageKey } from "./tables-sqlite.ts";
 
 const SWEEP_ROWS = 256;
 /** Of bodies deleted by one statement. */
@@ -39,20 +39,18 @@ interface MarkStep {
 const MARK_STEPS: readonly MarkStep[] = [
   {
     sql: "SELECT batch, crc, ops FROM log WHERE batch > ? ORDER BY batch LIMIT 4",
-    visit: ([batch, crc, ops], mark) => visitOps(checked(ops, crc === crcOf(batch as number, ops as Uint8Array)), mark),
+    visit: ([batch, crc, ops], mark) => visitOps(checked(Number(batch), crc, ops), mark),
   },
   {
     sql: "SELECT id, queueCrc, queue FROM session WHERE id > ? ORDER BY id LIMIT 32",
     visit: ([id, crc, queue], mark) => {
-      if (queue) visitQueue(checked(queue, crc === crcOf(id as number, queue as Uint8Array)), mark);
+      if (queue !== null) visitQueue(checked(Number(id), crc, queue), mark);
     },
   },
   {
     sql: "SELECT id, crc, bytes, session, page FROM page WHERE id > ? ORDER BY id LIMIT 16",
-    visit: ([, crc, bytes, session, page], mark) => {
-      const isSound = crc === pageCrc(session as number, page as number, bytes as Uint8Array);
-      visitEntries(new ByteReader(checked(bytes, isSound)), mark);
-    },
+    visit: ([, crc, bytes, session, page], mark) =>
+      visitEntries(new ByteReader(checked(pageKey(Number(session), Number(page)), crc, bytes)), mark),
   },
 ];
 
@@ -138,11 +136,12 @@ export class Collector {
   private markSome(): void {
     const { sql, visit } = MARK_STEPS[this.markStep];
     const rows = this.reader.query(sql).values(this.cursor) as Row[];
-    for (const row of rows) visit(row, this.mark);
-    if (rows.length > 0) {
-      this.cursor = rows[rows.length - 1][0] as number;
-      return;
+    for (const row of rows) {
+      if ((row[0] as number) <= this.cursor) throw new DamageError("rows come back");
+      visit(row, this.mark);
+      this.cursor = row[0] as number;
     }
+    if (rows.length > 0) return;
     this.cursor = -1;
     if (++this.markStep < MARK_STEPS.length) return;
     this.markStep = -1;
@@ -204,7 +203,7 @@ export class Collector {
   }
 }
 
-function checked(bytes: number | Uint8Array | null, isSound: boolean): Buffer {
-  if (!isSound || !(bytes instanceof Uint8Array)) throw new DamageError("a row that names messages is damaged");
+function checked(key: number, crc: unknown, bytes: unknown): Buffer {
+  if (!isSound(key, crc, bytes)) throw new DamageError("a row that names messages is damaged");
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
 }

@@ -21,7 +21,7 @@ import type { Store, StoreRecord } from "#core/ports.ts";
 import { Checkpoint } from "./checkpoint.ts";
 import { type CommitInfo, type LogBackend, META, OPS, QUEUE, RETAINED } from "./log-backend.ts";
 import { Paging } from "./paging.ts";
-import { ELIDED, Pending, WRITTEN_OUT } from "./pending.ts";
+import { ELIDED, MOVED, Pending, WRITTEN_OUT } from "./pending.ts";
 import { Restore, type RestoreInfo } from "./restore.ts";
 import { Change } from "./session-log.ts";
 import { type MetaRecord, putEntry, writeMetaChange } from "./snapshot.ts";
@@ -34,6 +34,9 @@ const AGE_MS = 2;
 const IDLE_MS = 50;
 const BATCHES_UNDER_WAY = 2;
 const LOW_31 = 0x7fff_ffff;
+
+/** Of the changes that are written out: those of a queue. */
+const queueChanges: ReadonlySet<number> = new Set([Change.removed, Change.loaded, Change.pageDropped]);
 
 export const defaultStoreLimits: StoreLimits = {
   pageCount: 256,
@@ -79,6 +82,8 @@ export class DurableStore implements Store {
   /** When the oldest came of what somebody waits for, or −1. */
   private waitingSinceMs = -1;
   private lastCutMs = 0;
+  /** The last change by which something went in flight, or out of it. */
+  private lastFlightSeq = 0;
   private hasMoved = false;
   private isReady = false;
   private readonly whenReadyActions: (() => void)[] = [];
@@ -91,7 +96,7 @@ export class DurableStore implements Store {
   constructor(options: DurableStoreOptions) {
     this.parts = new StoreParts(options.backend, { ...defaultStoreLimits, ...options.limits });
     this.checkpoint = new Checkpoint(this.parts);
-    this.paging = new Paging(this.parts, this.checkpoint, () => this.wakeSoon());
+    this.paging = new Paging(this.parts, this.checkpoint, (...change) => this.noteDisk(...change));
     this.nowMs = options.nowMs;
     this.wakeAfter = options.wakeAfter;
     this.onTrouble = options.onTrouble ?? (() => {});
@@ -106,9 +111,9 @@ export class DurableStore implements Store {
   /** Restores what the disk has into a new engine, which was made with this store; clients that come meanwhile wait. */
   attach(engine: Engine, onReady: (info: RestoreInfo) => void = () => {}): void {
     this.parts.engine = engine;
-    const restore = new Restore(this.parts, this.paging, (info) => {
+    const noteClosed = (session: number): void => void this.append("session-closed", session, 0);
+    const restore = new Restore(this.parts, this.paging, noteClosed, (info) => {
       this.isReady = true;
-      for (const session of restore.orphans) this.append("session-closed", session, 0);
       for (const action of this.whenReadyActions.splice(0)) action();
       onReady(info);
       this.tick();
@@ -160,15 +165,17 @@ export class DurableStore implements Store {
   assign(session: number, lane: number, seq: number, packetId: number, message: number, qos: number): number {
     const { pending } = this;
     const known = pending.find(seq, message);
-    if (known >= 0) {
-      pending.packetId[known] = packetId; // entered and sent in one
-      return pending.first + ((seq - pending.first) & LOW_31);
+    const number = pending.first + ((seq - pending.first) & LOW_31);
+    // Entered and sent in one, unless that would put it before what went in flight, or out of it, since.
+    if (known >= 0 && number > this.lastFlightSeq) {
+      pending.packetId[known] = packetId;
+      return number;
     }
     const place = this.note(Change.sent, session, qos === 2);
     pending.delivery[place] = lane;
     pending.packetId[place] = packetId;
     if (qos === 2) this.isUrgent = true;
-    return pending.next - 1;
+    return (this.lastFlightSeq = pending.next - 1);
   }
 
   settle(session: number, packetId: number, seq: number, message: number): void {
@@ -180,7 +187,7 @@ export class DurableStore implements Store {
   }
 
   withdraw(session: number, lane: number, seq: number, message: number): void {
-    if (this.elide(seq, message)) return;
+    if (this.move(seq, message)) return;
     this.parts.releasedCount++;
     const { encoder } = this;
     encoder.clear();
@@ -190,7 +197,7 @@ export class DurableStore implements Store {
   }
 
   forget(seq: number, message: number): void {
-    if (!this.elide(seq, message)) this.parts.releasedCount++;
+    if (!this.move(seq, message)) this.parts.releasedCount++;
   }
 
   isDurable(seq: number): boolean {
@@ -232,7 +239,7 @@ export class DurableStore implements Store {
     const place = this.note(kind, session, isAwaited);
     this.pending.packetId[place] = packetId;
     if (isAwaited) this.isUrgent = true;
-    return this.pending.next - 1;
+    return (this.lastFlightSeq = this.pending.next - 1);
   }
 
   /** A message that was, or is being, written is not needed any more. Nobody waits for that. */
@@ -241,6 +248,25 @@ export class DurableStore implements Store {
     const place = this.note(kind, session, false);
     this.pending.packetId[place] = packetId;
     this.pending.delivery[place] = lane;
+    this.lastFlightSeq = this.pending.next - 1;
+  }
+
+  private move(seq: number, message: number): boolean {
+    const place = this.pending.find(seq, message);
+    if (place >= 0) this.pending.kind[place] = MOVED;
+    return place >= 0;
+  }
+
+  /** A change of what a session, or one that is leaving, has on disk: a page is back in memory or dropped; all is gone. */
+  private noteDisk(kind: number, number: number, session: number, page?: { lane: number; page: number }): void {
+    const { encoder } = this;
+    encoder.clear();
+    if (page) {
+      encoder.u8(page.lane);
+      encoder.u32(page.page);
+    }
+    this.noteEncoded(kind, session, false);
+    this.pending.stored[this.pending.placeOf(this.pending.next - 1)] = number;
   }
 
   private elide(seq: number, message: number): boolean {
@@ -273,10 +299,11 @@ export class DurableStore implements Store {
   /** What it has on disk is given to others, or goes with it. */
   private noteEnded(session: number): number {
     const { parts } = this;
+    const leaver = this.paging.takeLeaver(session);
     this.encoder.clear();
-    const isLeaving = this.paging.abandon(session);
-    const seq = this.noteEncoded(isLeaving ? Change.ending : Change.gone, session, true);
+    const seq = this.noteEncoded(leaver ? Change.ending : Change.gone, session, true);
     parts.setNumber(session, 0);
+    if (leaver) this.paging.adopt(leaver);
     return seq;
   }
 
@@ -304,7 +331,7 @@ export class DurableStore implements Store {
     const isAwaited = this.waitingSinceMs >= 0;
     const leftMs = isAwaited ? this.waitingSinceMs + AGE_MS - nowMs : this.lastCutMs + IDLE_MS - nowMs;
     const isDue = this.pending.liveCount > 0 && leftMs <= 0;
-    if (this.isUrgent || isDue || this.paging.hasWork || this.checkpoint.isDue(nowMs)) this.cut(nowMs);
+    if (this.isUrgent || isDue || this.checkpoint.isDue(nowMs)) this.cut(nowMs);
     else if (this.pending.liveCount > 0) this.wakeAfter(leftMs);
   }
 
@@ -343,7 +370,7 @@ export class DurableStore implements Store {
     const kind = pending.kind[place];
     const number = pending.stored[place];
     const session = pending.session[place];
-    if (kind === Change.retained) return;
+    if (kind === Change.retained || kind === MOVED) return;
     this.stats.writtenCount++;
     if (kind === WRITTEN_OUT) {
       const change = pending.delivery[place];
@@ -351,7 +378,7 @@ export class DurableStore implements Store {
       ops.bytes(pending.encoded[place]!);
       pending.encoded[place] = null;
       if (change === Change.gone || change === Change.ending) this.checkpoint.end(number, change === Change.gone);
-      else this.checkpoint.touch(number, session, change === Change.removed ? QUEUE : META);
+      else this.checkpoint.touch(number, session, queueChanges.has(change) ? QUEUE : META);
       return;
     }
     parts.putChange(kind, number);
@@ -360,7 +387,7 @@ export class DurableStore implements Store {
       case Change.enqueued: {
         const packetId = pending.packetId[place];
         const { message, delivery, ids, group } = pending;
-        putEntry(parts, ops, packetId, message[place], delivery[place], ids[place], group[place]);
+        putEntry(parts, ops, packetId, message[place], delivery[place], ids[place], group[place], true);
         if (packetId === 0) this.paging.noteGrown(session);
         return;
       }
@@ -419,10 +446,6 @@ export class DurableStore implements Store {
     if (seq < pending.first) return true;
     const place = pending.placeOf(seq);
     return pending.kind[place] === ELIDED || pending.isAwaited[place] === 0;
-  }
-
-  private wakeSoon(): void {
-    this.wakeAfter(0);
   }
 
   // ---- the end

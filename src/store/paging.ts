@@ -17,6 +17,11 @@ import { Change, type Entry, readEntries } from "./session-log.ts";
 import { writeWaiting } from "./snapshot.ts";
 import type { StoreParts } from "./store-parts.ts";
 
+interface LanePage {
+  readonly lane: number;
+  readonly page: number;
+}
+
 /** What a connected session's head keeps in memory. */
 const HEAD_COUNT = 512;
 const LOST = 0xffff_ffff;
@@ -25,23 +30,15 @@ const PRESSURE_SESSIONS = 64;
 export class Paging {
   /** Sessions with more waiting than before. */
   private readonly grown = new Set<number>();
-  /** Pages that are in memory again, or dropped, and ended sessions that are empty: to be written with the next batch. */
-  private readonly pagesGone: { kind: number; number: number; lane: number; page: number; session: number }[] = [];
-  private readonly gone: number[] = [];
   private readonly out = new ByteWriter();
   private hand = 0;
 
   constructor(
     private readonly parts: StoreParts,
     private readonly checkpoint: Checkpoint,
-    /** A batch should be cut soon. */
-    private readonly wake: () => void,
+    /** Notes a change, in order with all others. */
+    private readonly note: (kind: number, number: number, session: number, page?: LanePage) => void,
   ) {}
-
-  /** Something is to be written with the next batch. */
-  get hasWork(): boolean {
-    return this.pagesGone.length > 0 || this.gone.length > 0;
-  }
 
   noteGrown(session: number): void {
     this.grown.add(session);
@@ -50,7 +47,6 @@ export class Paging {
   /** Adds to the batch what goes to disk. Every change before this has been written. */
   write(): void {
     const { engine, limits } = this.parts;
-    this.writePagesGone();
     const isCrowded = engine.messages.bodyBytes > engine.limits.messages.bytesMax / 2;
     if (isCrowded) this.pick();
     for (const session of this.grown) {
@@ -143,7 +139,7 @@ export class Paging {
       outbox.count -= lostCount;
       outbox.bytes -= lostBytes;
       if (lostCount > 0) engine.metrics.add("store.messages.lost", lostCount);
-      this.notePageGone(Change.loaded, number, lane.number, page, session);
+      this.notePage(Change.loaded, number, session, { lane: lane.number, page });
       engine.pump(session);
     });
   }
@@ -169,7 +165,7 @@ export class Paging {
       queue.droppedCount += count;
       engine.metrics.add("messages.dropped.queue_full", count);
     }
-    this.notePageGone(Change.pageDropped, number, lane.number, page, session);
+    this.notePage(Change.pageDropped, number, session, { lane: lane.number, page });
     return true;
   }
 
@@ -195,14 +191,14 @@ export class Paging {
     });
   }
 
-  /** Takes over what an ending session has on disk; false when that is nothing. */
-  abandon(session: number): boolean {
-    const queue = this.parts.engine.sessions.queueOf(session);
-    if (queue === null || (queue.stored === null && !queue.outbox.hasPages)) return false;
-    const leaver = new Leaver(this.parts.numberOf(session), Buffer.from(this.parts.engine.sessions.clientId(session)));
+  /** Takes what an ending session has on disk, for `adopt`; null when that is nothing. */
+  takeLeaver(session: number): Leaver | null {
+    const { sessions } = this.parts.engine;
+    const queue = sessions.queueOf(session);
+    if (queue === null || (queue.stored === null && !queue.outbox.hasPages)) return null;
+    const leaver = new Leaver(this.parts.numberOf(session), Buffer.from(sessions.clientId(session)));
     leaver.take(queue);
-    this.adopt(leaver);
-    return true;
+    return leaver;
   }
 
   /** A session that has ended and still has messages on disk. */
@@ -214,29 +210,24 @@ export class Paging {
   /** Reads what a leaver has, part by part, and gives each message to others or drops it. */
   private empty(leaver: Leaver): void {
     const { backend } = this.parts;
-    const next = (): void => {
-      this.wake();
-      this.empty(leaver);
-    };
     if (leaver.stored) {
       const { stored } = leaver;
       backend.readBodies(stored, (loaded) => {
         leaver.stored = null;
         this.eachMessage(loaded, (message, entry) => this.discard(message, entry, true));
-        next();
+        this.empty(leaver);
       });
       return;
     }
     const found = leaver.lanes.find(({ pages }) => pages.length > 0);
     if (!found) {
-      this.gone.push(leaver.number);
-      return this.wake();
+      return this.note(Change.gone, leaver.number, -1);
     }
     backend.readPage(leaver.number, found.pages[0]!.page, (loaded) => {
       const { page } = found.pages.shift()!;
       if (loaded) this.eachMessage(loaded, (message, entry) => this.discard(message, entry, false));
-      this.notePageGone(Change.pageDropped, leaver.number, found.lane, page, -1);
-      next();
+      this.notePage(Change.pageDropped, leaver.number, -1, { lane: found.lane, page });
+      this.empty(leaver);
     });
   }
 
@@ -248,25 +239,10 @@ export class Paging {
     engine.routed(() => engine.router.discardOne(-1, message, 0, isFree ? this.parts.groupOf(entry.group) : -1));
   }
 
-  private notePageGone(kind: number, number: number, lane: number, page: number, session: number): void {
-    this.pagesGone.push({ kind, number, lane, page, session });
-    this.wake();
-  }
-
-  private writePagesGone(): void {
-    const { parts } = this;
-    for (const { kind, number, lane, page, session } of this.pagesGone.splice(0)) {
-      if (session >= 0 && parts.numberOf(session) !== number) continue;
-      parts.putChange(kind, number);
-      parts.ops.u8(lane);
-      parts.ops.u32(page);
-      this.checkpoint.addDeadPage(number, page);
-      this.checkpoint.touch(number, session, QUEUE);
-    }
-    for (const number of this.gone.splice(0)) {
-      parts.putChange(Change.gone, number);
-      this.checkpoint.end(number, true);
-    }
+  /** The page's row stays until a snapshot no longer names it. */
+  private notePage(kind: number, number: number, session: number, page: LanePage): void {
+    this.note(kind, number, session, page);
+    this.checkpoint.addDeadPage(number, page.page);
   }
 
   /** Each entry with its message, whose one reference is the callee's; entries whose body is lost are left out. */

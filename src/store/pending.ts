@@ -4,6 +4,7 @@
  *   first ──► [ kind | isAwaited | session | stored | message | delivery | ids | group | packetId | lane ] ──► next
  *
  *   kind 0           elided: the receiver was quicker than the disk, or the session is gone
+ *   kind MOVED       awaited, but nothing is written
  *   kind WRITTEN_OUT its bytes stand in `encoded`: what is rare
  *
  * Nothing is allocated for a message that is acknowledged before it is written. A number whose low 31 bits are 0 is never
@@ -13,6 +14,8 @@ import { grown } from "#base/bytes.ts";
 import { Change } from "./session-log.ts";
 
 export const ELIDED = 0;
+/** The message went to another session, whose change comes later: nothing is written, but who waits for this waits for that. */
+export const MOVED = 254;
 export const WRITTEN_OUT = 255;
 const LOW_31 = 0x7fff_ffff;
 

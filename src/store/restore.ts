@@ -3,8 +3,10 @@
  * Bodies of waiting messages stay on disk until their client is back (paging.ts), so this takes time by sessions.
  */
 import { ByteReader, ByteWriter } from "#base/byte-writer.ts";
+import { U16Set } from "#base/u16-set.ts";
 import { MessageView } from "#core/message.ts";
 import type { Will } from "#core/will.ts";
+import { SessionQueue } from "#core/session-table.ts";
 import { Leaver } from "./leaver.ts";
 import type { RecoveredSession, RecoveryInfo, RecoveryReceiver } from "./log-backend.ts";
 import type { Paging } from "./paging.ts";
@@ -20,8 +22,8 @@ export interface RestoreInfo {
 }
 
 export class Restore implements RecoveryReceiver {
-  /** Sessions whose clients were connected when the broker stopped. */
-  readonly orphans: number[] = [];
+  private readonly restored: { readonly session: number; readonly closedAtSec: number | undefined }[] = [];
+  private readonly leavers: Leaver[] = [];
   private sessionCount = 0;
   private messageCount = 0;
   private retainedCount = 0;
@@ -29,6 +31,8 @@ export class Restore implements RecoveryReceiver {
   constructor(
     private readonly parts: StoreParts,
     private readonly paging: Paging,
+    /** Its client was connected when the broker stopped; it is away now. */
+    private readonly noteClosed: (session: number) => void,
     private readonly complete: (info: RestoreInfo) => void,
   ) {}
 
@@ -44,29 +48,22 @@ export class Restore implements RecoveryReceiver {
     if (meta.flags & IS_ENDING) return this.restoreLeaver(number, meta, queueBytes);
     const wasConnected = (meta.flags & IS_CONNECTED) !== 0;
     const will = this.readWill(meta);
-    const session = engine.lifecycle.restore({
-      clientId: meta.clientId,
-      expirySec: meta.expirySec,
-      closedAtSec: wasConnected ? undefined : meta.closedAtSec,
-      will,
-    });
+    const session = engine.lifecycle.restore(meta.clientId, meta.expirySec, will);
     if (will) engine.messages.release(will.view.message); // `restore` keeps a copy
     parts.setNumber(session, number);
-    parts.setClosedAt(session, wasConnected ? engine.nowSec : meta.closedAtSec);
+    if (!wasConnected) parts.setClosedAt(session, meta.closedAtSec);
     for (const subscription of meta.subscriptions) engine.subscriptions.restore(session, subscription);
-    if (queueBytes.length > 0) this.restoreQueue(session, queueBytes);
+    if (queueBytes.length > 0) this.restoreQueue(engine.sessions.queueFor(session), queueBytes);
     this.sessionCount++;
-    if (meta.expirySec === 0)
-      engine.endSession(session); // it ended with its connection
-    else if (wasConnected) this.orphans.push(session);
+    this.restored.push({ session, closedAtSec: wasConnected ? undefined : meta.closedAtSec });
   }
 
-  private restoreQueue(session: number, bytes: Buffer): void {
+  private restoreQueue(queue: SessionQueue, bytes: Buffer): void {
     const kept = readQueue(bytes);
-    const queue = this.parts.engine.sessions.queueFor(session);
     queue.inflight.lastId = kept.lastPacketId;
     for (const packetId of kept.released) queue.inflight.release(packetId);
-    for (const packetId of kept.receipts) this.parts.engine.sessions.receiptsFor(session).add(packetId);
+    if (kept.receipts.length > 0) queue.receipts = new U16Set();
+    for (const packetId of kept.receipts) queue.receipts!.add(packetId);
     if (kept.inflight.length > 0) {
       const out = new ByteWriter();
       for (const entry of kept.inflight) writeEntry(out, entry);
@@ -88,14 +85,11 @@ export class Restore implements RecoveryReceiver {
   }
 
   private restoreLeaver(number: number, meta: Meta, queueBytes: Buffer): void {
-    const { engine } = this.parts;
-    const session = engine.sessions.create(Buffer.from(`leaving ${number}`), engine.nowSec);
-    if (queueBytes.length > 0) this.restoreQueue(session, queueBytes);
     const leaver = new Leaver(number, Buffer.from(meta.clientId));
-    const queue = engine.sessions.queueOf(session);
-    if (queue) leaver.take(queue);
-    engine.sessions.remove(session);
-    this.paging.adopt(leaver);
+    const queue = new SessionQueue();
+    if (queueBytes.length > 0) this.restoreQueue(queue, queueBytes);
+    leaver.take(queue);
+    this.leavers.push(leaver);
   }
 
   /** The will; its view is a message of the pool, whose reference is the caller's. */
@@ -128,6 +122,11 @@ export class Restore implements RecoveryReceiver {
     parts.collectFloor = info.lastBody + 1;
     parts.lastSession = Math.max(parts.lastSession, info.lastSession);
     parts.lastBatch = info.lastBatch;
+    for (const leaver of this.leavers) this.paging.adopt(leaver); // to sessions which are all here now
+    for (const { session, closedAtSec } of this.restored) {
+      if (closedAtSec === undefined) this.noteClosed(session);
+      parts.engine.lifecycle.armRestored(session, closedAtSec);
+    }
     const { sessionCount, messageCount, retainedCount } = this;
     this.complete({ sessionCount, messageCount, retainedCount, damage: info.damage });
   }

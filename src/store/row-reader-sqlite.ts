@@ -66,7 +66,7 @@ export class RowReader {
       if (!rows && left === 1) return { rows: sound, isEnd: false };
       if (!rows) left = left >> 1;
       for (const row of rows ?? []) {
-        if ((row[0] as number) <= from || !this.source.isSound(row)) return { rows: sound, isEnd: false };
+        if (!this.isSoundAfter(from, row)) return { rows: sound, isEnd: false };
         sound.push(row);
       }
       if (rows && rows.length < left) return { rows: sound, isEnd: true };
@@ -98,7 +98,12 @@ export class RowReader {
 
   private isReadable(after: number): boolean {
     const rows = this.read(after, 1);
-    return rows !== undefined && (rows.length === 0 || this.source.isSound(rows[0]));
+    return rows !== undefined && (rows.length === 0 || this.isSoundAfter(after, rows[0]));
+  }
+
+  /** A damaged inner page can lead back to rows that were read before. */
+  private isSoundAfter(after: number, row: Row): boolean {
+    return (row[0] as number) > after && this.source.isSound(row);
   }
 
   private read(after: number, limit: number): Row[] | undefined {

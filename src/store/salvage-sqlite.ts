@@ -19,7 +19,7 @@ import { isDamageAtStart, startFault } from "./fault-sqlite.ts";
 import { type Row, RowReader, type RowSource, tellGaps, type Value } from "./row-reader-sqlite.ts";
 import { LANE_MASK, LANE_SHIFT, readEntries, type StoredPage, writeQueue } from "./session-log.ts";
 import { dbPath, type OpenFile, openFile, openReader, syncDirectory } from "./store-file-sqlite.ts";
-import { crcOf, pageCrc, RETAINED_SOURCE } from "./tables-sqlite.ts";
+import { crcOf, isSound, pageKey, RETAINED_SOURCE } from "./tables-sqlite.ts";
 
 const PAGE_BYTES = 4096;
 /** In the first page: pages in the file u32, first free page u32, free pages u32; big-endian. */
@@ -34,26 +34,26 @@ const TABLES: readonly (RowSource & { readonly things: string })[] = [
     table: "body",
     things: "messages",
     columns: ["id", "crc", "bytes"],
-    isSound: ([id, crc, bytes]) => isBlob(bytes) && crc === crcOf(Number(id), bytes),
+    isSound: ([id, crc, bytes]) => isSound(Number(id), crc, bytes),
   },
   {
     table: "log",
     things: "rows of changes",
     columns: ["batch", "crc", "ops", "lastBody", "lastSession"],
-    isSound: ([batch, crc, ops]) => isBlob(ops) && crc === crcOf(Number(batch), ops),
+    isSound: ([batch, crc, ops]) => isSound(Number(batch), crc, ops),
   },
   {
     table: "page",
     things: "runs of waiting messages",
     columns: ["id", "session", "page", "crc", "bytes"],
-    isSound: ([, session, page, crc, bytes]) => isBlob(bytes) && crc === pageCrc(Number(session), Number(page), bytes),
+    isSound: ([, session, page, crc, bytes]) => isSound(pageKey(Number(session), Number(page)), crc, bytes),
   },
   {
     table: "session",
     things: "sessions",
     columns: ["id", "metaBatch", "metaCrc", "meta", "queueBatch", "queueCrc", "queue"],
     // Without its queue it is of use, without its client id it is not.
-    isSound: ([id, , crc, meta]) => meta === null || (isBlob(meta) && crc === crcOf(Number(id), meta)),
+    isSound: ([id, , crc, meta]) => meta === null || isSound(Number(id), crc, meta),
   },
   { ...RETAINED_SOURCE, things: "retained messages" },
 ];
@@ -168,7 +168,7 @@ function mendQueues(target: Database): string[] {
   const put = target.query("UPDATE session SET queueCrc = ?, queue = ? WHERE id = ?");
   for (const [id, crc, queue] of eachRow(target, "session", ["id", "queueCrc", "queue"])) {
     const session = Number(id);
-    if (!isBlob(queue) || crc === crcOf(session, queue)) continue;
+    if (queue === null || isSound(session, crc, queue)) continue;
     const mended = queueOfPages(target, session);
     put.run(crcOf(session, mended), mended, session);
     lines.push(`session ${session}: its queue was lost; messages that waited on the disk were put into a new one`);
@@ -220,10 +220,6 @@ function eachRow(db: Database, table: string, columns: readonly string[]): Gener
   return new RowReader(db, { table, columns, isSound: () => true }).rows();
 }
 
-function isBlob(value: Value): value is Uint8Array {
-  return value instanceof Uint8Array;
-}
-
 function toBuffer(value: Value): Buffer {
-  return isBlob(value) ? Buffer.from(value.buffer, value.byteOffset, value.length) : Buffer.alloc(0);
+  return value instanceof Uint8Array ? Buffer.from(value.buffer, value.byteOffset, value.length) : Buffer.alloc(0);
 }

@@ -150,9 +150,10 @@ export function putEntry(
   delivery: number,
   ids: number,
   group: number,
+  isNewEntry = false,
 ): void {
   const { messages, delivery: deliveries } = parts.engine;
-  writeEntryHead(out, parts.bodyOf(message), packetId, delivery, messages.bytesOf(message));
+  writeEntryHead(out, parts.bodyOf(message, isNewEntry), packetId, delivery, messages.bytesOf(message));
   if (ids >= 0) {
     out.u16(ids === 0 ? 0 : 1);
     if (ids > 0) out.u32(ids);

@@ -147,6 +147,7 @@ export function openFile({ dir, sync, migrations = MIGRATIONS }: OpenFile): Data
 export function openReader(dir: string): Database {
   const db = new Database(dbPath(dir), { readonly: true, strict: true });
   db.run(`PRAGMA busy_timeout = ${BUSY_MS}`);
+  db.run("PRAGMA cell_size_check = ON");
   return db;
 }
 

@@ -59,11 +59,14 @@ export class StoreParts {
     this.closedAt[session] = sec;
   }
 
-  /** The number of a message's body, which is written with this batch unless it was before. */
-  bodyOf(message: number): number {
+  /**
+   * The number of a message's body, which is written with this batch unless it was before. An entry that is new may not
+   * name a body below the floor, one that the disk has already may: a body that is named is not collected.
+   */
+  bodyOf(message: number, isNewEntry: boolean): number {
     const { messages } = this.engine;
     const known = messages.bodyNumber[message];
-    if (known !== 0 && known >= this.collectFloor) return known;
+    if (known !== 0 && (!isNewEntry || known >= this.collectFloor)) return known;
     const number = ++this.lastBody;
     messages.bodyNumber[message] = number;
     this.items.u8(BODY);

@@ -120,10 +120,10 @@ export class StoreWriter {
 
   /** Writes what is pending if the disk takes it, and lets go of the file. */
   close(): void {
+    while (this.pending.length > 0 && this.runGroup());
     clearImmediate(this.runTimer);
     clearTimeout(this.retryTimer);
     clearTimeout(this.houseTimer);
-    while (this.pending.length > 0 && this.runGroup());
     this.collector.stop();
     this.tables.finalize();
     this.reader.close();

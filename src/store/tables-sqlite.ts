@@ -28,20 +28,24 @@ export function crcOf(key: number, bytes: Uint8Array): number {
   return Bun.hash.crc32(bytes, key >>> 0);
 }
 
-export function pageCrc(session: number, page: number, bytes: Uint8Array): number {
-  return crcOf(session * 31 + page, bytes);
+/** What a row of a damaged page says may be of any type. */
+export function isSound(key: number, crc: unknown, bytes: unknown): bytes is Uint8Array {
+  return bytes instanceof Uint8Array && crc === crcOf(key, bytes);
 }
 
-export function topicCrc(topic: Uint8Array, bytes: Uint8Array): number {
-  return crcOf(Bun.hash.crc32(topic), bytes);
+export function pageKey(session: number, page: number): number {
+  return session * 31 + page;
+}
+
+function topicKey(topic: Uint8Array): number {
+  return Bun.hash.crc32(topic);
 }
 
 /** The rows of `retained`: id, topic, crc, bytes. */
 export const RETAINED_SOURCE: RowSource = {
   table: "retained",
   columns: ["id", "topic", "crc", "bytes"],
-  isSound: ([, topic, crc, bytes]) =>
-    topic instanceof Uint8Array && bytes instanceof Uint8Array && crc === topicCrc(topic, bytes),
+  isSound: ([, topic, crc, bytes]) => topic instanceof Uint8Array && isSound(topicKey(topic), crc, bytes),
 };
 
 function toBuffer(bytes: Uint8Array): Buffer {
@@ -136,7 +140,7 @@ export class SqliteTables implements RecoveryTables {
   readPage(session: number, page: number): Buffer | null {
     const row = this.getPage.values(session, page)[0] as [number, Uint8Array] | undefined;
     if (!row) return null;
-    if (row[0] !== pageCrc(session, page, row[1]))
+    if (!isSound(pageKey(session, page), row[0], row[1]))
       throw new DamageError(`page ${page} of session ${session} is damaged`);
     return toBuffer(row[1]);
   }
@@ -172,7 +176,7 @@ export class SqliteTables implements RecoveryTables {
       const sql = `SELECT batch, crc, ops FROM log WHERE batch > ? ORDER BY batch LIMIT ${ROWS_PER_READ}`;
       const rows = this.db.query(sql).values(after) as [number, number, Uint8Array][];
       for (const [batch, crc, ops] of rows) {
-        if (crc !== crcOf(batch, ops)) throw new DamageError(`row ${batch} of the log is damaged`);
+        if (!isSound(batch, crc, ops)) throw new DamageError(`row ${batch} of the log is damaged`);
         yield { batch, ops: toBuffer(ops) };
         after = batch;
       }
@@ -217,7 +221,7 @@ export class SqliteTables implements RecoveryTables {
   }
 
   putPage(session: number, page: number, entries: Buffer): void {
-    this.putPageRow.run(session, page, pageCrc(session, page, entries), entries);
+    this.putPageRow.run(session, page, crcOf(pageKey(session, page), entries), entries);
   }
 
   dropPage(session: number, page: number): void {
@@ -247,7 +251,7 @@ export class SqliteTables implements RecoveryTables {
       this.dropSession(session);
       this.deletePages.run(session);
     } else if (kind === RETAINED && bytes.length === 0) this.deleteRetained.run(topic);
-    else if (kind === RETAINED) this.putRetained.run(topic, topicCrc(topic, bytes), bytes);
+    else if (kind === RETAINED) this.putRetained.run(topic, crcOf(topicKey(topic), bytes), bytes);
     else return item.number; // COLLECT
     return 0;
   }
@@ -255,7 +259,7 @@ export class SqliteTables implements RecoveryTables {
   private readBody(body: number): Uint8Array | null {
     try {
       const row = this.getBody.values(body)[0] as [number, Uint8Array] | undefined;
-      return row && row[0] === crcOf(body, row[1]) ? row[1] : null;
+      return row && isSound(body, row[0], row[1]) ? row[1] : null;
     } catch (error) {
       if (!isDamage(error)) throw error;
       return null;
@@ -266,7 +270,7 @@ export class SqliteTables implements RecoveryTables {
   private readRange(first: number, last: number): Map<number, Uint8Array> | undefined {
     try {
       const rows = this.getBodies.values(first, last) as [number, number, Uint8Array][];
-      return new Map(rows.filter(([id, crc, bytes]) => crc === crcOf(id, bytes)).map(([id, , bytes]) => [id, bytes]));
+      return new Map(rows.filter(([id, crc, bytes]) => isSound(id, crc, bytes)).map(([id, , bytes]) => [id, bytes]));
     } catch (error) {
       if (!isDamage(error)) throw error;
       return undefined;
@@ -276,8 +280,9 @@ export class SqliteTables implements RecoveryTables {
 
 function toSnapshots(session: number, row: SessionRow): Snapshots {
   const [metaBatch, metaCrc, meta, queueBatch, queueCrc, queue] = row;
-  if ((meta && metaCrc !== crcOf(session, meta)) || (queue && queueCrc !== crcOf(session, queue)))
-    throw new DamageError(`the snapshot of session ${session} is damaged`);
+  const isMetaSound = meta === null || isSound(session, metaCrc, meta);
+  const isQueueSound = queue === null || isSound(session, queueCrc, queue);
+  if (!isMetaSound || !isQueueSound) throw new DamageError(`the snapshot of session ${session} is damaged`);
   return {
     meta: meta && toBuffer(meta),
     metaBatch: metaBatch ?? 0,

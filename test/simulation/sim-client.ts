@@ -43,6 +43,10 @@ export class SimClient {
   /** Messages of QoS 1 and 2 that the broker acknowledged. */
   readonly published = new Set<Message>();
   nowMs = 0;
+  /** Told of each PUBLISH that the application is given. */
+  onDelivered = (_: Extract<Packet, { type: "publish" }>): void => {};
+  /** Told when it starts a session of which it knows nothing. */
+  onForget = (): void => {};
 
   constructor(
     readonly id: string,
@@ -80,6 +84,7 @@ export class SimClient {
   private forget(): void {
     this.outgoing.clear();
     this.incoming.clear();
+    this.onForget();
   }
 
   /** The connection is gone. */
@@ -156,9 +161,9 @@ export class SimClient {
         return this.answer("pubcomp", packet.packetId, this.incoming.delete(packet.packetId));
       case "puback":
       case "pubcomp":
-        return this.handleDone(packet.packetId);
+        return this.handleDone(packet.packetId, packet.reasonCode ?? 0);
       case "pubrec":
-        return this.handlePubrec(packet.packetId);
+        return this.handlePubrec(packet.packetId, packet.reasonCode ?? 0);
       case "suback":
       case "unsuback":
         this.awaited.delete(packet.packetId);
@@ -192,6 +197,7 @@ export class SimClient {
       const no = numberIn(packet.payload);
       const log = this.received[qos]!;
       if (no >= 0) log.set(no, (log.get(no) ?? 0) + 1);
+      this.onDelivered(packet);
     }
     if (qos === 1) this.answer("puback", packetId!, true);
     if (qos < 2) return;
@@ -199,14 +205,15 @@ export class SimClient {
     this.answer("pubrec", packetId!, true);
   }
 
-  private handleDone(packetId: number): void {
+  private handleDone(packetId: number, reasonCode: number): void {
     const done = this.outgoing.get(packetId);
-    if (done) this.published.add(done.message);
+    if (done && reasonCode < 0x80) this.published.add(done.message);
     this.outgoing.delete(packetId);
   }
 
-  private handlePubrec(packetId: number): void {
+  private handlePubrec(packetId: number, reasonCode: number): void {
     const outgoing = this.outgoing.get(packetId);
+    if (reasonCode >= 0x80) return void this.outgoing.delete(packetId); // refused: no PUBREL
     if (outgoing) outgoing.isReceived = true;
     this.answer("pubrel", packetId, outgoing !== undefined);
   }

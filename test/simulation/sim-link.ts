@@ -1,12 +1,17 @@
 /**
  * A link with a network in it: bytes are under way in both directions until the world moves them, in any portions. What
- * the broker writes is decoded strictly at once for the twin; the client gets the same packets when their last byte arrives.
+ * the broker writes is decoded strictly at once for the judge; the client gets the same packets when their last byte arrives.
  */
 import type { Link, Protocol } from "#core/ports.ts";
 import { decodePacket, frameLength } from "#test/support/packet-decoder.ts";
 import type { Packet } from "#test/support/packets.ts";
 import { encodeInput, type Input, type LinkModel, Violation } from "./model.ts";
-import type { Twin } from "./twin.ts";
+
+/** Who judges what the broker does to a link. */
+export interface Judge {
+  handleOutput(link: LinkModel, packet: Packet, size: number): void;
+  handleEnd(link: LinkModel): void;
+}
 
 interface Upward {
   readonly input: Input;
@@ -43,8 +48,8 @@ export class SimLink implements Link {
 
   constructor(
     readonly model: LinkModel,
-    private readonly twin: Twin,
-    /** Runs a judgement of the twin: what it throws must not go through the broker, which would catch it. */
+    private readonly twin: Judge,
+    /** Runs a judgement: what it throws must not go through the broker, which would catch it. */
     private readonly judge: (judgement: () => void) => void,
   ) {
     this.remotePort = 40_000 + (model.no % 20_000);
