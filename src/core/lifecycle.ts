@@ -223,8 +223,9 @@ export class Lifecycle {
   armRestored(session: number, closedAtSec: number | undefined): void {
     const { sessions, limits, timers, nowSec, nowMs } = this.parts;
     const expirySec = sessions.expirySec[session];
-    if (expirySec === 0) return this.end(session); // it ended with its connection
     const sinceSec = closedAtSec ?? nowSec;
+    // It ended with its connection, or while the broker was down.
+    if (expirySec === 0 || (expirySec !== NEVER && sinceSec + expirySec <= nowSec)) return this.end(session);
     const msUntil = (sec: number): number => nowMs + Math.max(0, sec - nowSec) * 1000;
     if (expirySec !== NEVER) {
       sessions.expiryTimer[session] = timers.arm(msUntil(sinceSec + expirySec), this.expiryKind, session);

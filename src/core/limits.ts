@@ -48,6 +48,12 @@ export const limitTable = {
     topicBytesMax: n(4096, 16, 65_535, "PUBLISH: DISCONNECT 0x90; SUBSCRIBE: SUBACK 0x8F; 3.x: close, 0x80"),
     topicLevelsMax: n(128, 1, 65_535, "as topicBytesMax"),
     retrySec: n(0, 0, 65_535, "3.x only: unacknowledged packets are sent again after this time; 0: only on reconnect"),
+    gatedCountMax: n(
+      8192,
+      16,
+      1_000_000,
+      "answers of a connection that wait for the disk or for other processes; beyond: its input waits",
+    ),
     heldBytesMax: n(2 * MIB, 64 * KIB, GIB, "input of a link that waits for an answer; beyond: reading stops"),
   },
   session: {

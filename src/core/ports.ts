@@ -133,6 +133,8 @@ export interface AuthenticateOutcome {
 export interface Access {
   /** True when every publish and subscribe is allowed: nobody is asked. */
   readonly isOpen: boolean;
+  /** 3.x, a refused PUBLISH: acknowledged and dropped (the default), or the connection is closed. */
+  readonly deniedPublish?: "drop" | "disconnect";
   authenticate(request: AuthenticateRequest): void;
   /** PENDING when the answer is not at hand; `whenDecided` then calls back once. */
   authorizePublish(client: ClientInfo, view: MessageView): Verdict;
@@ -186,7 +188,7 @@ export interface Store {
   /** The oldest waiting message of a lane is sent without packet id, or dropped. */
   shift(session: number, lane: number, seq: number, message: number): void;
   /** A waiting message left its lane for another session. */
-  withdraw(session: number, lane: number, seq: number, message: number): void;
+  withdraw(session: number, seq: number, message: number): void;
   /** A message of a session that has ended is gone. */
   forget(seq: number, message: number): void;
   /** True when what an entry's `seq` stands for is safe. */

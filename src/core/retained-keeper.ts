@@ -92,11 +92,14 @@ export class RetainedKeeper {
     if (!this.parts.store.isVolatile) this.parts.noteSeq(this.parts.store.retain(view, message, deadlineSec));
   }
 
-  /** Keeps a value that a store had; `message`'s reference passes to the index. */
+  /** Keeps a value that a store had, unless its time is over or a newer one came meanwhile; the reference is the keeper's. */
   restore(view: MessageView, message: number, deadlineSec: number): void {
-    if (this.parts.retainedIndex.find(view.bytes, view.topicStart, view.topicEnd) >= 0) {
-      return this.parts.messages.release(message); // a newer one came meanwhile
+    const { messages, nowSec, retainedIndex } = this.parts;
+    if (retainedIndex.find(view.bytes, view.topicStart, view.topicEnd) >= 0) return messages.release(message);
+    if (deadlineSec <= nowSec) {
+      this.note(view, -1, 0);
+      return messages.release(message);
     }
-    this.arm(this.parts.retainedIndex.set(view, message), deadlineSec);
+    this.arm(retainedIndex.set(view, message), deadlineSec);
   }
 }

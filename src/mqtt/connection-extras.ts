@@ -17,6 +17,8 @@ export class Extras {
   /** Input that waits for an answer. */
   held: Buffer | null = null;
   gate: CommitGate | null = null;
+  /** So many answers wait that input is held. */
+  isGateFull = false;
   /** The link closed while input was held. */
   isOrphan = false;
   /** QoS 1 messages whose PUBACK waits for a commit. */

@@ -251,7 +251,16 @@ export class Connection implements Protocol, Sink {
     if (isSafe && this.gatedCount === 0) return this.sendAck(type, packetId, reason);
     if (type === PUBACK) this.extras.unackedCount++;
     this.gate.addAck(storeSeq, forwardSeq, (type << 24) | (packetId << 8) | reason);
+    this.watchGate();
+  }
+
+  /** Something waits in the gate: it is looked at after each commit, and when it is full the client is not read. */
+  private watchGate(): void {
+    const { extras } = this;
     this.context.gated.add(this);
+    if (extras.isGateFull || this.gatedCount < this.context.engine.limits.mqtt.gatedCountMax) return;
+    extras.isGateFull = true;
+    this.hold();
   }
 
   private get gate(): CommitGate {
@@ -273,13 +282,17 @@ export class Connection implements Protocol, Sink {
     this.gate.add(storeSeq, forwardSeq, () => {
       if (this.state !== CLOSED) action();
     });
-    this.context.gated.add(this);
+    this.watchGate();
   }
 
   advanceGate(): void {
     const { store, fabric } = this.context.engine;
     this.rare?.gate?.advance(store.durableSeq, fabric.forwardedSeq);
     if (this.gatedCount === 0) this.context.gated.delete(this);
+    const { rare } = this;
+    if (!rare?.isGateFull || this.gatedCount * 2 > this.context.engine.limits.mqtt.gatedCountMax) return;
+    rare.isGateFull = false;
+    this.unhold();
   }
 
   private sendAck(type: number, packetId: number, reasonCode: number): void {

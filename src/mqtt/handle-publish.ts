@@ -127,8 +127,10 @@ function refuse(
 ): number {
   const { engine } = connection.context;
   engine.dropUnrouted(reason, view);
+  // 3.x has no reason in its acknowledgements: none that is false, so the connection ends.
+  const isEnding = reason === "store_full" ? view.qos > 0 : engine.access.deniedPublish === "disconnect";
+  if (!connection.isV5 && isEnding) return reasonCode;
   if (view.qos === 0) return 0;
-  if (reason === "store_full" && !connection.isV5) return reasonCode; // no false acknowledgement: the connection ends
   connection.acknowledge(view.qos === 1 ? PUBACK : PUBREC, published.packetId, reasonCode);
   return 0;
 }

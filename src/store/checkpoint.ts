@@ -37,6 +37,8 @@ export class Checkpoint {
   private readonly dirty = new Map<number, Dirty>();
   /** Sessions that are leaving: they write themselves. */
   readonly leaving: Map<number, SnapshotSource> = new Map();
+  /** Sessions that gave messages to others: they are written with the batch that says so, or these would be there twice. */
+  private readonly now: number[] = [];
   /** Sessions that are gone, and the batch that said so. */
   private readonly gone: { number: number; batch: number }[] = [];
   /** Pages whose messages are in memory again, or dropped, by session. */
@@ -56,6 +58,12 @@ export class Checkpoint {
     else this.dirty.set(number, { session, sides: 1 << side, since: this.parts.lastBatch });
   }
 
+  /** The session's queue is to be written with the next batch. */
+  touchNow(number: number, session: number): void {
+    this.touch(number, session, QUEUE);
+    this.now.push(number);
+  }
+
   /** The session has ended; when it is not yet gone, `leaving` has it. */
   end(number: number, isGone: boolean): void {
     this.dirty.delete(number);
@@ -64,6 +72,7 @@ export class Checkpoint {
       this.deadPages.delete(number);
       this.gone.push({ number, batch: this.parts.lastBatch });
     } else {
+      this.now.push(number);
       this.dirty.set(number, { session: -1, sides: (1 << META) | (1 << QUEUE), since: this.parts.lastBatch });
     }
   }
@@ -98,14 +107,14 @@ export class Checkpoint {
   write(nowMs: number): void {
     const { parts } = this;
     this.logBytes += parts.ops.length;
+    for (const number of this.now.splice(0)) this.writeDirty(number);
     if (!this.isRunning && this.isDue(nowMs)) this.request();
     if (!this.isRunning) return;
     let count = 0;
     const limit = parts.items.length + SLICE_BYTES;
-    for (const [number, entry] of this.dirty) {
-      if (entry.since > this.goal || count++ === SLICE_COUNT || parts.items.length > limit) break;
-      this.dirty.delete(number);
-      this.writeSession(number, entry);
+    for (const [number, { since }] of this.dirty) {
+      if (since > this.goal || count++ === SLICE_COUNT || parts.items.length > limit) break;
+      this.writeDirty(number);
     }
     const oldest = this.dirty.values().next().value?.since ?? parts.lastBatch + 1;
     this.trim(oldest);
@@ -116,8 +125,12 @@ export class Checkpoint {
     if (parts.releasedCount > 0) this.collect(nowMs);
   }
 
-  private writeSession(number: number, { session, sides }: Dirty): void {
+  private writeDirty(number: number): void {
     const { parts, out } = this;
+    const entry = this.dirty.get(number);
+    if (!entry) return;
+    const { session, sides } = entry;
+    this.dirty.delete(number);
     const source = this.leaving.get(number);
     if (!source && parts.numberOf(session) !== number) return;
     if (sides & (1 << META)) {

@@ -22,7 +22,7 @@ import { isSound, pageKey } from "./tables-sqlite.ts";
 const SWEEP_ROWS = 256;
 /** Of bodies deleted by one statement. */
 const SWEEP_BYTES = 1024 * 1024;
-const VACUUM_PAGES = 64;
+const VACUUM_PAGES = 32;
 /** Free pages kept for what is written next. */
 const FREE_PAGES_KEPT = 256;
 /** A busy store shrinks its file too when so many pages are free and they are a quarter of it. */

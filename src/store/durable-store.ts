@@ -36,7 +36,7 @@ const BATCHES_UNDER_WAY = 2;
 const LOW_31 = 0x7fff_ffff;
 
 /** Of the changes that are written out: those of a queue. */
-const queueChanges: ReadonlySet<number> = new Set([Change.removed, Change.loaded, Change.pageDropped]);
+const queueChanges: ReadonlySet<number> = new Set([Change.enqueued, Change.loaded, Change.pageDropped]);
 
 export const defaultStoreLimits: StoreLimits = {
   pageCount: 256,
@@ -171,6 +171,7 @@ export class DurableStore implements Store {
       pending.packetId[known] = packetId;
       return number;
     }
+    if (known >= 0) this.settleEntry(known);
     const place = this.note(Change.sent, session, qos === 2);
     pending.delivery[place] = lane;
     pending.packetId[place] = packetId;
@@ -186,14 +187,12 @@ export class DurableStore implements Store {
     if (!this.elide(seq, message)) this.noteGone(Change.shifted, session, 0, lane);
   }
 
-  withdraw(session: number, lane: number, seq: number, message: number): void {
+  withdraw(session: number, seq: number, message: number): void {
     if (this.move(seq, message)) return;
+    // The entry cannot be named: its body may have another number by now. So the queue is written anew with the batch.
     this.parts.releasedCount++;
-    const { encoder } = this;
-    encoder.clear();
-    encoder.u8(lane);
-    encoder.u48(this.parts.engine.messages.bodyNumber[message]);
-    this.noteEncoded(Change.removed, session, false);
+    this.checkpoint.touchNow(this.parts.numberOf(session), session);
+    this.note(MOVED, session, false);
   }
 
   forget(seq: number, message: number): void {
@@ -249,6 +248,17 @@ export class DurableStore implements Store {
     this.pending.packetId[place] = packetId;
     this.pending.delivery[place] = lane;
     this.lastFlightSeq = this.pending.next - 1;
+  }
+
+  /** A change that can no longer be elided is written out now: its message may be gone when the batch is cut. */
+  private settleEntry(place: number): void {
+    const { pending, encoder } = this;
+    encoder.clear();
+    const { message, delivery, ids, group } = pending;
+    putEntry(this.parts, encoder, 0, message[place], delivery[place], ids[place], group[place], true);
+    pending.encoded[place] = encoder.take();
+    pending.kind[place] = WRITTEN_OUT;
+    pending.delivery[place] = Change.enqueued;
   }
 
   private move(seq: number, message: number): boolean {
@@ -328,18 +338,17 @@ export class DurableStore implements Store {
       this.isUrgent = false;
       this.pending.clear();
     }
-    const isAwaited = this.waitingSinceMs >= 0;
-    const leftMs = isAwaited ? this.waitingSinceMs + AGE_MS - nowMs : this.lastCutMs + IDLE_MS - nowMs;
-    const isDue = this.pending.liveCount > 0 && leftMs <= 0;
-    if (this.isUrgent || isDue || this.checkpoint.isDue(nowMs)) this.cut(nowMs);
-    else if (this.pending.liveCount > 0) this.wakeAfter(leftMs);
+    const awaitedMs = this.waitingSinceMs < 0 ? Infinity : this.waitingSinceMs + AGE_MS - nowMs;
+    const unawaitedMs = this.pending.unawaitedCount === 0 ? Infinity : this.lastCutMs + IDLE_MS - nowMs;
+    const leftMs = Math.min(awaitedMs, unawaitedMs);
+    if (this.isUrgent || leftMs <= 0 || this.checkpoint.isDue(nowMs)) this.cut(nowMs);
+    else if (leftMs !== Infinity) this.wakeAfter(leftMs);
   }
 
   private cut(nowMs: number): void {
     const { pending, parts } = this;
     this.lastCutMs = nowMs;
     const { items, ops } = parts;
-    items.clear();
     ops.clear();
     const batch = ++parts.lastBatch;
     for (let seq = pending.first; seq < pending.next; seq++) {
@@ -362,6 +371,7 @@ export class DurableStore implements Store {
     this.stats.batchCount++;
     this.stats.batchBytes += items.length;
     parts.backend.write(batch, items.take());
+    items.clear();
   }
 
   private writeChange(place: number): void {

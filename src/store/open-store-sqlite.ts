@@ -6,8 +6,8 @@
  */
 import { isDamageAtStart, startFault } from "./fault-sqlite.ts";
 import { settle } from "./recovery.ts";
-import { finishSalvage, salvage } from "./salvage-sqlite.ts";
-import { makeDirectory, type OpenFile, StoreLock } from "./store-file-sqlite.ts";
+import { salvage } from "./salvage-sqlite.ts";
+import { makeDirectory, type OpenFile, replaceFile, StoreLock } from "./store-file-sqlite.ts";
 import { StoreWriter, type WriterEvents } from "./store-writer-sqlite.ts";
 
 export interface OpenedStore {
@@ -38,8 +38,9 @@ class LockedStore implements OpenedStore {
     private readonly events: WriterEvents,
     private readonly lock: StoreLock,
   ) {
-    const aside = finishSalvage(file.dir);
-    if (aside) this.damage.push(`the salvage of a damaged file was finished; it was set aside in ${aside}`);
+    const aside = replaceFile(file.dir, "damaged");
+    if (aside)
+      this.damage.push(`a replacement that had been interrupted was finished; the file before it is in ${aside}`);
     this.writer = this.openOrSalvage();
   }
 

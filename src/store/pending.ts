@@ -34,8 +34,9 @@ export class Pending {
   group = new Int32Array(1024);
   packetId = new Uint16Array(1024);
   encoded: (Buffer | null)[] = [];
-  /** Changes in the ring that are not elided. */
+  /** Changes in the ring that are not elided, and of these the ones that nobody waits for. */
   liveCount = 0;
+  unawaitedCount = 0;
 
   /** Place in the columns of a number between `first` and `next`. */
   placeOf(seq: number): number {
@@ -52,6 +53,7 @@ export class Pending {
     this.session[place] = session;
     this.stored[place] = stored;
     this.liveCount++;
+    if (!isAwaited) this.unawaitedCount++;
     return place;
   }
 
@@ -72,7 +74,7 @@ export class Pending {
   /** Everything was handed over, or is elided. */
   clear(): void {
     this.first = this.next;
-    this.liveCount = 0;
+    this.liveCount = this.unawaitedCount = 0;
   }
 
   /** Forgets elided changes at the front. */

@@ -120,6 +120,7 @@ export class Restore implements RecoveryReceiver {
     const { parts } = this;
     parts.lastBody = info.lastBody;
     parts.collectFloor = info.lastBody + 1;
+    if (info.lastBody > 0) parts.releasedCount = 1; // what a crash left behind is collected when it is quiet
     parts.lastSession = Math.max(parts.lastSession, info.lastSession);
     parts.lastBatch = info.lastBatch;
     for (const leaver of this.leavers) this.paging.adopt(leaver); // to sessions which are all here now

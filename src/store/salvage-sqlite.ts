@@ -1,10 +1,10 @@
 /**
  * Makes a new file of what can be read in a damaged one, and sets the damaged one aside. Nothing is deleted.
  *
- *   store.db (damaged) ── sound rows ──► salvage/store.db ──► store.db.salvaged ──► store.db
+ *   store.db (damaged) ── sound rows ──► salvage/store.db ──► store.db.next ──► store.db
  *        └───────────────────────────────────────────► damaged-TIME/store.db ─────────┘ then
  *
- * The damaged file stays in its place until `store.db.salvaged` is complete; a start that finds that file finishes the
+ * The damaged file stays in its place until `store.db.next` is complete; a start that finds that file finishes the
  * renames. A session whose queue is lost keeps the pages that are readable: rather a message twice than not at all.
  *
  * Cost: reads and writes the whole store; needs room for the new file.
@@ -16,47 +16,17 @@ import { join } from "node:path";
 import { ByteReader, ByteWriter } from "#base/byte-writer.ts";
 import { visitEntries, visitOps, visitQueue } from "./change-reader.ts";
 import { isDamageAtStart, startFault } from "./fault-sqlite.ts";
-import { type Row, RowReader, type RowSource, tellGaps, type Value } from "./row-reader-sqlite.ts";
+import { type Row, RowReader, tellGaps, type Value } from "./row-reader-sqlite.ts";
 import { LANE_MASK, LANE_SHIFT, readEntries, type StoredPage, writeQueue } from "./session-log.ts";
-import { dbPath, type OpenFile, openFile, openReader, syncDirectory } from "./store-file-sqlite.ts";
-import { crcOf, isSound, pageKey, RETAINED_SOURCE } from "./tables-sqlite.ts";
+import { dbPath, nextPath, type OpenFile, openFile, openReader, replaceFile } from "./store-file-sqlite.ts";
+import { STORE_TABLES, type StoreTable } from "./store-tables-sqlite.ts";
+import { crcOf, isSound } from "./tables-sqlite.ts";
 
 const PAGE_BYTES = 4096;
 /** In the first page: pages in the file u32, first free page u32, free pages u32; big-endian. */
 const PAGE_COUNT_AT = 28;
 const FREE_AT = 32;
 const ROWS_PER_COMMIT = 4096;
-const SUFFIXES = ["", "-wal", "-shm"] as const;
-
-/** `things` are its rows, for people. */
-const TABLES: readonly (RowSource & { readonly things: string })[] = [
-  {
-    table: "body",
-    things: "messages",
-    columns: ["id", "crc", "bytes"],
-    isSound: ([id, crc, bytes]) => isSound(Number(id), crc, bytes),
-  },
-  {
-    table: "log",
-    things: "rows of changes",
-    columns: ["batch", "crc", "ops", "lastBody", "lastSession"],
-    isSound: ([batch, crc, ops]) => isSound(Number(batch), crc, ops),
-  },
-  {
-    table: "page",
-    things: "runs of waiting messages",
-    columns: ["id", "session", "page", "crc", "bytes"],
-    isSound: ([, session, page, crc, bytes]) => isSound(pageKey(Number(session), Number(page)), crc, bytes),
-  },
-  {
-    table: "session",
-    things: "sessions",
-    columns: ["id", "metaBatch", "metaCrc", "meta", "queueBatch", "queueCrc", "queue"],
-    // Without its queue it is of use, without its client id it is not.
-    isSound: ([id, , crc, meta]) => meta === null || isSound(Number(id), crc, meta),
-  },
-  { ...RETAINED_SOURCE, things: "retained messages" },
-];
 
 /**
  * Replaces the damaged file; no connection to it is open and the caller holds the lock. Returns lines for the log.
@@ -68,8 +38,8 @@ export function salvage(file: OpenFile, why: string): string[] {
     rmSync(work, { recursive: true, force: true });
     mkdirSync(join(work, "old"), { recursive: true, mode: 0o700 });
     const lines = copyAll(file, work);
-    renameSync(dbPath(work), salvagedPath(file.dir));
-    const aside = finishSalvage(file.dir);
+    renameSync(dbPath(work), nextPath(file.dir));
+    const aside = replaceFile(file.dir, "damaged");
     const summary = `the store's file was damaged (${why}); it was set aside in ${aside}, and the store goes on with what could be read`;
     return [summary, ...lines];
   } catch (error) {
@@ -79,25 +49,6 @@ export function salvage(file: OpenFile, why: string): string[] {
   }
 }
 
-/** Puts a salvaged file in its place if there is one; returns where the damaged one is then. */
-export function finishSalvage(dir: string): string | undefined {
-  if (!existsSync(salvagedPath(dir))) return undefined;
-  const time = new Date().toISOString().replace(/[-:]|\.\d+/g, "");
-  let aside = join(dir, `damaged-${time}`);
-  for (let again = 2; existsSync(aside); again++) aside = join(dir, `damaged-${time}-${again}`);
-  mkdirSync(aside, { mode: 0o700 });
-  for (const suffix of SUFFIXES)
-    if (existsSync(dbPath(dir) + suffix)) renameSync(dbPath(dir) + suffix, dbPath(aside) + suffix);
-  syncDirectory(aside);
-  renameSync(salvagedPath(dir), dbPath(dir));
-  syncDirectory(dir);
-  return aside;
-}
-
-function salvagedPath(dir: string): string {
-  return `${dbPath(dir)}.salvaged`;
-}
-
 function copyAll(file: OpenFile, work: string): string[] {
   openFile({ ...file, dir: work }).close(); // an empty store, checkpointed
   const source = openDamaged(file.dir, join(work, "old"), dbPath(work));
@@ -105,7 +56,7 @@ function copyAll(file: OpenFile, work: string): string[] {
   try {
     if (!source) return ["nothing in it could be read"];
     target.run("BEGIN IMMEDIATE");
-    const lines = TABLES.map((table) => copyTable(source, target, table));
+    const lines = STORE_TABLES.map((table) => copyTable(source, target, table));
     lines.push(...mendQueues(target));
     noteLastNumbers(target);
     target.run("COMMIT");
@@ -116,7 +67,7 @@ function copyAll(file: OpenFile, work: string): string[] {
   }
 }
 
-function copyTable(source: Database, target: Database, table: (typeof TABLES)[number]): string {
+function copyTable(source: Database, target: Database, table: StoreTable): string {
   const columns = table.columns.join(", ");
   const values = table.columns.map(() => "?").join(", ");
   const put = target.query(`INSERT OR IGNORE INTO ${table.table} (${columns}) VALUES (${values})`);
@@ -154,7 +105,7 @@ function openIfUsable(dir: string): Database | undefined {
   try {
     db = openReader(dir);
     const tables = db.query("SELECT name FROM sqlite_schema WHERE type = 'table'").values().flat();
-    if (["body", "log", "session", "page", "retained"].every((name) => tables.includes(name))) return db;
+    if (STORE_TABLES.every(({ table }) => tables.includes(table))) return db;
   } catch (error) {
     if (!isDamageAtStart(error)) throw error;
   }

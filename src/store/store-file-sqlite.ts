@@ -4,6 +4,7 @@
  *   DIR/store.db        the tables below; store.db-wal and store.db-shm beside it are SQLite's
  *   DIR/store.lock      held as long as a store is open here; the kernel lets go when the process dies
  *   DIR/damaged-TIME/   a file that could not be read, set aside (salvage-sqlite.ts)
+ *   DIR/replaced-TIME/  the store before a backup was restored (backup-sqlite.ts)
  *
  *   body      id | crc | bytes                           a message, appended once however many sessions want it
  *   log       batch | lastBody lastSession | crc | ops   a row a batch; the columns are the greatest numbers used so far
@@ -15,8 +16,8 @@
  * rows of a damaged file can be read one by one whatever its indexes are like.
  */
 import { Database } from "bun:sqlite";
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, renameSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
 import { MantouError } from "#base/error.ts";
 import { codeOf, startFault } from "./fault-sqlite.ts";
 
@@ -63,6 +64,26 @@ export interface OpenFile {
 
 export function dbPath(dir: string): string {
   return join(dir, "store.db");
+}
+
+/** A complete file that is to take the place of `dbPath`; a start that finds it puts it there. */
+export function nextPath(dir: string): string {
+  return `${dbPath(dir)}.next`;
+}
+
+/** Puts the file at `nextPath` in its place, if there is one; returns where what was there before is then, if anything was. */
+export function replaceFile(dir: string, why: "damaged" | "replaced"): string | undefined {
+  if (!existsSync(nextPath(dir))) return undefined;
+  const files = ["", "-wal", "-shm"].map((suffix) => dbPath(dir) + suffix).filter((path) => existsSync(path));
+  const time = new Date().toISOString().replace(/[-:]|\.\d+/g, "");
+  let aside = join(dir, `${why}-${time}`);
+  for (let again = 2; existsSync(aside); again++) aside = join(dir, `${why}-${time}-${again}`);
+  if (files.length > 0) mkdirSync(aside, { mode: 0o700 });
+  for (const path of files) renameSync(path, join(aside, basename(path)));
+  if (files.length > 0) syncDirectory(aside);
+  renameSync(nextPath(dir), dbPath(dir));
+  syncDirectory(dir);
+  return files.length > 0 ? aside : undefined;
 }
 
 /** Makes the directory, readable for its owner alone, if it is not there. @throws MantouError `store_not_writable` */
@@ -145,7 +166,12 @@ export function openFile({ dir, sync, migrations = MIGRATIONS }: OpenFile): Data
 
 /** Opens the tables for reading beside a writer, in this process or another. @throws an error of SQLite */
 export function openReader(dir: string): Database {
-  const db = new Database(dbPath(dir), { readonly: true, strict: true });
+  return openReaderOf(dbPath(dir));
+}
+
+/** As `openReader`, for a file by its path. */
+export function openReaderOf(path: string): Database {
+  const db = new Database(path, { readonly: true, strict: true });
   db.run(`PRAGMA busy_timeout = ${BUSY_MS}`);
   db.run("PRAGMA cell_size_check = ON");
   return db;
@@ -168,9 +194,13 @@ function refuseNewer(dir: string, known: number): void {
   } finally {
     db?.close();
   }
-  if (found <= known) return;
-  const says = `the store in ${dir} was written by a newer broker: it has version ${found}, this one knows up to ${known}`;
-  throw new MantouError("store_schema_newer", says, { dir, found, known });
+  if (found > known) throw newerFault(`the store in ${dir}`, found, known);
+}
+
+/** What is said of a file whose tables this version does not know. */
+export function newerFault(what: string, found: number, known = MIGRATIONS.length): MantouError {
+  const says = `${what} was written by a newer broker: it has version ${found}, this one knows up to ${known}`;
+  return new MantouError("store_schema_newer", says, { found, known });
 }
 
 function migrate(db: Database, migrations: readonly Migration[]): void {

@@ -18,7 +18,7 @@ export interface StoreLimits {
 
 export class StoreParts {
   engine!: Engine;
-  /** The batch being put together: its items, and its changes, which become one item at the end. */
+  /** The batch being put together: its items so far, and its changes, which become one item at the end. */
   readonly items: ByteWriter = new ByteWriter();
   readonly ops: ByteWriter = new ByteWriter();
   lastBatch = 0;

@@ -20,10 +20,8 @@ import { WaitingBatches } from "./waiting-batches.ts";
 /** Of a transaction: what comes later waits for the next one. */
 const GROUP_BYTES_MAX = 8 * 1024 * 1024;
 const RETRY_MS = 500;
+/** So many pages more in the WAL make a checkpoint due: a few milliseconds of work. */
 const CHECKPOINT_PAGES = 1000;
-const PAGE_BYTES = 4096;
-/** What a batch writes besides its own bytes: the last pages of the tables it touches, inner pages. */
-const PAGES_PER_COMMIT = 6;
 /** Housekeeping: for so long, then at least so long nothing. */
 const SLICE_MS = 3;
 const SLICE_PAUSE_MS = 3;
@@ -58,7 +56,8 @@ export class StoreWriter {
   private pending: (PendingWrite | PendingRead)[] = [];
   /** Set while writing fails. */
   private waiting: WaitingBatches | undefined;
-  private walPages = 0;
+  /** Pages in the WAL that are to be there at the next checkpoint. */
+  private checkpointAt = CHECKPOINT_PAGES;
   private lastWriteMs = 0;
   /** Nothing is left to be done until something is written. */
   private isAtRest = false;
@@ -115,7 +114,9 @@ export class StoreWriter {
   /** Calls back when nothing is pending, under way or worth doing; does it now instead of when idle. */
   whenIdle(callback: () => void): void {
     this.idleWaiters.push(callback);
-    this.schedule();
+    clearTimeout(this.houseTimer);
+    this.houseTimer = undefined;
+    if (this.pending.length === 0) this.schedule();
   }
 
   /** Writes what is pending if the disk takes it, and lets go of the file. */
@@ -190,8 +191,7 @@ export class StoreWriter {
     this.lastWriteMs = now;
     this.isAtRest = false;
     if (floor > 0) this.collector.request(floor);
-    this.walPages += bytes / PAGE_BYTES + PAGES_PER_COMMIT * commitMs.length;
-    if (this.walPages > CHECKPOINT_PAGES) this.checkpoint("PASSIVE");
+    this.checkpointIfDue();
     return true;
   }
 
@@ -199,6 +199,7 @@ export class StoreWriter {
     if (this.db.inTransaction) this.db.run("ROLLBACK");
     clearTimeout(this.houseTimer);
     this.houseTimer = undefined;
+    clearTimeout(this.retryTimer);
     this.retryTimer = setTimeout(() => this.run(), RETRY_MS);
     if (this.waiting) return;
     this.waiting = new WaitingBatches();
@@ -218,9 +219,21 @@ export class StoreWriter {
     }
   }
 
+  private checkpointIfDue(): void {
+    if (this.walPages() >= this.checkpointAt) this.checkpoint("PASSIVE");
+    // What a reader holds back is not tried again at every commit.
+    if (this.checkpointAt === 0) this.checkpointAt = this.walPages() + CHECKPOINT_PAGES;
+  }
+
+  /** Pages in the WAL that are not in the file yet. */
+  private walPages(): number {
+    const [[, inWal, inFile]] = this.db.query("PRAGMA wal_checkpoint(NOOP)").values() as [[number, number, number]];
+    return inWal - inFile;
+  }
+
   /** What it cannot write now, a later one will. */
   private checkpoint(mode: "PASSIVE" | "TRUNCATE"): void {
-    this.walPages = 0;
+    this.checkpointAt = 0;
     try {
       this.db.run(`PRAGMA wal_checkpoint(${mode})`);
     } catch {
@@ -230,10 +243,13 @@ export class StoreWriter {
 
   private schedule(): void {
     if (this.isFailing || this.houseTimer) return;
-    const isBusy = this.collector.isActive || this.isShrinking;
-    if (isBusy || !this.isAtRest)
-      this.houseTimer = setTimeout(() => this.houseKeep(), isBusy ? SLICE_PAUSE_MS : LOOK_MS);
-    else for (const callback of this.idleWaiters.splice(0)) callback();
+    const isWorking = this.collector.isActive || this.isShrinking;
+    if (!isWorking && this.isAtRest) {
+      for (const callback of this.idleWaiters.splice(0)) callback();
+      return;
+    }
+    const isUrgent = isWorking || this.idleWaiters.length > 0;
+    this.houseTimer = setTimeout(() => this.houseKeep(), isUrgent ? SLICE_PAUSE_MS : LOOK_MS);
   }
 
   private houseKeep(): void {
@@ -241,6 +257,7 @@ export class StoreWriter {
     const isIdle = this.idleWaiters.length > 0 || performance.now() - this.lastWriteMs >= IDLE_MS;
     if (this.collector.isActive) this.collector.step(SLICE_MS);
     else this.shrink(isIdle);
+    this.checkpointIfDue();
     this.schedule();
   }
 

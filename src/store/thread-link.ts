@@ -21,12 +21,18 @@ type Bytes = Uint8Array<ArrayBuffer>;
  * @throws MantouError `store_in_use`, `store_schema_newer`, `store_not_writable`, `store_not_readable`
  */
 export async function openThreadLog({ dir, sync }: ThreadLogOptions): Promise<ThreadLog> {
-  const worker = new Worker(new URL("./writer-thread-sqlite.ts", import.meta.url).href, { name: "store" });
+  const worker = new Worker(threadUrl(), { name: "store" });
   const log = new ThreadLog(worker);
   const refusal = await log.opened({ kind: "open", dir, sync });
   if (!refusal) return log;
   worker.terminate();
   throw refusal;
+}
+
+/** In a compiled executable, modules are found from the sources' root. */
+function threadUrl(): string {
+  const isCompiled = import.meta.url.includes("/$bunfs/");
+  return new URL(isCompiled ? "./store/writer-thread-sqlite.ts" : "./writer-thread-sqlite.ts", import.meta.url).href;
 }
 
 export class ThreadLog implements LogBackend {

@@ -42,7 +42,7 @@ export class CrashLedger extends CrashWills {
   /** Drops that were reported: client and number. */
   private readonly excused = new Set<string>();
   /** Retained messages by topic, in the order in which they reached the broker. */
-  readonly retained = new Map<string, { message: Message; isAcknowledged: boolean }[]>();
+  private readonly retained = new Map<string, Message[]>();
   /** Of PUBLISH packets on their way, whatever alias they have. */
   private readonly topics = new WeakMap<Packet, string>();
   /** Acknowledged messages, and obligations from them: a run without any shows nothing. */
@@ -155,7 +155,7 @@ export class CrashLedger extends CrashWills {
     if (!message.isRetain || story) return;
     const list = this.retained.get(message.topic) ?? [];
     this.retained.set(message.topic, list);
-    list.push({ message, isAcknowledged: false });
+    list.push(message);
   }
 
   private ask(epoch: Epoch, filter: string, qos: number): Grant {
@@ -227,17 +227,16 @@ export class CrashLedger extends CrashWills {
     if (story.isAcknowledged) return;
     story.isAcknowledged = true;
     this.promisedCount++;
-    for (const each of this.retained.get(message.topic) ?? []) if (each.message === message) each.isAcknowledged = true;
     if (message.expirySec !== undefined || message.payload.length === 0) return;
-    for (const { epoch } of this.clients.values()) this.owe(epoch, message, story.firstHandedAt);
+    for (const client of this.clients.values()) this.owe(client, message, story.firstHandedAt);
   }
 
-  owe(epoch: Epoch, message: Message, since: number): void {
+  owe({ epoch, presence }: ClientRecord, message: Message, since: number): void {
     if (!epoch.isKept) return;
     for (const grant of epoch.grants) {
       if (Math.min(grant.qos, message.qos) === 0 || !grant.isFirmSince(since) || !grant.matches(message.topic)) continue;
       if (!grant.isShared) epoch.owed.add(message);
-      else this.group(grant.filter).owed.add(message);
+      else if (presence === "kept") this.group(grant.filter).owed.add(message);
     }
   }
 
@@ -276,14 +275,17 @@ export class CrashLedger extends CrashWills {
     if (packet.retain) return this.checkReplay(epoch, message, fits);
     const { firstHandedAt, lastHandedAt } = this.stories.get(message) ?? this.fail(`message ${message.no} came early`);
     const until = message.isWill ? Infinity : lastHandedAt;
-    const open = fits.filter(({ askedAt, goneAt }) => askedAt <= until && goneAt >= firstHandedAt);
+    // What waits for a share group may go to whoever joins it.
+    const open = fits.filter((grant) => (grant.isShared || grant.askedAt <= until) && grant.goneAt >= firstHandedAt);
     this.check(open.length > 0, () => `${epoch.clientId} gets message ${message.no} and has no subscription to it`);
     const qosMax = Math.max(...open.map(({ qos }) => Math.min(qos, message.qos)));
     this.check(packet.qos <= qosMax, () => `${epoch.clientId} gets message ${message.no} at QoS ${packet.qos}`);
     if (packet.qos === 2) this.checkExact(epoch, message, open);
     const shared = open.filter((grant) => grant.isShared);
     for (const { filter } of shared) this.group(filter).seen.add(message);
-    if (shared.length === 0 && !message.isWill && !epoch.seen.has(message)) this.checkOrder(epoch, message, packet.qos);
+    const isFirst = shared.length === 0 && !message.isWill && packet.qos > 0 && !epoch.seen.has(message);
+    const isInTime = open.some(({ firmAt, qos }) => firmAt <= firstHandedAt && qos > 0);
+    if (isFirst && isInTime) this.checkOrder(epoch, message, packet.qos);
     epoch.seen.add(message);
   }
 
@@ -295,8 +297,7 @@ export class CrashLedger extends CrashWills {
   private checkExact(epoch: Epoch, message: Message, open: readonly Grant[]): void {
     this.check(!epoch.exact.has(message), () => `${epoch.clientId} gets message ${message.no} at QoS 2 again`);
     epoch.exact.add(message);
-    for (const { filter, isShared } of open) {
-      if (!isShared) continue;
+    for (const filter of new Set(open.filter(({ isShared }) => isShared).map((grant) => grant.filter))) {
       const { exact } = this.group(filter);
       this.check(!exact.has(message), () => `${filter} gets message ${message.no} at QoS 2 again, by ${epoch.clientId}`);
       exact.add(message);
@@ -305,6 +306,7 @@ export class CrashLedger extends CrashWills {
 
   private checkOrder(epoch: Epoch, { no, publisher, topic, qos: published }: Message, qos: number): void {
     const key = `${publisher} ${topic} ${published} ${qos}`;
+    if (this.excused.has(`${epoch.clientId} ${no}`)) return; // dropped, and then published again
     const newest = epoch.newest.get(key) ?? -1;
     this.check(no > newest, () => `${epoch.clientId} gets message ${no} on ${topic} after ${newest}`);
     epoch.newest.set(key, no);
@@ -329,12 +331,15 @@ export class CrashLedger extends CrashWills {
     }
   }
 
-  /** What a new subscriber of everything is sent, by topic. */
-  checkRetained(values: ReadonlyMap<string, Message>): void {
+  /**
+   * What a new subscriber of everything is sent, by topic. `done`: the publishers have seen the acknowledgement; before
+   * that they send again, so that an older value may follow.
+   */
+  checkRetained(values: ReadonlyMap<string, Message>, done: (message: Message) => boolean): void {
     for (const [topic, list] of this.retained) {
-      const last = list.findLastIndex(({ isAcknowledged }) => isAcknowledged);
-      const allowed = list.slice(Math.max(0, last)).map(({ message }) => message);
-      const value = values.get(topic);
+      const last = list.findLastIndex(done);
+      const allowed = list.slice(Math.max(0, last));
+    const value = values.get(topic);
       const isRight = value
         ? allowed.includes(value)
         : last < 0 || allowed.some(({ payload }) => payload.length === 0);

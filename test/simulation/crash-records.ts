@@ -59,6 +59,8 @@ export class ClientRecord {
   /** The link that the broker has for it. */
   link: LinkRecord | undefined;
   will: WillRecord | undefined;
+  /** Life of the broker in which its last CONNECT arrived. */
+  followedIn = -1;
 
   constructor(readonly id: string) {
     this.epoch = new Epoch(id);
@@ -75,8 +77,6 @@ export class WillRecord {
   lostMs = Infinity;
   /** When the broker was ready again after the crash that ended the connection. */
   restoredMs = Infinity;
-  /** Life of the broker in which the client's next CONNECT arrived. */
-  followedIn = -1;
   /** By life of the broker. */
   readonly routedIn = new Set<number>();
 

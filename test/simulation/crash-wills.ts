@@ -2,7 +2,7 @@
  * Wills over crashes: kept with their sessions, sent once when their time has come, and not after their client is back.
  * Routing is seen by a hook, in runs that have it.
  */
-import { type ClientRecord, type Epoch, WillRecord } from "./crash-records.ts";
+import { type ClientRecord, WillRecord } from "./crash-records.ts";
 import { type ConnectInput, type Message, Violation } from "./model.ts";
 
 /** The wheel's ticks, and a store that counts in seconds. */
@@ -22,7 +22,7 @@ export abstract class CrashWills {
   requiredWillCount = 0;
 
   abstract readonly clients: ReadonlyMap<string, ClientRecord>;
-  abstract owe(epoch: Epoch, message: Message, since: number): void;
+  abstract owe(client: ClientRecord, message: Message, since: number): void;
 
   protected giveWill({ message, delaySec }: NonNullable<ConnectInput["will"]>, isKept: boolean): WillRecord {
     const will = new WillRecord(message, delaySec, this.event, this.life, isKept);
@@ -43,7 +43,7 @@ export abstract class CrashWills {
     if (isHere && will.isDiscarded) return complain("after DISCONNECT");
     will.routedIn.add(this.life);
     // A client that is on its way back may end its old session, and an expiry does: then it is due at once.
-    if (!will.isKept || will.followedIn === this.life || isHere) return;
+    if (!will.isKept || isHere || this.clients.get(message.publisher)!.followedIn === this.life) return;
     const dueMs = this.earliestMs(will);
     if (this.nowMs < dueMs - TIMER_SLACK_MS) complain(`at ${this.nowMs}, due at ${dueMs}`);
   }
@@ -74,8 +74,8 @@ export abstract class CrashWills {
   protected follow(client: ClientRecord): void {
     const { will } = client;
     client.will = undefined;
+    client.followedIn = this.life;
     if (!will) return;
-    will.followedIn = this.life;
     const isDue = this.nowMs > this.latestMs(will) + TIMER_SLACK_MS;
     if (!isDue || !will.isConfirmed || !will.isKept || will.isDiscarded || !this.seesRoutes) return;
     const { message } = will;
@@ -84,7 +84,7 @@ export abstract class CrashWills {
       throw new Violation(`the will ${message.no} of ${client.id} was due at ${this.latestMs(will)} and has not come`);
     }
     if (message.expirySec !== undefined) return;
-    for (const { epoch } of this.clients.values()) this.owe(epoch, message, will.askedAt);
+    for (const each of this.clients.values()) this.owe(each, message, will.askedAt);
   }
 
   /** CONNACK is out: what the client left behind before must not be published any more. */

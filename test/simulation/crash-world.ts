@@ -101,6 +101,7 @@ export class CrashWorld {
   private start(): void {
     const { ledger, weather } = this;
     ledger.life++;
+    ledger.readyMs = Infinity;
     this.monotonicMs = this.dice.below(1_000_000);
     this.isWorkAsked = false;
     const disk = new CrashDisk(this.log, weather.isInstant);
@@ -456,7 +457,8 @@ export class CrashWorld {
     this.calm(() => observer.isConnected);
     observer.subscribe([{ filter: "r/#", qos: 1, noLocal: false, retainAsPublished: false, retainHandling: 0 }], 0);
     this.calm(() => this.unrest() === "");
-    if (!this.weather.isCrowded) this.ledger.checkRetained(values);
+    if (this.weather.isCrowded) return; // values may have been refused
+    this.ledger.checkRetained(values, (message) => this.clients.some(({ published }) => published.has(message)));
   }
 
   /** All sessions end: engine and disk have nothing left but the retained messages. */

@@ -25,6 +25,8 @@ export interface BrokerOptions {
   /** Of the listener on 127.0.0.1 that is opened when the flags name none; 0, the default, picks a free one. */
   readonly port?: number;
   readonly env?: Readonly<Record<string, string>>;
+  /** What is run instead of this checkout's `bun src/main.ts`. */
+  readonly command?: readonly string[];
 }
 
 export interface BrokerProcess extends AsyncDisposable {
@@ -49,7 +51,7 @@ export async function startBroker(flags: readonly string[] = [], options: Broker
   const cwd = mkdtempSync(join(tmpdir(), "mantou-broker-"));
   const listen = flags.includes("--listen") ? [] : ["--listen", `tcp://127.0.0.1:${options.port ?? 0}`];
   const output = new Output();
-  const child = Bun.spawn([process.execPath, ENTRY, "start", ...listen, ...flags], {
+  const child = Bun.spawn([...(options.command ?? [process.execPath, ENTRY]), "start", ...listen, ...flags], {
     cwd,
     env: { ...ownEnvironment(), ...options.env },
     stdin: "ignore",

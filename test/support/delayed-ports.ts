@@ -74,7 +74,7 @@ export class DelayedStore implements Store {
     this.append("shifted", session, 0);
   }
 
-  withdraw(session: number, _lane: number, _seq: number, message: number): void {
+  withdraw(session: number, _seq: number, message: number): void {
     this.append("withdrawn", session, message);
   }
 

@@ -17,6 +17,8 @@ import type { TopicPriority } from "#core/priorities.ts";
 import { Connection } from "#mqtt/connection.ts";
 import { MqttContext } from "#mqtt/context.ts";
 import { DurableStore } from "#store/durable-store.ts";
+import { BatchReader } from "#store/batch-reader.ts";
+import { DROP_PAGE, OPS, PAGE, REMOVE, SNAPSHOT, TRIM } from "#store/log-backend.ts";
 import type { CommitInfo, LoadedEntries, LogBackend, RecoveryReceiver } from "#store/log-backend.ts";
 import { MemoryLog } from "#store/memory-log.ts";
 import type { RestoreInfo } from "#store/restore.ts";
@@ -33,6 +35,8 @@ export interface DurableConfig {
   readonly limits?: LimitOverrides;
   readonly store?: Partial<StoreLimits>;
   readonly priorities?: readonly TopicPriority[];
+  /** What is stored comes only when `recover` is called. */
+  readonly recoversLate?: boolean;
   /** Pages and bodies come within the call that asks for them, as a backend may. */
   readonly readsAtOnce?: boolean;
 }
@@ -94,8 +98,12 @@ export class DurableBroker {
     });
     const reporter = { fault: () => {}, bug: (_: unknown, error: unknown) => void this.bugs.push(error) };
     this.context = new MqttContext(this.engine, { reporter });
-    this.store.attach(this.engine, (info) => (this.restored = info));
-    this.run();
+    if (!config.recoversLate) this.recover();
+  }
+
+  /** Restores what the disk has. */
+  recover(): void {
+    this.happen(() => this.store.attach(this.engine, (info) => (this.restored = info)));
   }
 
   // ---- clients
@@ -147,6 +155,18 @@ export class DurableBroker {
   /** Batches that were written and are not safe. */
   get batchesUnderWay(): number {
     return this.disk.writtenBatch - this.disk.durableBatch;
+  }
+
+  /** What this broker has written. */
+  get written(): Written {
+    return this.backend.written;
+  }
+
+  /** Answers of all connections that wait for a commit. */
+  get gatedCount(): number {
+    let count = 0;
+    for (const connection of this.context.gated) count += connection.gatedCount;
+    return count;
   }
 
   /** A write failed; `heal` is the disk's next success. */
@@ -210,6 +230,11 @@ export class DurableBroker {
     this.advanceMs(sec * 1000);
   }
 
+  /** Time passes while the process does not run. */
+  passTime(sec: number): void {
+    this.nowMs += sec * 1000;
+  }
+
   /** Until what nobody waits for is written too. */
   quiet(): void {
     this.advanceMs(200);
@@ -269,8 +294,39 @@ export class DurableBroker {
   }
 }
 
+/** What there is of what was written: batches that the log has, sessions with snapshots, pages; snapshots by batch. */
+class Written {
+  readonly logRows = new Set<number>();
+  readonly sessions = new Set<number>();
+  readonly pages = new Set<string>();
+  readonly snapshotCounts: number[] = [];
+
+  add(batch: number, bytes: Uint8Array): void {
+    const item = new BatchReader(bytes);
+    let snapshotCount = 0;
+    while (item.next()) {
+      const page = `${item.session} ${item.page}`;
+      if (item.kind === SNAPSHOT) {
+        snapshotCount++;
+        this.sessions.add(item.session);
+      } else if (item.kind === REMOVE) this.remove(item.session);
+      else if (item.kind === PAGE) this.pages.add(page);
+      else if (item.kind === DROP_PAGE) this.pages.delete(page);
+      else if (item.kind === OPS) this.logRows.add(batch);
+      else if (item.kind === TRIM) for (const row of this.logRows) if (row < item.number) this.logRows.delete(row);
+    }
+    this.snapshotCounts.push(snapshotCount);
+  }
+
+  private remove(session: number): void {
+    this.sessions.delete(session);
+    for (const page of this.pages) if (page.startsWith(`${session} `)) this.pages.delete(page);
+  }
+}
+
 /** A disk whose reads are answered later, with what it had when it was asked. */
 class LateLog implements LogBackend {
+  readonly written = new Written();
   onCommitted: (info: CommitInfo) => void = () => {};
   onFailed: (reason: string) => void = () => {};
   held: (() => void)[] | null = null;
@@ -283,6 +339,7 @@ class LateLog implements LogBackend {
   }
 
   write(batch: number, bytes: Uint8Array<ArrayBuffer>): void {
+    this.written.add(batch, bytes);
     this.disk.write(batch, bytes);
   }
 

@@ -270,11 +270,11 @@ describe("a damaged file", () => {
     await fill(dir, { sessions: 2, pages: 1 });
     const other = makeDir();
     await fill(other, { sessions: 3, pages: 1 });
-    writeFileSync(join(dir, "store.db.salvaged"), readFileSync(join(other, "store.db")));
+    writeFileSync(join(dir, "store.db.next"), readFileSync(join(other, "store.db")));
     const log = start(dir);
     const found = await recover(log);
     expect(found.sessions).toHaveLength(3);
-    expect(found.info.damage[0]).toContain("was finished");
+    expect(found.info.damage[0]).toContain("had been interrupted was finished");
     expect(existsSync(join(dir, asideOf(dir)[0]!, "store.db"))).toBe(true);
   });
 });

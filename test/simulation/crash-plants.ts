@@ -1,0 +1,3 @@
+import type { CrashPlant } from "./crash-world.ts";
+
+export const crashPlants: Record<string, CrashPlant> = {};

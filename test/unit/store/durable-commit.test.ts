@@ -1,0 +1,387 @@
+/** What waits for which commit, as clients see it: an acknowledgement never leaves before what it stands for is safe. */
+import { describe, expect, test } from "bun:test";
+import type { RawClient } from "#test/support/client.ts";
+import { DurableBroker } from "#test/support/durable-broker.ts";
+import { numbered, payloadsOf, publishAll } from "./published.ts";
+
+async function absent(broker: DurableBroker, clientId: string, filter = "t", qos = 1): Promise<void> {
+  const client = await broker.connect(clientId);
+  await client.subscribe(filter, qos);
+  client.kill();
+}
+
+/** Types of what came, in order, with packet ids. */
+async function answers(client: RawClient): Promise<string[]> {
+  const packets = await client.settle();
+  return packets.map((packet) => ("packetId" in packet ? `${packet.type} ${packet.packetId}` : packet.type));
+}
+
+function publish(client: RawClient, packetId: number, qos = 1, topic = "t"): void {
+  client.send({ type: "publish", topic, payload: `m${packetId}`, qos, packetId });
+}
+
+describe("waits for its commit", () => {
+  test("PUBACK of a message for an absent session, cut at once", async () => {
+    const broker = new DurableBroker();
+    await absent(broker, "ann");
+    const source = await broker.connect("source", { expirySec: 0 });
+    broker.commitsAtOnce = false;
+    publish(source, 7);
+    expect(broker.batchesUnderWay).toBe(1);
+    expect(await answers(source)).toEqual([]);
+    broker.commit();
+    expect(await answers(source)).toEqual(["puback 7"]);
+  });
+
+  test("PUBACK of a retained message, also of its deletion", async () => {
+    const broker = new DurableBroker();
+    const source = await broker.connect("source", { expirySec: 0 });
+    broker.commitsAtOnce = false;
+    source.send({ type: "publish", topic: "t", payload: "kept", qos: 1, packetId: 1, retain: true });
+    expect(await answers(source)).toEqual([]);
+    broker.commit();
+    expect(await answers(source)).toEqual(["puback 1"]);
+    source.send({ type: "publish", topic: "t", payload: "", qos: 1, packetId: 2, retain: true });
+    expect(await answers(source)).toEqual([]);
+    broker.commit();
+    expect(await answers(source)).toEqual(["puback 2"]);
+  });
+
+  test("PUBREC and PUBCOMP of a stored session, even when nobody wants the message", async () => {
+    const broker = new DurableBroker();
+    const source = await broker.connect("source");
+    broker.commitsAtOnce = false;
+    publish(source, 7, 2);
+    expect(await answers(source)).toEqual([]);
+    broker.commit();
+    expect(await answers(source)).toEqual(["pubrec 7"]);
+    source.send({ type: "pubrel", packetId: 7 });
+    expect(await answers(source)).toEqual([]);
+    broker.commit();
+    expect(await answers(source)).toEqual(["pubcomp 7"]);
+  });
+
+  test("PUBREC of a repeated PUBLISH waits for the commit of the original", async () => {
+    const broker = new DurableBroker();
+    const source = await broker.connect("source");
+    broker.commitsAtOnce = false;
+    publish(source, 7, 2);
+    source.send({ type: "publish", topic: "t", payload: "m7", qos: 2, packetId: 7, dup: true });
+    expect(await answers(source)).toEqual([]);
+    broker.commit();
+    expect(await answers(source)).toEqual(["pubrec 7", "pubrec 7"]);
+  });
+
+  test("the outgoing PUBLISH at QoS 2, its PUBREL, but not what follows PUBCOMP", async () => {
+    const broker = new DurableBroker();
+    const ann = await broker.connect("ann");
+    await ann.subscribe("t", 2);
+    const source = await broker.connect("source", { expirySec: 0 });
+    broker.commitsAtOnce = false;
+    publish(source, 7, 2);
+    expect(await answers(ann)).toEqual([]);
+    broker.commit();
+    expect(await answers(ann)).toEqual(["publish 1"]);
+    ann.send({ type: "pubrec", packetId: 1 });
+    expect(await answers(ann)).toEqual([]);
+    broker.commit();
+    expect(await answers(ann)).toEqual(["pubrel 1"]);
+    ann.send({ type: "pubcomp", packetId: 1 });
+    expect(broker.batchesUnderWay).toBe(0);
+  });
+
+  test("SUBACK and UNSUBACK of a stored session", async () => {
+    const broker = new DurableBroker();
+    const ann = await broker.connect("ann");
+    broker.commitsAtOnce = false;
+    ann.send({ type: "subscribe", packetId: 3, subscriptions: [{ filter: "t", qos: 1 }] });
+    expect(await answers(ann)).toEqual([]);
+    broker.commit();
+    expect(await answers(ann)).toEqual(["suback 3"]);
+    ann.send({ type: "unsubscribe", packetId: 4, filters: ["t"] });
+    expect(await answers(ann)).toEqual([]);
+    broker.commit();
+    expect(await answers(ann)).toEqual(["unsuback 4"]);
+  });
+
+  test("CONNACK of a session that is made, resumed, or ended by Clean Start", async () => {
+    const broker = new DurableBroker();
+    broker.commitsAtOnce = false;
+    for (const options of [{}, {}, { cleanStart: true }, { cleanStart: true, expirySec: 0 }]) {
+      const ann = broker.ask("ann", options);
+      ann.send({ type: "pingreq" });
+      expect(broker.batchesUnderWay).toBeGreaterThan(0);
+      broker.commit(broker.disk.durableBatch); // nothing
+      broker.advanceMs(5);
+      const early = ann.next(20).then(
+        () => "came",
+        () => "waits",
+      );
+      expect(await early).toBe("waits");
+      broker.commit();
+      await ann.expect("connack", { reasonCode: 0 });
+      await ann.expect("pingresp");
+      ann.kill();
+      broker.quiet();
+      broker.commit();
+    }
+  });
+
+  test("CONNACK of a take-over waits for what the old connection had changed", async () => {
+    const broker = new DurableBroker();
+    const old = await broker.connect("ann");
+    broker.commitsAtOnce = false;
+    old.send({ type: "subscribe", packetId: 3, subscriptions: [{ filter: "t", qos: 1 }] });
+    const ann = broker.ask("ann");
+    broker.commit(broker.disk.durableBatch + 1);
+    const early = ann.next(20).then(
+      () => "came",
+      () => "waits",
+    );
+    expect(await early).toBe("waits");
+    broker.commit();
+    await ann.expect("connack", { sessionPresent: true });
+    expect(broker.crash().restored.sessionCount).toBe(1);
+  });
+});
+
+describe("waits for nothing", () => {
+  test("a clean session: CONNACK, SUBACK, UNSUBACK, QoS 1 and 2 both ways", async () => {
+    const broker = new DurableBroker();
+    broker.commitsAtOnce = false;
+    const ann = await broker.connect("ann", { expirySec: 0, autoAck: true });
+    await ann.subscribe("t", 2);
+    const source = await broker.connect("source", { expirySec: 0, version: 4, cleanStart: true });
+    await source.publish("t", "one", { qos: 1 });
+    await source.publish("t", "two", { qos: 2 });
+    expect(payloadsOf(await ann.settle())).toEqual(["one", "two"]);
+    await ann.unsubscribe("t");
+    expect(broker.disk.writtenBatch).toBe(0);
+  });
+
+  test("a clean session while a stored one waits", async () => {
+    const broker = new DurableBroker();
+    broker.commitsAtOnce = false;
+    broker.ask("ann");
+    const source = await broker.connect("source", { expirySec: 0 });
+    await source.publish("nobody", "x", { qos: 2 });
+    expect(broker.disk.durableBatch).toBe(0);
+  });
+
+  test("PINGREQ of a client whose acknowledgements wait, and QoS 0", async () => {
+    const broker = new DurableBroker();
+    await absent(broker, "ann");
+    const source = await broker.connect("source", { expirySec: 0 });
+    const bob = await broker.connect("bob");
+    await bob.subscribe("t", 0);
+    broker.commitsAtOnce = false;
+    publish(source, 1);
+    await source.ping();
+    expect(payloadsOf(await bob.settle())).toEqual(["m1"]);
+  });
+});
+
+test("answers leave in the order in which they were earned, each when it may", async () => {
+  const broker = new DurableBroker();
+  await absent(broker, "ann");
+  const source = await broker.connect("source");
+  broker.commitsAtOnce = false;
+  publish(source, 1); // for ann
+  publish(source, 2, 1, "nobody"); // waits for nothing but its turn
+  publish(source, 3, 2, "nobody");
+  source.send({ type: "subscribe", packetId: 4, subscriptions: [{ filter: "s", qos: 1 }] });
+  source.send({ type: "publish", topic: "nobody", payload: "x", qos: 1, packetId: 5 });
+  expect(await answers(source)).toEqual([]);
+  const first = broker.disk.durableBatch + 1;
+  broker.commit(first);
+  expect(await answers(source)).toEqual(["puback 1", "puback 2"]);
+  broker.commit(first + 1);
+  expect(await answers(source)).toEqual(["pubrec 3"]);
+  broker.commit();
+  expect(await answers(source)).toEqual(["suback 4", "puback 5"]);
+});
+
+describe("ack-through", () => {
+  /** Ann is on line and acknowledges when the test says so. */
+  async function online(qos = 1): Promise<{ broker: DurableBroker; ann: RawClient; source: RawClient }> {
+    const broker = new DurableBroker();
+    const ann = await broker.connect("ann");
+    await ann.subscribe("t", qos);
+    const source = await broker.connect("source", { expirySec: 0 });
+    broker.quiet();
+    broker.commitsAtOnce = false;
+    return { broker, ann, source };
+  }
+
+  test("the receiver was quicker than the disk: nothing is written, and the publisher is answered", async () => {
+    const { broker, ann, source } = await online();
+    const { writtenBatch } = broker.disk;
+    publish(source, 7);
+    expect(await answers(source)).toEqual([]);
+    expect(await answers(ann)).toEqual(["publish 1"]);
+    ann.send({ type: "puback", packetId: 1 });
+    expect(await answers(source)).toEqual(["puback 7"]);
+    broker.quiet();
+    expect(broker.disk.writtenBatch).toBe(writtenBatch);
+    expect([broker.store.stats.elidedCount, broker.engine.messages.count]).toEqual([1, 0]);
+  });
+
+  test("its time is 2 ms: then it is written, and the receiver's acknowledgement alone is not enough", async () => {
+    const { broker, ann, source } = await online();
+    publish(source, 7);
+    broker.advanceMs(1);
+    expect(broker.batchesUnderWay).toBe(0);
+    broker.advanceMs(1);
+    expect(broker.batchesUnderWay).toBe(1);
+    ann.send({ type: "puback", packetId: 1 });
+    expect(await answers(source)).toEqual([]);
+    broker.commit();
+    expect(await answers(source)).toEqual(["puback 7"]);
+  });
+
+  test("a receiver's refusal frees the publisher as well", async () => {
+    const { broker, ann, source } = await online();
+    publish(source, 7);
+    ann.send({ type: "puback", packetId: 1, reasonCode: 0x97 });
+    expect(await answers(source)).toEqual(["puback 7"]);
+    expect(broker.engine.metrics.get("messages.dropped.refused")).toBe(1);
+  });
+
+  test("not at QoS 2: nothing is sent before it is written", async () => {
+    const { broker, ann, source } = await online(2);
+    publish(source, 7, 2);
+    expect(broker.batchesUnderWay).toBe(1);
+    expect([await answers(ann), await answers(source)]).toEqual([[], []]);
+    broker.commit();
+    expect([await answers(ann), await answers(source)]).toEqual([["publish 1"], ["pubrec 7"]]);
+    expect(broker.store.stats.elidedCount).toBe(0);
+  });
+
+  test("one of the receivers is absent: the publisher waits for the disk, whatever the other says", async () => {
+    const { broker, ann, source } = await online();
+    broker.commitsAtOnce = true;
+    await absent(broker, "bob");
+    broker.commitsAtOnce = false;
+    publish(source, 7);
+    ann.send({ type: "puback", packetId: 1 });
+    expect(await answers(source)).toEqual([]);
+    broker.commit();
+    expect(await answers(source)).toEqual(["puback 7"]);
+    const bob = await broker.crash().connect("bob");
+    await bob.expect("publish", { payload: "m7" });
+  });
+
+  test("all of several receivers must have acknowledged", async () => {
+    const { broker, ann, source } = await online();
+    broker.commitsAtOnce = true;
+    const bob = await broker.connect("bob");
+    await bob.subscribe("#", 1);
+    broker.quiet();
+    broker.commitsAtOnce = false;
+    publish(source, 7);
+    bob.send({ type: "puback", packetId: 1 });
+    expect(await answers(source)).toEqual([]);
+    ann.send({ type: "puback", packetId: 1 });
+    expect(await answers(source)).toEqual(["puback 7"]);
+    expect(broker.batchesUnderWay).toBe(0);
+  });
+
+  test("messages are answered in order although receivers acknowledge them otherwise", async () => {
+    const { ann, source } = await online();
+    for (const packetId of [1, 2, 3]) publish(source, packetId);
+    ann.send({ type: "puback", packetId: 3 });
+    ann.send({ type: "puback", packetId: 2 });
+    expect(await answers(source)).toEqual([]);
+    ann.send({ type: "puback", packetId: 1 });
+    expect(await answers(source)).toEqual(["puback 1", "puback 2", "puback 3"]);
+  });
+
+  test("a retained message is written, its delivery is not", async () => {
+    const { broker, ann, source } = await online();
+    broker.together(() => {
+      source.send({ type: "publish", topic: "t", payload: "kept", qos: 1, packetId: 7, retain: true });
+      ann.send({ type: "puback", packetId: 1 });
+    });
+    expect(await answers(source)).toEqual([]);
+    broker.commit();
+    expect(await answers(source)).toEqual(["puback 7"]);
+    expect(broker.disk.bodies).toEqual([]);
+  });
+
+  test("a long quick stream keeps little in memory, and what nobody waits for is written all the same", async () => {
+    const { broker, ann, source } = await online();
+    broker.commitsAtOnce = true;
+    const bob = await broker.connect("bob");
+    broker.advanceMs(1);
+    const { writtenBatch } = broker.disk;
+    bob.kill(); // its leaving is noted, and nobody waits for that
+    for (let i = 0; i < 300; i++) {
+      publish(source, 1 + i);
+      ann.send({ type: "puback", packetId: 1 + i });
+      broker.advanceMs(1);
+    }
+    expect(broker.disk.writtenBatch).toBeGreaterThan(writtenBatch);
+    expect(await answers(source)).toHaveLength(300);
+  });
+});
+
+describe("group commit", () => {
+  test("two batches are under way at most; what comes meanwhile is the next, all of it", async () => {
+    const broker = new DurableBroker();
+    await absent(broker, "ann");
+    const source = await broker.connect("source", { expirySec: 0 });
+    broker.commitsAtOnce = false;
+    for (let packetId = 1; packetId <= 6; packetId++) publish(source, packetId);
+    expect(broker.batchesUnderWay).toBe(2);
+    const first = broker.disk.durableBatch + 1;
+    broker.commit(first);
+    expect(await answers(source)).toEqual(["puback 1"]);
+    expect(broker.batchesUnderWay).toBe(2);
+    broker.commit(first + 1);
+    expect(await answers(source)).toEqual(["puback 2"]);
+    broker.commit(first + 2);
+    expect(await answers(source)).toEqual(["puback 3", "puback 4", "puback 5", "puback 6"]);
+    expect(broker.batchesUnderWay).toBe(0);
+  });
+
+  test("many publishers of one tick share a batch", async () => {
+    const broker = new DurableBroker();
+    await absent(broker, "ann");
+    const sources: RawClient[] = [];
+    for (let i = 0; i < 5; i++) sources.push(await broker.connect(`s${i}`, { expirySec: 0 }));
+    broker.commitsAtOnce = false;
+    broker.together(() => sources.forEach((source) => publish(source, 1)));
+    expect(broker.batchesUnderWay).toBe(1);
+    broker.commit();
+    for (const source of sources) expect(await answers(source)).toEqual(["puback 1"]);
+  });
+
+  test("a receiver that acknowledges while its message is on its way to the disk leaves nothing behind", async () => {
+    const broker = new DurableBroker();
+    const ann = await broker.connect("ann");
+    await ann.subscribe("t", 1);
+    const source = await broker.connect("source", { expirySec: 0 });
+    broker.quiet();
+    broker.commitsAtOnce = false;
+    publish(source, 1);
+    broker.advanceMs(2);
+    ann.send({ type: "puback", packetId: 1 });
+    broker.advanceMs(100);
+    broker.commitsAtOnce = true;
+    broker.commit();
+    broker.quiet();
+    const next = broker.crash();
+    expect([next.restored.messageCount, next.restored.damage]).toEqual([0, []]);
+  });
+});
+
+test("a crash before the commit: what was not acknowledged may be gone, what was acknowledged is there", async () => {
+  const broker = new DurableBroker();
+  await absent(broker, "ann");
+  const source = await broker.connect("source", { expirySec: 0 });
+  await publishAll(broker, source, "t", numbered(3));
+  broker.commitsAtOnce = false;
+  publish(source, 100);
+  const ann = await broker.crash().connect("ann");
+  expect(payloadsOf(await ann.settle())).toEqual(numbered(3));
+});
