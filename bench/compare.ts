@@ -7,6 +7,7 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { UsageError } from "#bench/load/options.ts";
 import { scenarioOf, scenarios, seconds } from "#bench/scenarios/catalog.ts";
+import { durable } from "#bench/scenarios/durable.ts";
 import { guide } from "#bench/scenarios/guide.ts";
 import type { Scenario } from "#bench/scenarios/scenario.ts";
 import { table } from "#bench/scenarios/table.ts";
@@ -32,7 +33,7 @@ const FLAGS = {
 } as const;
 
 const ROUNDS_MAX = 100;
-const groups: Readonly<Record<string, readonly Scenario[]>> = { goals: table, guide, all: scenarios };
+const groups: Readonly<Record<string, readonly Scenario[]>> = { goals: table, guide, durable, all: scenarios };
 /** Start, connect, settle, last messages and stop, around what is measured. */
 const AROUND_SEC = 1.6;
 
@@ -117,9 +118,11 @@ async function compare(options: RotationOptions, brokers: readonly Broker[], out
 }
 
 function progressText(run: Recorded): string {
-  const { messagesPerSec, brokerUsPerMessage, p50Us, connectsPerSec } = run.metrics;
+  const { messagesPerSec, acknowledgedPerSec, brokerUsPerMessage, p50Us, connectsPerSec, lastMessageUs } = run.metrics;
   const figures = [
     messagesPerSec === undefined ? "" : formatMetric("messagesPerSec", messagesPerSec),
+    acknowledgedPerSec === undefined ? "" : `${formatMetric("acknowledgedPerSec", acknowledgedPerSec)} acknowledged`,
+    lastMessageUs === undefined ? "" : `served again after ${formatMetric("lastMessageUs", lastMessageUs)}`,
     brokerUsPerMessage === undefined ? "" : `${formatMetric("brokerUsPerMessage", brokerUsPerMessage)} CPU`,
     connectsPerSec === undefined ? "" : `${formatMetric("connectsPerSec", connectsPerSec)} connects`,
     p50Us === undefined ? "" : `p50 ${formatMetric("p50Us", p50Us)}`,

@@ -1,15 +1,20 @@
 /**
  * The brokers that can be measured: our own, mosquitto and aedes when they are installed, any other by its command. All
- * listen on 127.0.0.1, keep nothing on disk, let everybody in, log nothing, and never drop for a full queue.
+ * listen on 127.0.0.1, let everybody in, log nothing, and never drop for a full queue. They keep nothing on disk, unless a
+ * part of a scenario asks for it.
  */
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { UsageError } from "#bench/load/options.ts";
+import type { StoreKind } from "#bench/scenarios/scenario.ts";
 import { type ChildProcess, spawn } from "./child-process.ts";
 import { checkTemplate, fill, splitBrokers, type TemplateValues } from "./command-template.ts";
+import { DATA_FOLDER, isInMemory, SYNC_FILE } from "./disk.ts";
 
 const READY_MS = 15_000;
+/** Kept over a restart of the machine, so not in memory, as the folder for temporary files may be. */
+const DISK_FOLDER = process.env.TMPDIR ?? "/var/tmp";
 const CHECKOUT = resolve(import.meta.dir, "../..");
 const AEDES = resolve(import.meta.dir, "../peers/aedes.mjs");
 /** CONNECT of MQTT 3.1.1 with an empty client id. */
@@ -20,11 +25,21 @@ export interface Broker {
   readonly version: string;
   /** It is this repository's, in the checkout or in another commit. */
   readonly isOwn: boolean;
-  command(values: TemplateValues): string[];
+  /** What it can do besides keeping all in memory. */
+  readonly stores?: readonly StoreKind[];
+  command(values: TemplateValues, store: StoreKind): string[];
+}
+
+export interface BrokerSetup {
+  readonly nodelay: boolean;
+  readonly store: StoreKind;
+  readonly countsSyncs: boolean;
 }
 
 export interface RunningBroker {
   readonly port: number;
+  /** It and its files are gone after `stop`. */
+  readonly dir: string;
   readonly process: ChildProcess;
   stop(): Promise<void>;
 }
@@ -58,11 +73,14 @@ export function find(name: string): Broker | undefined {
 export function ofCheckout(name: string, folder: string): Broker {
   const revision = git(folder, "rev-parse", "--short", "HEAD");
   const isDirty = git(folder, "status", "--porcelain", "--", "src") !== "";
+  // Commits from before it keep everything in memory, and know no setting for that.
+  const hasStore = existsSync(join(folder, "src/broker/store-setup.ts"));
   return {
     name,
     version: [`${revision}${isDirty ? " with changes" : ""}`, `Bun ${Bun.version}`].filter(Boolean).join(", "),
     isOwn: true,
-    command: ({ port }) => [
+    stores: hasStore ? ["full", "normal", "off"] : [],
+    command: ({ port, dir }, store) => [
       process.execPath,
       join(folder, "src/main.ts"),
       "start",
@@ -70,8 +88,14 @@ export function ofCheckout(name: string, folder: string): Broker {
       `tcp://127.0.0.1:${port}`,
       "--set",
       "log.level=error",
+      ...(hasStore ? storeFlags(join(dir, DATA_FOLDER), store) : []),
     ],
   };
+}
+
+function storeFlags(data: string, store: StoreKind): string[] {
+  const settings = store === "memory" ? ["store.type=memory"] : ["store.type=sqlite", `store.sync=${store}`];
+  return ["--data", data, ...settings.flatMap((setting) => ["--set", setting])];
 }
 
 /** "" outside a repository, or without git. */
@@ -89,26 +113,35 @@ function mosquitto(): Broker | undefined {
     name: "mosquitto",
     version: /mosquitto version (\S+)/.exec(help)?.[1] ?? "unknown",
     isOwn: false,
-    command: ({ port, dir, nodelay }) => {
+    stores: ["full"],
+    command: ({ port, dir, nodelay }, store) => {
       const file = join(dir, "mosquitto.conf");
-      writeFileSync(file, mosquittoConfig(port, nodelay), { mode: 0o644 });
+      const data = join(dir, DATA_FOLDER);
+      mkdirSync(data);
+      chmodSync(data, 0o777); // as root it becomes another user
+      const lines = [...mosquittoLines(port, nodelay), ...persistenceLines(data, store)];
+      writeFileSync(file, `${lines.join("\n")}\n`, { mode: 0o644 });
       return [path, "-c", file];
     },
   };
 }
 
-function mosquittoConfig(port: number, nodelay: boolean): string {
+function mosquittoLines(port: number, nodelay: boolean): string[] {
   return [
     `listener ${port} 127.0.0.1`,
     "allow_anonymous true",
-    "persistence false",
     "log_type none",
     "max_queued_messages 0",
     "max_queued_bytes 0",
     "max_inflight_messages 0",
     `set_tcp_nodelay ${nodelay}`,
-    "",
-  ].join("\n");
+  ];
+}
+
+/** It writes its file every half hour and when it ends, and syncs nothing before it acknowledges: there is no setting for that. */
+function persistenceLines(data: string, store: StoreKind): string[] {
+  if (store === "memory") return ["persistence false"];
+  return ["persistence true", `persistence_location ${data}/`, "autosave_interval 1800", "autosave_on_changes false"];
 }
 
 /** On Node.js, its own runtime, when there is one. */
@@ -132,12 +165,19 @@ function byCommand(name: string, command: string): Broker {
 }
 
 /** Resolves when the broker answers a CONNECT. */
-export async function startBroker(broker: Broker, nodelay: boolean): Promise<RunningBroker> {
-  const dir = mkdtempSync(join(tmpdir(), "mantou-bench-"));
+export async function startBroker(
+  broker: Broker,
+  { nodelay, store, countsSyncs }: BrokerSetup,
+): Promise<RunningBroker> {
+  const parent = store === "memory" ? tmpdir() : DISK_FOLDER;
+  if (store !== "memory" && isInMemory(parent))
+    throw new Error(`${parent} is in memory, where a sync costs nothing: set TMPDIR to a folder on a disk`);
+  const dir = mkdtempSync(join(parent, "mantou-bench-"));
   const port = freePort();
   // Where a broker gives up root, as mosquitto does, it must still reach its folder.
   chmodSync(dir, 0o755);
-  const child = spawn(broker.command({ port, dir, nodelay }), "broker", dir);
+  const tracer = countsSyncs ? ["strace", "-f", "-e", "trace=fsync,fdatasync", "-o", join(dir, SYNC_FILE)] : [];
+  const child = spawn([...tracer, ...broker.command({ port, dir, nodelay }, store)], "broker", dir);
   void drainOutput(child.stdout);
   const stop = async (): Promise<void> => {
     await child.stop();
@@ -148,7 +188,7 @@ export async function startBroker(broker: Broker, nodelay: boolean): Promise<Run
     await stop();
     throw new Error(`${broker.name} does not answer on port ${port}: ${child.errorText() || "it printed nothing"}`);
   }
-  return { port, process: child, stop };
+  return { port, dir, process: child, stop };
 }
 
 async function drainOutput(stream: ReadableStream<Uint8Array>): Promise<void> {

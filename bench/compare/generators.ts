@@ -5,14 +5,15 @@
 import { join, resolve } from "node:path";
 import { connectionFaults, type Figures, messageFaults } from "#bench/load/result.ts";
 import { UsageError } from "#bench/load/options.ts";
-import type {
-  ClientLoad,
-  Companion,
-  ConnectLoad,
-  FlowLoad,
-  Load,
-  Metrics,
-  Outcome,
+import {
+  type ClientLoad,
+  type Companion,
+  type ConnectLoad,
+  defined,
+  type FlowLoad,
+  type Load,
+  type Metrics,
+  type Outcome,
 } from "#bench/scenarios/scenario.ts";
 
 const MAIN = resolve(import.meta.dir, "../main.ts");
@@ -92,6 +93,7 @@ function connectArgs({ clients, holdSec }: ConnectLoad): (string | number)[] {
 }
 
 function flowArgs(load: FlowLoad): (string | number)[] {
+  if (load.isPersistent === true) throw new UsageError("mqload has no persistent sessions");
   return [
     "--mode",
     load.mode,
@@ -172,10 +174,6 @@ export function rateFaults(metrics: Metrics, load: Load): string[] {
   return [`did not keep up: ${Math.round(delivered)} of ${asked} messages/s`];
 }
 
-function defined(values: Readonly<Partial<Record<keyof Metrics, number | undefined>>>): Metrics {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
-}
-
 function scaled(value: number | undefined, factor: number): number | undefined {
   return value === undefined ? undefined : value * factor;
 }
@@ -237,6 +235,8 @@ function ownFlowArgs(load: FlowLoad, timed: readonly (string | number)[]): (stri
     load.outstandingCount ?? OUTSTANDING_COUNT,
     "--version",
     load.version ?? 4,
+    "--clean",
+    String(load.isPersistent !== true),
   ];
 }
 
@@ -266,5 +266,6 @@ export function parseOwn(figures: Figures, load: Load): Outcome {
     maxUs: latency.max,
     rssBytes: server?.rssBytes,
   });
-  return { metrics, faults: [...faults, ...rateFaults(metrics, load)] };
+  const sent = figures.sent === undefined ? {} : { sentCount: figures.sent };
+  return { metrics, faults: [...faults, ...rateFaults(metrics, load)], ...sent };
 }

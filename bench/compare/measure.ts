@@ -4,9 +4,10 @@
  */
 import { readLines } from "./lines.ts";
 import { serverProcesses, usageOf } from "#bench/load/server-usage.ts";
-import type { Outcome, Part, Scenario } from "#bench/scenarios/scenario.ts";
-import { type Broker, startBroker } from "./brokers.ts";
+import { defined, type Metrics, type Outcome, type Part, type Scenario } from "#bench/scenarios/scenario.ts";
+import { type Broker, type RunningBroker, startBroker } from "./brokers.ts";
 import { type ChildProcess, spawn } from "./child-process.ts";
+import { storeNumbers, writtenBytes } from "./disk.ts";
 import { clientCommand, companionCommand, type Generator } from "./generators.ts";
 import { machineUsage } from "./machine-usage.ts";
 
@@ -38,6 +39,8 @@ export interface Place {
   readonly part: Part;
   readonly broker: Broker;
   readonly round: number;
+  /** Why it cannot be run. */
+  readonly why?: string;
 }
 
 /** Never throws for what a broker or generator does: that is a fault of the run. */
@@ -49,6 +52,8 @@ export async function measure(place: Place, options: MeasureOptions): Promise<Ru
     faults: [error instanceof Error ? error.message : String(error)],
   }));
   const { otherCpuPct = 0, stealPct = 0 } = outcome.metrics as Outcome["metrics"];
+  // What only gives a rate to others is a closed loop, whose latency mirrors its windows.
+  const isPace = scenario.parts.some(({ pace }) => pace?.part === part.name);
   return {
     scenario: scenario.name,
     part: part.name,
@@ -56,8 +61,13 @@ export async function measure(place: Place, options: MeasureOptions): Promise<Ru
     round,
     startedAt,
     ...outcome,
+    metrics: isPace ? withoutLatency(outcome.metrics) : outcome.metrics,
     isDisturbed: otherCpuPct > OTHER_CPU_MAX || stealPct > STEAL_MAX,
   };
+}
+
+function withoutLatency({ p50Us: _1, p90Us: _2, p99Us: _3, p999Us: _4, maxUs: _5, ...rest }: Metrics): Metrics {
+  return rest;
 }
 
 /** Of two runs of the same the one that counts: without faults first, then with less done by others. */
@@ -67,13 +77,18 @@ export function cleanerOf(a: Run, b: Run): Run {
   return disturbance(b) < disturbance(a) ? b : a;
 }
 
-async function outcomeOf({ scenario, part, broker }: Place, options: MeasureOptions): Promise<Outcome> {
-  const running = await startBroker(broker, scenario.wantsNoDelay === true);
+async function outcomeOf({ scenario, part, broker, why }: Place, options: MeasureOptions): Promise<Outcome> {
+  if (why !== undefined) return { metrics: {}, faults: [why] };
+  const running = await startBroker(broker, {
+    nodelay: scenario.wantsNoDelay === true,
+    store: part.store ?? "memory",
+    countsSyncs: part.countsSyncs === true,
+  });
   let companion: ChildProcess | undefined;
   try {
     const lines = part.beside === undefined ? undefined : await startCompanion(part, running.port);
     companion = lines?.process;
-    const outcome = await underLoad(part, options, { port: running.port, pid: running.process.pid }, companion?.pid);
+    const outcome = await underLoad(part, options, running, companion?.pid);
     if (lines === undefined) return outcome;
     lines.process.signal("SIGTERM");
     const beside = await lines.last();
@@ -114,15 +129,20 @@ async function startCompanion(part: Part, port: number): Promise<StartedCompanio
 async function underLoad(
   part: Part,
   { generator, durationSec, warmupSec }: MeasureOptions,
-  { port, pid }: { port: number; pid: number },
+  running: RunningBroker,
   companionPid: number | undefined,
 ): Promise<Outcome> {
   const { load } = part;
+  const { port, process: broker } = running;
+  const { pid } = broker;
   const target = { port, brokerPid: pid, durationSec, warmupSec };
   // This process's own children are in its tree, the generator too while it runs: so only itself is counted.
-  const others = [process.pid, ...serverProcesses(pid), ...(companionPid === undefined ? [] : [companionPid])];
-  const known = (): number => usageOf(others).cpuSec;
-  const before = { at: performance.now(), machine: machineUsage(), known: known() };
+  const others = [process.pid, ...(companionPid === undefined ? [] : [companionPid])];
+  const brokerPids = serverProcesses(pid);
+  // A client may have killed the broker.
+  const brokerCpuSec = (): number => (broker.isRunning() ? usageOf(brokerPids).cpuSec : broker.cpuSec());
+  const known = (): number => usageOf(others).cpuSec + brokerCpuSec();
+  const before = { at: performance.now(), machine: machineUsage(), known: known(), written: writtenBytes(brokerPids) };
 
   const command = load.kind === "client" ? clientCommand(load, target) : generator.command(load, target);
   const child = spawn(command, "generator");
@@ -140,12 +160,28 @@ async function underLoad(
   );
   return {
     metrics: {
+      ...diskMetrics(part, running, outcome, (writtenBytes(brokerPids) ?? Number.NaN) - (before.written ?? 0)),
       ...outcome.metrics,
       otherCpuPct: (Math.max(0, machine.busySec - before.machine.busySec - ours) / sec) * 100,
       stealPct: ((machine.stealSec - before.machine.stealSec) / sec) * 100,
     },
     faults: outcome.faults,
   };
+}
+
+/** Of a part on the disk whose generator says how many messages it sent. */
+function diskMetrics(
+  { store = "memory" }: Part,
+  { dir }: RunningBroker,
+  { sentCount }: Outcome,
+  written: number,
+): Metrics {
+  if (store === "memory" || sentCount === undefined || sentCount === 0) return {};
+  const bodies = storeNumbers(dir)?.bodies;
+  return defined({
+    writtenPct: bodies === undefined ? undefined : (bodies / sentCount) * 100,
+    writtenBytesPerMessage: Number.isNaN(written) ? undefined : written / sentCount,
+  });
 }
 
 function outcomeOfLine(line: string, child: ChildProcess, parse: (line: string) => Outcome): Outcome {

@@ -3,7 +3,7 @@
  * afresh, so that what drifts on the machine meets all of them alike. A run that others disturbed is done once more, and
  * the cleaner of the two counts.
  */
-import type { Part, Scenario } from "#bench/scenarios/scenario.ts";
+import type { Load, Part, Scenario } from "#bench/scenarios/scenario.ts";
 import type { Broker } from "./brokers.ts";
 import { cleanerOf, measure, type MeasureOptions, type Place, type Run } from "./measure.ts";
 import { type Summary, summarize } from "./statistics.ts";
@@ -38,7 +38,9 @@ export function places({ scenarios, rounds }: Pick<RotationOptions, "rounds" | "
 }
 
 /** The footprint bench starts the checkout's own broker, whoever else is compared. */
-function canRun({ load }: Part, { name, isOwn }: Broker): boolean {
+function canRun({ load, store = "memory", countsSyncs }: Part, { name, isOwn, stores = [] }: Broker): boolean {
+  if (store !== "memory" && !stores.includes(store)) return false;
+  if (countsSyncs === true && (!isOwn || Bun.which("strace") === null)) return false;
   return load.kind !== "client" || load.client !== "footprint" || (isOwn && name === "mantou");
 }
 
@@ -50,7 +52,8 @@ export async function rotate(options: RotationOptions, onRun: (run: Recorded) =>
     recorded.push(one);
     onRun(one);
   };
-  for (const place of places(options)) {
+  for (const unpaced of places(options)) {
+    const place = atPace(unpaced, recorded);
     const first = await measure(place, options);
     if (!first.isDisturbed || options.isOnce) {
       record(first, true);
@@ -61,6 +64,24 @@ export async function rotate(options: RotationOptions, onRun: (run: Recorded) =>
     for (const run of [first, second]) record(run, run === kept);
   }
   return recorded;
+}
+
+/** With the rate that follows from another part's run; as it is when that one gave none. */
+export function atPace(place: Place, recorded: readonly Recorded[]): Place {
+  const { scenario, part, broker, round } = place;
+  const { pace } = part;
+  if (pace === undefined) return place;
+  const isBase = (run: Recorded): boolean =>
+    run.isKept && run.scenario === scenario.name && run.part === pace.part && run.broker === broker.name;
+  const base = recorded.find((run) => isBase(run) && run.round === round && run.faults.length === 0);
+  const most = base?.metrics.acknowledgedPerSec ?? base?.metrics.messagesPerSec;
+  if (most === undefined) return { ...place, why: `no valid run of ${pace.part} to take the rate from` };
+  return { ...place, part: { ...part, load: paced(part.load, Math.round(most * pace.share)) } };
+}
+
+function paced(load: Load, ratePerSec: number): Load {
+  if (load.kind === "client") return { ...load, args: [...load.args, "--rate", String(ratePerSec)] };
+  return load.kind === "flow" ? { ...load, ratePerSec } : load;
 }
 
 /** Medians by scenario, broker and part, of the runs that count: kept, and without faults. */

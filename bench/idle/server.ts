@@ -19,7 +19,7 @@ const SUBACK = Buffer.from("9003000100", "hex");
 async function start(kind: ServerKind): Promise<{ port: number }> {
   if (kind === "bare") return { port: listenBare() };
   const { config } = loadConfig({
-    flags: { listen: ["tcp://127.0.0.1:0"], set: ["log.level=error"] },
+    flags: { listen: ["tcp://127.0.0.1:0"], set: ["log.level=error", "store.type=memory"] },
     env: {},
     cwd: "/",
   });

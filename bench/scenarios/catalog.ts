@@ -6,11 +6,12 @@ import { describeMachine, machineText } from "#bench/compare/machine.ts";
 import { type Recorded, rotate, summariesOf } from "#bench/compare/rotation.ts";
 import { formatMetric, judge } from "#bench/compare/verdict.ts";
 import { UsageError } from "#bench/load/options.ts";
+import { durable } from "./durable.ts";
 import { guide } from "./guide.ts";
 import { type MetricName, metricKinds, type Scenario } from "./scenario.ts";
 import { table } from "./table.ts";
 
-export const scenarios: readonly Scenario[] = [...table, ...guide];
+export const scenarios: readonly Scenario[] = [...table, ...guide, ...durable];
 
 const FLAGS = {
   broker: { type: "string", default: "mantou" },
@@ -28,7 +29,7 @@ export function scenarioOf(name: string): Scenario {
 }
 
 function list(): string {
-  return `Scenarios:\n${scenarios.map(({ name, title }) => `  ${name.padEnd(12)}${title}\n`).join("")}`;
+  return `Scenarios:\n${scenarios.map(({ name, title }) => `  ${name.padEnd(18)}${title}\n`).join("")}`;
 }
 
 export async function runScenario(args: readonly string[]): Promise<number> {

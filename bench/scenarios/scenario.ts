@@ -18,6 +18,8 @@ export interface FlowLoad {
   /** Of all publishers together; latency then counts from the moment at which a message was due. */
   readonly ratePerSec?: number;
   readonly version?: 4 | 5;
+  /** Clients keep their sessions (clean session 0). */
+  readonly isPersistent?: boolean;
 }
 
 /** One publisher, one subscriber, one message at a time. */
@@ -36,7 +38,7 @@ export interface ConnectLoad {
 /** A bench client of our own, for what no general generator does: a file of `clients/` and its arguments. */
 export interface ClientLoad {
   readonly kind: "client";
-  readonly client: "storm" | "field" | "mixed" | "footprint";
+  readonly client: "storm" | "field" | "mixed" | "footprint" | "absent" | "backlog";
   readonly args: readonly string[];
 }
 
@@ -48,9 +50,18 @@ export interface Companion {
   readonly args: readonly string[];
 }
 
+/** Where brokers keep sessions and messages; on the disk, what an acknowledgement waits for is said as our own broker does. */
+export type StoreKind = "memory" | "full" | "normal" | "off";
+
 export interface Part {
   readonly name: string;
   readonly load: Load;
+  /** In memory by default. A part on the disk runs for brokers that can. */
+  readonly store?: StoreKind;
+  /** The load's rate is this share of what another part of the same broker reached in this round. */
+  readonly pace?: { readonly part: string; readonly share: number };
+  /** Under strace, which slows the broker down: only where it is installed, and only for our own. */
+  readonly countsSyncs?: boolean;
   readonly beside?: Companion;
   /** What it takes around the measured time beyond a start and a stop: connecting, filling. For the forecast only. */
   readonly aroundSec?: number;
@@ -112,6 +123,20 @@ export const metricKinds = {
   p999Us: metric("latency p99.9", "µs", true),
   maxUs: metric("latency max", "µs", true),
   rssBytes: metric("broker memory", "B", true),
+  restingRssBytes: metric("broker memory with the backlog waiting", "B", true),
+  acknowledgedPerSec: metric("acknowledged messages", "/s", false),
+  brokerUsPerAck: metric("broker CPU per acknowledged message", "µs", true),
+  writtenPct: metric("messages that had to be written", "%", true),
+  fileBytesPerMessage: metric("growth of the files per message", "B", true),
+  writtenBytesPerMessage: metric("pages written to the disk per message", "B", true),
+  syncsPerSec: metric("syncs of the disk", "/s", true),
+  batchesPerSec: metric("batches written", "/s", true),
+  listenUs: metric("from start until it listens", "µs", true),
+  firstMessageUs: metric("from start until the first client's first message", "µs", true),
+  lastMessageUs: metric("from start until the first client's last message", "µs", true),
+  fileBytes: metric("files with the backlog", "B", true),
+  drainedFileBytes: metric("files after it was fetched", "B", true),
+  shrinkUs: metric("until the files were small", "µs", true),
   connectsPerSec: metric("connects", "/s", false),
   brokerUsPerConnect: metric("broker CPU per connect", "µs", true),
   bytesPerClient: metric("broker memory per client", "B", true),
@@ -126,8 +151,15 @@ export const metricKinds = {
 export type MetricName = keyof typeof metricKinds;
 export type Metrics = Partial<Record<MetricName, number>>;
 
+/** Without those that could not be measured. */
+export function defined(values: Readonly<Partial<Record<MetricName, number | undefined>>>): Metrics {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
+}
+
 /** What one run of a load gave. A run with faults does not count. */
 export interface Outcome {
   readonly metrics: Metrics;
   readonly faults: readonly string[];
+  /** Messages published in all, before and after the measured time too. */
+  readonly sentCount?: number;
 }

@@ -9,34 +9,127 @@ import { Engine } from "#core/engine.ts";
 import { SERVER_SHUTTING_DOWN, USE_ANOTHER_SERVER } from "#mqtt/codec/reason-code.ts";
 import { Connection } from "#mqtt/connection.ts";
 import { MqttContext, type Reporter } from "#mqtt/context.ts";
-import { listenTcp, type TcpListener, TcpTransport } from "#transport/tcp.ts";
-import { formatBind } from "./bind-address.ts";
+import type { DurableStore } from "#store/durable-store.ts";
+import { LoadMonitor } from "#transport/load-monitor.ts";
+import { TcpTransport } from "#transport/tcp.ts";
+import { AccessSetup } from "./access-setup.ts";
 import type { Config } from "./config.ts";
-import type { ListenerConfig } from "./config-schema.ts";
 import { connectionsMaxOfProcess } from "./descriptor-limit.ts";
 import { LimitedLog } from "./limited-log.ts";
+import { OpenListeners } from "./listener-setup.ts";
 import type { Logger } from "./log.ts";
+import { type OpenStore, openStore } from "./store-setup.ts";
 
 const TICK_MS = 50;
 const SWEEP_MS = 1000;
 const DRAIN_POLL_MS = 10;
+/** What the store is given at least to write what waits. */
+const STORE_CLOSE_MS = 1000;
 const FAULT_LINES_PER_SEC = 5;
 
 export interface RunningBroker {
   /** Of each listener, in the order of the configuration, such as `tcp://127.0.0.1:1883`. */
   readonly addresses: readonly string[];
   readonly engine: Engine;
+  /** The durable store, for its figures; undefined with `store.type: memory`. */
+  readonly store: DurableStore | undefined;
+  /** Resolves when the broker cannot go on: its store has failed for good. */
+  readonly failed: Promise<Error>;
+  /** Users, bans, the backends' health. */
+  readonly access: AccessSetup;
+  /** Looks for changed certificate files now, and not only every few seconds. Connections stay. */
+  reloadCertificates(): Promise<void>;
+  /** Opens, closes and replaces listeners; connections stay. Throws MantouError `listen_failed` or `certificate_invalid`. */
+  applyListeners(listeners: Config["listeners"]): Promise<void>;
   /** Stops accepting, tells the clients, and resolves when all links are closed or `drainSecMax` has passed. */
   stop(): Promise<void>;
 }
 
-/** Opens every listener of the configuration. Throws MantouError `listen_failed`, with nothing left open. */
+/**
+ * Opens the store and every listener of the configuration. Throws MantouError `listen_failed`, `certificate_invalid`, or
+ * one of the store (store-setup.ts), with nothing left open.
+ */
 export async function startBroker(config: Config, log: Logger): Promise<RunningBroker> {
-  let isWorkAsked = false;
   const faults = new LimitedLog(log, { linesPerSec: FAULT_LINES_PER_SEC, nowMs: () => performance.now() });
-  const engine = new Engine({
-    limits: config,
+  const kept = await openStore(config, log);
+  const access = makeAccess(config, log, faults);
+  const engine = makeEngine(config, kept, access, faults);
+  const context = new MqttContext(engine, {
+    ...config.broker,
+    makeClientId: () => `mantou_${randomUUID().replaceAll("-", "")}`,
+    reporter: reportTo(faults),
+  });
+  const transport = makeTransport(engine, faults);
+  transport.flusher.beforeFlush = () => kept.tick();
+  const listeners = makeListeners(config, context, transport, log);
+  try {
+    await access.start();
+    access.attach(engine, (isMeant, reasonCode) => context.endWhere(isMeant, reasonCode));
+    await listeners.apply(config.listeners);
+  } catch (error) {
+    listeners.stop();
+    await access.stop();
+    await kept.close(0);
+    throw error;
+  }
+  kept.attach(engine);
+  if (log.isLevelEnabled("debug")) logClients(engine, log);
+  const load = new LoadMonitor(config.broker, TICK_MS);
+  const clock = setInterval(() => {
+    const nowMs = performance.now();
+    context.isBusy = transport.isBusy = load.tick(nowMs);
+    engine.tick(nowMs, wallSec());
+    kept.tick();
+  }, TICK_MS);
+  const sweep = setInterval(() => {
+    transport.sweep(performance.now());
+    access.tick();
+    faults.flush();
+  }, SWEEP_MS);
+  return {
+    get addresses() {
+      return listeners.addresses;
+    },
+    engine,
+    store: kept.durable,
+    failed: kept.failed,
+    access,
+    reloadCertificates: () => listeners.refresh(),
+    applyListeners: (configs) => listeners.apply(configs),
+    async stop() {
+      listeners.stop();
+      context.endAll(config.broker.serverReference === "" ? SERVER_SHUTTING_DOWN : USE_ANOTHER_SERVER);
+      const deadlineMs = performance.now() + config.broker.drainSecMax * 1000;
+      while (listeners.connectionCount > 0 && performance.now() < deadlineMs) await Bun.sleep(DRAIN_POLL_MS);
+      clearInterval(clock);
+      clearInterval(sweep);
+      await access.stop();
+      for (const link of transport.watched.keys()) link.destroy();
+      await kept.close(Math.max(STORE_CLOSE_MS, deadlineMs - performance.now()));
+    },
+  };
+}
+
+function makeAccess(config: Config, log: Logger, faults: LimitedLog): AccessSetup {
+  return new AccessSetup({
+    config: config.access,
+    dataDir: config.node.data,
+    baseDir: process.cwd(),
+    log,
+    limitedLog: faults,
     seed: randomInt(1, 0x7fff_ffff),
+    nowSec: wallSec,
+  });
+}
+
+function makeEngine(config: Config, kept: OpenStore, access: AccessSetup, faults: LimitedLog): Engine {
+  let isWorkAsked = false;
+  const engine: Engine = new Engine({
+    limits: config,
+    access: access.chain,
+    store: kept.store,
+    priorities: config.priorities,
+    seed: kept.seed,
     nowMs: performance.now(),
     nowSec: wallSec(),
     onWork: () => {
@@ -49,57 +142,24 @@ export async function startBroker(config: Config, log: Logger): Promise<RunningB
     },
     onBug: (error) => faults.write("error", "deadline", "a bug: a deadline or a task failed", { err: error }),
   });
-  const context = new MqttContext(engine, {
-    ...config.broker,
-    makeClientId: () => `mantou_${randomUUID().replaceAll("-", "")}`,
-    reporter: reportTo(faults),
-  });
-  const transport = new TcpTransport(engine.limits.send, engine.metrics, (error) => {
-    engine.metrics.add("bugs");
-    faults.write("error", "socket", "a socket handler failed", { err: error });
-  });
-  const listeners = openAll(config.listeners, context, transport);
-  log.warn("anonymous clients are allowed: anybody who can reach a listener may publish and subscribe");
-  if (log.isLevelEnabled("debug")) logClients(engine, log);
-  const clock = setInterval(() => engine.tick(performance.now(), wallSec()), TICK_MS);
-  const sweep = setInterval(() => {
-    transport.sweep(performance.now());
-    faults.flush();
-  }, SWEEP_MS);
-  return {
-    addresses: config.listeners.map(({ bind }, i) => `tcp://${formatBind({ ...bind, port: listeners[i].port })}`),
-    engine,
-    async stop() {
-      for (const listener of listeners) listener.stop();
-      context.endAll(config.broker.serverReference === "" ? SERVER_SHUTTING_DOWN : USE_ANOTHER_SERVER);
-      const deadlineMs = performance.now() + config.broker.drainSecMax * 1000;
-      const isOpen = (): boolean => listeners.some((listener) => listener.connectionCount > 0);
-      while (isOpen() && performance.now() < deadlineMs) await Bun.sleep(DRAIN_POLL_MS);
-      clearInterval(clock);
-      clearInterval(sweep);
-      for (const link of transport.watched.keys()) link.destroy();
-    },
-  };
+  return engine;
 }
 
-function openAll(configs: readonly ListenerConfig[], context: MqttContext, transport: TcpTransport): TcpListener[] {
-  const opened: TcpListener[] = [];
-  const connectionsMax = connectionsMaxOfProcess();
-  try {
-    for (const { name, bind, connectionsMax: own } of configs) {
-      const options = {
-        name,
-        host: bind.host,
-        port: bind.port,
-        connectionsMax: Math.min(own ?? connectionsMax, connectionsMax),
-      };
-      opened.push(listenTcp(transport, options, (link) => new Connection(context, link, name)));
-    }
-  } catch (error) {
-    for (const listener of opened) listener.stop();
-    throw error;
-  }
-  return opened;
+function makeTransport({ limits, metrics }: Engine, faults: LimitedLog): TcpTransport {
+  const reportBug = (error: unknown): void => {
+    metrics.add("bugs");
+    faults.write("error", "socket", "a socket handler failed", { err: error });
+  };
+  return new TcpTransport(limits.send, metrics, reportBug, connectionsMaxOfProcess());
+}
+
+function makeListeners(config: Config, context: MqttContext, transport: TcpTransport, log: Logger): OpenListeners {
+  return new OpenListeners({
+    transport,
+    packetBytesMax: config.mqtt.packetBytesMax,
+    makeProtocol: (link, name) => new Connection(context, link, name),
+    notice: (isProblem, text) => (isProblem ? log.error(text) : log.info(text)),
+  });
 }
 
 /** Faults and bugs as log lines, a few a second of each kind. */

@@ -7,12 +7,13 @@
  */
 import { z } from "zod";
 import { limitTable, type Limits } from "#core/limits.ts";
-import { parseBind } from "./bind-address.ts";
-import { parseUnit, unitNames, unitOf, unitPattern, type Unit } from "./config-unit.ts";
+import { isShared, isTopicFilter } from "#core/topic.ts";
+import { accessSchema } from "./access-schema.ts";
+import { choiceLeaf, meta, numberLeaf } from "./config-leaf.ts";
+import { unitPattern, type Unit } from "./config-unit.ts";
+import { listenerSchema } from "./listener-schema.ts";
 
-export const LISTENER_TYPES = ["tcp"] as const;
 const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "silent"] as const;
-export const BIND_ALLOWED = "HOST:PORT with a port from 0 to 65535, such as 0.0.0.0:1883 or [::1]:1883";
 
 /** The length of a UTF-8 string is two bytes in a packet. */
 const MQTT_STRING_BYTES_MAX = 65_535;
@@ -24,31 +25,6 @@ interface Choice {
   readonly choices: readonly string[];
   readonly at: string;
 }
-interface Range {
-  readonly min: number;
-  readonly max: number;
-}
-
-/** A type, not an interface: zod wants an index signature, which only a type alias has. */
-type LeafMeta = { readonly description: string; readonly unit?: Unit };
-
-function numberLeaf(key: string, { min, max }: Range) {
-  const unit = unitOf(key);
-  const suffix = unit === undefined ? "" : `, or with a unit (${unitNames(unit).join(", ")})`;
-  const error = `a whole number from ${min} to ${max}${suffix}`;
-  const whole = z.int({ error }).min(min, { error }).max(max, { error });
-  if (unit === undefined) return whole;
-  return z.preprocess((value) => (typeof value === "string" ? (parseUnit(value, unit) ?? value) : value), whole);
-}
-
-const choiceLeaf = <const T extends readonly [string, ...string[]]>(choices: T) =>
-  z.enum(choices, { error: choices.length === 1 ? choices[0] : `one of ${choices.join(", ")}` });
-
-function meta(key: string, description: string): LeafMeta {
-  const unit = unitOf(key);
-  return unit === undefined ? { description } : { description, unit };
-}
-
 function limitLeaf(key: string, limit: Table[string][string]): z.ZodType {
   const about = meta(key, limit.at);
   if ("choices" in limit)
@@ -77,31 +53,18 @@ function mqttText(description: string) {
     .meta({ description });
 }
 
-const bindLeaf = z
-  .string({ error: BIND_ALLOWED })
-  .transform((text, context) => {
-    const address = parseBind(text);
-    if (address) return address;
-    context.addIssue({ code: "custom", message: BIND_ALLOWED });
-    return z.NEVER;
-  })
-  .meta({ description: "address to listen on; port 0 picks a free one" });
-
-const NAME_ALLOWED = "a name of letters, digits, . _ -, at most 64, starting with a letter or digit";
 const NODE_ALLOWED = "NAME@HOST of letters, digits, . _ - (in HOST also :), at most 255 characters";
-const drainSec = { min: 0, max: 3600 };
+const PATH_ALLOWED = "path of a directory";
+const FILTER_ALLOWED = "a topic filter, such as alarm/#, without share name";
 
-const listener = z.strictObject({
-  name: z
-    .string({ error: NAME_ALLOWED })
-    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, { error: NAME_ALLOWED })
-    .meta({ description: "what the log and the ready line call it; unique" }),
-  type: choiceLeaf(LISTENER_TYPES).meta({ description: "what is spoken on it: tcp is MQTT over TCP" }),
-  bind: bindLeaf,
-  connectionsMax: numberLeaf("connectionsMax", { min: 1, max: 100_000_000 }).optional().meta({
-    description: "connections accepted at a time; unset: what the process's descriptor limit leaves room for",
-  }),
-});
+function isFilter(text: string): boolean {
+  const filter = Buffer.from(text);
+  const { topicBytesMax, topicLevelsMax } = limitTable.mqtt;
+  const limits = { topicBytesMax: topicBytesMax.max, topicLevelsMax: topicLevelsMax.max };
+  return !isShared(filter) && isTopicFilter(filter, 0, filter.length, limits);
+}
+
+const drainSec = { min: 0, max: 3600 };
 
 export const configSchema = z.strictObject({
   node: z
@@ -111,23 +74,57 @@ export const configSchema = z.strictObject({
         .regex(/^(?=.{3,255}$)[A-Za-z0-9._-]+@[A-Za-z0-9._:-]+$/, { error: NODE_ALLOWED })
         .default("mantou@127.0.0.1")
         .meta({ description: "this broker's name" }),
+      data: z
+        .string({ error: PATH_ALLOWED })
+        .min(1, { error: PATH_ALLOWED })
+        .default("./data")
+        .meta({ description: "directory of what the broker keeps; made when it is first needed" }),
     })
     .prefault({}),
   listeners: z
-    .array(listener, { error: "a list of listeners" })
+    .array(listenerSchema, { error: "a list of listeners" })
     .min(1, { error: "at least one listener" })
     .prefault([{ name: "tcp", type: "tcp", bind: "0.0.0.0:1883" }]),
   ...limitSections(),
+  priorities: z
+    .array(
+      z.strictObject({
+        filter: z
+          .string({ error: FILTER_ALLOWED })
+          .refine(isFilter, { error: FILTER_ALLOWED })
+          .meta({ description: "topics that are sent earlier than others, when messages wait" }),
+        priority: numberLeaf("priority", { min: 1, max: 7 }).meta({
+          description: "7 is sent first; other topics have 0",
+        }),
+      }),
+      { error: "a list of filters with their priorities" },
+    )
+    .prefault([]),
   store: z
     .strictObject({
-      type: choiceLeaf(["memory"]).default("memory").meta({ description: "memory keeps nothing over a restart" }),
+      type: choiceLeaf(["sqlite", "memory"])
+        .default("sqlite")
+        .meta({ description: "sqlite: kept in node.data; memory: nothing is kept over a restart" }),
+      sync: choiceLeaf(["full", "normal", "off"]).default("full").meta({
+        description:
+          "full: an acknowledgement means it is on disk; normal: survives the end of the process, not a power cut; off: as normal, and the file may be damaged by a power cut",
+      }),
     })
     .prefault({}),
+  access: accessSchema,
   broker: z
     .strictObject({
       drainSecMax: numberLeaf("drainSecMax", drainSec)
         .default(5)
         .meta(meta("drainSecMax", "how long a stop waits for what is under way before links are cut")),
+      lagMsMax: numberLeaf("lagMsMax", { min: 10, max: 600_000 })
+        .default(1000)
+        .meta(
+          meta("lagMsMax", "milliseconds that the event loop may come late; beyond: busy, new clients are refused"),
+        ),
+      memoryBytesMax: numberLeaf("memoryBytesMax", { min: 0, max: 1024 ** 5 })
+        .default(0)
+        .meta(meta("memoryBytesMax", "resident memory; beyond: busy; 0: nine tenths of the machine's or container's")),
       responseInformation: mqttText(
         "5.0: Response Information for a client that requests it, a topic prefix for replies",
       ),
@@ -147,7 +144,6 @@ export const configSchema = z.strictObject({
 });
 
 export type Config = z.output<typeof configSchema>;
-export type ListenerConfig = Config["listeners"][number];
 export type LogConfig = Config["log"];
 
 /** JSON Schema (2020-12) of the configuration file, for editors. */
@@ -160,6 +156,10 @@ function completeJsonSchema({ zodSchema, jsonSchema }: { zodSchema: z.core.$ZodT
   // zod leaves the default out when the value passes through a transformation, and shows `{}` for a whole section.
   if (def.type === "default") jsonSchema.default = (def as z.core.$ZodDefaultDef).defaultValue;
   if (def.type === "prefault" && jsonSchema.type === "object") delete jsonSchema.default;
+  if ("initial" in jsonSchema) {
+    jsonSchema.default = jsonSchema["initial"] as JsonSchema["default"];
+    delete jsonSchema["initial"];
+  }
   const unit = jsonSchema["unit"] as Unit | undefined;
   if (unit === undefined) return;
   delete jsonSchema["unit"];

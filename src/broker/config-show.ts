@@ -12,6 +12,10 @@ export function toPlainConfig(config: Config): Record<string, unknown> {
 export function formatConfigYaml({ config, originOf }: LoadedConfig): string {
   const rows: (readonly [text: string, path?: string])[] = [];
   for (const [section, value] of Object.entries(config)) {
+    if (Array.isArray(value) && section !== "listeners") {
+      rows.push([`${section}: ${scalar(section, value)}`, section]);
+      continue;
+    }
     rows.push([`${section}:`]);
     if (section === "listeners") rows.push(...listenerRows(config));
     else
@@ -37,6 +41,7 @@ function listenerRows({ listeners }: Config): [string, string][] {
 }
 
 function scalar(key: string, value: unknown): string {
+  if (typeof value === "object") return JSON.stringify(value); // a list; JSON is YAML
   if (typeof value === "string") return Bun.YAML.stringify(value);
   const unit = unitOf(key);
   return typeof value === "number" && unit ? formatUnit(value, unit) : String(value);

@@ -1,14 +1,14 @@
 /** Where configuration comes from besides the defaults: a YAML file, the environment, `--set` and `--listen`. */
 import { resolve } from "node:path";
-import { BIND_ALLOWED, LISTENER_TYPES } from "./config-schema.ts";
 import { describeFound } from "./config-text.ts";
 import { pathText, type ConfigTree, type Origin, type Path } from "./config-tree.ts";
 import { parseBind } from "./bind-address.ts";
+import { BIND_ALLOWED, LISTENER_TYPES, PATH_ALLOWED } from "./listener-schema.ts";
 import { findSyntaxError, readYamlLines } from "./yaml-lines.ts";
 
 const DEFAULT_FILE = "mantou.yaml";
 const ENVIRONMENT_PREFIX = /^MANTOU__/i;
-const LISTEN_ALLOWED = LISTENER_TYPES.map((type) => `${type}://HOST:PORT`).join(", ");
+const LISTEN_ALLOWED = LISTENER_TYPES.map((type) => `${type}://${type === "unix" ? "/PATH" : "HOST:PORT"}`).join(", ");
 
 export type ReadFile = (path: string) => string;
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -104,20 +104,37 @@ export function applySet(tree: ConfigTree, assignments: readonly string[]): void
   }
 }
 
-/** `tcp://127.0.0.1:2883`: with any of these, no other listener is opened. */
+/** `--data DIR` is `node.data`. */
+export function applyData(tree: ConfigTree, dir: string | undefined): void {
+  if (dir !== undefined) tree.set(["node", "data"], dir, { source: "--data", where: "--data" });
+}
+
+/**
+ * `tcp://127.0.0.1:2883`, `unix:///run/mantou.sock`, `tls://0.0.0.0:8883?cert=a.pem&key=b.pem`: with any of these, no other listener is
+ * opened. What follows the question mark are further keys of the listener, their values as after `--set`.
+ */
 export function applyListen(tree: ConfigTree, addresses: readonly string[]): void {
   if (addresses.length === 0) return;
   const origin: Origin = { source: "--listen", where: "--listen" };
   const listeners: unknown[] = [];
   for (const address of addresses) {
-    const [, scheme = "", bind = ""] = /^([A-Za-z][A-Za-z0-9+.-]*):\/\/(.*)$/.exec(address) ?? [];
+    const [, scheme = "", bind = "", query = ""] =
+      /^([A-Za-z][A-Za-z0-9+.-]*):\/\/([^?]*)(?:\?(.*))?$/.exec(address) ?? [];
     const type = LISTENER_TYPES.find((type) => type === scheme.toLowerCase());
     if (!type) tree.report(origin, [], `found ${describeFound(address)}, allowed: ${LISTEN_ALLOWED}`);
     else if (!parseBind(bind))
-      tree.report(origin, [], `found ${describeFound(address)}, allowed: ${type}:// and ${BIND_ALLOWED}`);
-    else listeners.push({ name: listeners.length === 0 ? type : `${type}-${listeners.length + 1}`, type, bind });
+      tree.report(origin, [], `found ${describeFound(address)}, allowed: ${type}:// and ${bindAllowed(type)}`);
+    else {
+      const name = listeners.length === 0 ? type : `${type}-${listeners.length + 1}`;
+      const more = [...new URLSearchParams(query)].map(([key, text]) => [key, parseValue(text)] as const);
+      listeners.push({ name, ...Object.fromEntries(more), type, bind });
+    }
   }
   if (listeners.length > 0) tree.overlay({ listeners }, () => origin);
+}
+
+function bindAllowed(type: string): string {
+  return type === "unix" ? PATH_ALLOWED : BIND_ALLOWED;
 }
 
 /** A value is YAML; what YAML cannot read (`[::1]:1883`) is taken as the text it is, and so is nothing at all. */

@@ -10,8 +10,8 @@ import { z } from "zod";
 import { describeFound, suggest } from "./config-text.ts";
 
 export interface Origin {
-  readonly source: "default" | "file" | "environment" | "--set" | "--listen";
-  /** As a person finds it again: `default`, `mantou.yaml:3`, `MANTOU__LOG__LEVEL`, `--set`, `--listen`. */
+  readonly source: "default" | "file" | "environment" | "--set" | "--data" | "--listen";
+  /** As a person finds it again: `default`, `mantou.yaml:3`, `MANTOU__LOG__LEVEL`, `--set`, `--data`, `--listen`. */
   readonly where: string;
 }
 

@@ -9,6 +9,7 @@ import { MantouError } from "#base/error.ts";
 import { parseBind } from "./bind-address.ts";
 import { configSchema, type Config } from "./config-schema.ts";
 import {
+  applyData,
   applyEnvironment,
   applyFile,
   applyListen,
@@ -24,6 +25,7 @@ export type { Config } from "./config-schema.ts";
 export interface ConfigFlags {
   /** Path of the file; without it `mantou.yaml` is read when it is there. */
   readonly config?: string | undefined;
+  readonly data?: string | undefined;
   readonly set?: readonly string[];
   readonly listen?: readonly string[];
 }
@@ -51,6 +53,7 @@ export function loadConfig(request: ConfigRequest = {}): LoadedConfig {
   const file = applyFile(tree, flags.config, cwd, readFile);
   applyEnvironment(tree, env);
   applySet(tree, flags.set ?? []);
+  applyData(tree, flags.data);
   applyListen(tree, flags.listen ?? []);
 
   const checked = configSchema.safeParse(tree.root);

@@ -23,6 +23,8 @@ export interface OpenStore {
   tick(): void;
   /** The durable store, for its figures; undefined with `store.type: memory`. */
   readonly durable: DurableStore | undefined;
+  /** Resolves when the store can do nothing any more, such as that it cannot be recovered. */
+  readonly failed: Promise<Error>;
   /** Writes what waits, for so long at most, and gives the data directory free. */
   close(msMax: number): Promise<void>;
 }
@@ -32,18 +34,15 @@ export async function openStore(config: Config, log: Logger): Promise<OpenStore>
   if (config.store.type === "memory") {
     const nothing = (): void => {};
     const store = new VolatileStore();
-    return {
-      store,
-      durable: undefined,
-      seed: randomInt(1, SEED_MAX),
-      attach: nothing,
-      tick: nothing,
-      close: async () => {},
-    };
+    const seed = randomInt(1, SEED_MAX);
+    const failed = new Promise<Error>(nothing);
+    return { store, durable: undefined, seed, attach: nothing, tick: nothing, failed, close: async () => {} };
   }
   const dir = resolve(config.node.data);
   const backend = await openThreadLog({ dir, sync: config.store.sync });
   let isAttached = false;
+  const { promise: failed, resolve: fail } = Promise.withResolvers<Error>();
+  backend.onFault = fail;
   const alarm = new Alarm(() => store.tick());
   const store = new DurableStore({
     backend,
@@ -68,6 +67,7 @@ export async function openStore(config: Config, log: Logger): Promise<OpenStore>
       });
     },
     tick: () => store.tick(),
+    failed,
     async close(msMax) {
       if (isAttached) await Promise.race([new Promise<void>((done) => store.flush(done)), Bun.sleep(msMax)]);
       alarm.stop();

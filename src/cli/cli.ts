@@ -6,6 +6,7 @@ import { MantouError } from "#base/error.ts";
 import { checkConfig, showConfig, showConfigSchema } from "./config-command.ts";
 import type { Host } from "./host.ts";
 import { start } from "./start.ts";
+import { addStoreCommands } from "./store-command.ts";
 import { VERSION } from "./version.ts";
 
 const EXAMPLES = `
@@ -15,6 +16,7 @@ Examples:
   mantou start --config site.yaml --set log.format=json
   mantou config check --config site.yaml                says ok, or every problem with its place
   mantou config show                                    each value and where it comes from
+  mantou store check --data ./data                      what is kept, and whether it is whole
   MANTOU__SESSION__INFLIGHTCOUNTMAX=50 mantou start
 `;
 
@@ -64,6 +66,8 @@ function buildProgram(host: Host, done: (code: number) => void): Command {
     .description("JSON Schema of the configuration file, for editors")
     .action(() => done(showConfigSchema(host)));
 
+  addStoreCommands(program, host, done);
+
   program
     .command("version")
     .description("print the version")
@@ -75,6 +79,7 @@ function withConfigFlags(command: Command): Command {
   const collect = (value: string, before: string[] = []) => [...before, value];
   return command
     .option("--config <file>", "YAML file (default: ./mantou.yaml when it is there)")
+    .option("--data <dir>", "directory of what the broker keeps (default: ./data)")
     .option("--set <key=value>", "set one value, such as session.inflightCountMax=50; repeatable", collect)
     .option("--listen <url>", "listen here and nowhere else, such as tcp://127.0.0.1:2883; repeatable", collect);
 }

@@ -8,6 +8,10 @@ export type StopSignal = "SIGTERM" | "SIGINT";
 export interface RunningBroker {
   /** Of each listener, in the order of the configuration, such as `tcp://127.0.0.1:1883`. */
   readonly addresses: readonly string[];
+  /** Resolves when the broker cannot go on. */
+  readonly failed: Promise<Error>;
+  /** Looks for changed certificate files. */
+  reloadCertificates(): Promise<void>;
   /** Drains and resolves when nothing is left open. */
   stop(): Promise<void>;
 }
@@ -19,6 +23,8 @@ export interface Host {
   logOutput(format: Config["log"]["format"]): LineOutput;
   startBroker(config: Config, log: Logger): Promise<RunningBroker>;
   onSignal(handler: (signal: StopSignal) => void): void;
+  /** SIGHUP. */
+  onReload(handler: () => void): void;
   /** What nobody caught. While a handler is there, such a fault does not end the process. */
   onFault(handler: (fault: unknown) => void): void;
   exit(code: number): void;
@@ -37,6 +43,7 @@ export function processHost(): Host {
     onSignal: (handler) => {
       for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => handler(signal));
     },
+    onReload: (handler) => void process.on("SIGHUP", handler),
     onFault: (handler) => {
       process.on("uncaughtException", handler);
       process.on("unhandledRejection", handler);

@@ -28,10 +28,16 @@ export async function start(flags: ConfigFlags, host: Host): Promise<number> {
     const err = fault instanceof Error ? fault : new Error(String(fault));
     faults.write("fatal", "fault", "a bug: nobody caught this error; the broker goes on", { err });
   });
+  host.onReload(() => void broker.reloadCertificates());
   if (config.log.format === "json") sayReadyAsRecord(config, broker, log);
   else output.write(`${readyLine(config, broker)}\n`);
 
-  const signal = await stopAsked;
+  const signal = await Promise.race([stopAsked, broker.failed]);
+  if (signal instanceof Error) {
+    log.fatal({ err: signal }, "the broker cannot go on");
+    await broker.stop().catch(() => {});
+    return 1;
+  }
   log.info({ signal }, "stopping: a second signal ends the process at once");
   try {
     await broker.stop();

@@ -121,8 +121,9 @@ export class Delivery {
         return this.drop("packet_too_large", session, view); // [MQTT-3.1.2-25]
       }
       this.counts[SENT[qos]]++;
-      if (this.hooks.messageDelivered.isUsed) this.noteDelivered(session, view);
+      if (this.sessions.queueOf(session) !== queue) return true; // it ended with that, and freed what it had
       if (isStored) this.enqueued(session, queue, message, delivery, ids, group, packetId);
+      if (this.hooks.messageDelivered.isUsed) this.noteDelivered(session, view);
       return true;
     }
     if (!this.makeRoom(session, queue, this.messages.bytesOf(message))) {
@@ -180,6 +181,7 @@ export class Delivery {
   /** QoS 0 for a session whose client is away. */
   private deliverAbsent(view: MessageView, session: number, retain: number, group: number): boolean {
     if (!this.limits.session.queueQos0) return this.drop("absent", session, view);
+    if (!this.store.isWritable && this.sessions.isStored[session] !== 0) return this.drop("store_full", session, view);
     return this.deliverAcked(view, session, null, retain, group);
   }
 

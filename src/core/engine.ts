@@ -53,6 +53,7 @@ export interface EngineOptions {
 
 /** 5.0 reason codes the engine itself gives to a sink. */
 const QUOTA_EXCEEDED = 0x97;
+const SESSION_TAKEN_OVER = 0x8e;
 
 export class Engine {
   readonly limits: Limits;
@@ -176,8 +177,9 @@ export class Engine {
 
   /** A session that goes on has its messages in flight at hand first. */
   private openFetched(request: OpenRequest, sink: Sink, epoch: number, complete: (opened: Opened) => void): void {
-    const known = request.isCleanStart ? -1 : this.sessions.find(request.clientId);
-    if (known >= 0 && this.sessions.queueOf(known)?.isOnDisk) {
+    const known = this.sessions.find(request.clientId);
+    if (known >= 0 && this.sessions.epoch[known] > epoch) return sink.end(SESSION_TAKEN_OVER); // by one that came later
+    if (known >= 0 && !request.isCleanStart && this.sessions.queueOf(known)?.isOnDisk) {
       return this.store.fetch(known, () => this.openFetched(request, sink, epoch, complete));
     }
     const opened = this.lifecycle.open(request, sink, epoch);

@@ -41,6 +41,10 @@ export interface HookMessage {
 
 export class Hooks {
   readonly clientConnected = new HookPoint<[client: ClientInfo]>();
+  /** Access refused a CONNECT (`topic` undefined), a PUBLISH or a filter of a SUBSCRIBE. */
+  readonly clientDenied = new HookPoint<
+    [client: ClientInfo, action: "connect" | "publish" | "subscribe", topic: string | undefined, reasonCode: number]
+  >();
   readonly clientDisconnected = new HookPoint<[client: ClientInfo, reasonCode: number]>();
   readonly sessionCreated = new HookPoint<[clientId: string]>();
   readonly sessionResumed = new HookPoint<[clientId: string]>();

@@ -62,8 +62,13 @@ export interface LifecycleParts {
   routed<T>(action: () => T): T;
 }
 
+/** Each time so many ended sessions are noted, those that are safe are forgotten. */
+const ENDED_COUNT = 1024;
+
 export class Lifecycle {
   private readonly wills: Wills;
+  /** Stored sessions that ended and may not be safe yet: the store's number by the key of the client id. */
+  private readonly ended = new Map<number, number>();
   private readonly expiryKind: number;
   private readonly willKind: number;
   private readonly retryKind: number;
@@ -85,11 +90,12 @@ export class Lifecycle {
     if (!store.isWritable && (isKept || wasKept)) return { session: -1, isPresent: false };
     if (session >= 0) session = this.takeOver(session, request.isCleanStart);
     const isPresent = session >= 0;
-    delivery.storeSeq = isKept || wasKept ? delivery.lastSeq : 0; // the end of the old session must be safe too
     if (!isPresent) {
       if (sessions.count >= limits.session.countMax) return { session: -1, isPresent: false };
       session = sessions.create(request.clientId, this.parts.nowSec);
     }
+    // The end of the client's old session must be safe too, however it came.
+    delivery.storeSeq = isKept || wasKept ? delivery.lastSeq : (this.ended.get(sessions.keyOf(session)) ?? 0);
     sessions.sinks[session] = sink;
     sessions.epoch[session] = epoch;
     sessions.expirySec[session] = expirySec;
@@ -129,8 +135,11 @@ export class Lifecycle {
 
   /** Removes a session with all it holds; its connection must be gone. */
   end(session: number): void {
-    this.note("session-ended", session);
-    this.parts.sessions.isStored[session] = 0;
+    if (this.parts.sessions.isStored[session] !== 0) {
+      this.note("session-ended", session);
+      this.noteEnd(this.parts.sessions.keyOf(session), this.parts.delivery.lastSeq);
+      this.parts.sessions.isStored[session] = 0;
+    }
     this.publishWill(session); // [MQTT-3.1.2-8]
     this.disarmExpiry(session);
     this.stopRetry(session);
@@ -268,6 +277,12 @@ export class Lifecycle {
       const member = this.parts.index.target[sub];
       return member !== session && (!isConnected || this.parts.sessions.sinks[member] !== null);
     });
+  }
+
+  private noteEnd(key: number, seq: number): void {
+    this.ended.set(key, seq);
+    if (this.ended.size % ENDED_COUNT !== 0) return;
+    for (const [each, number] of this.ended) if (number <= this.parts.store.durableSeq) this.ended.delete(each);
   }
 
   private note(record: StoreRecord, session: number): void {

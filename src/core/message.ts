@@ -86,7 +86,7 @@ export class MessagePool {
   private expiryAt = new Int32Array(64);
   private references = new Int32Array(64);
   expiryAtSec = new Uint32Array(64);
-  /** Number under which a store has written the body, 0 while it has not. */
+  /** Number under which a store has written the body, 0 while it has not; negative when it is not the first. */
   bodyNumber = new Float64Array(64);
   /** Bytes of all bodies kept. */
   bodyBytes = 0;

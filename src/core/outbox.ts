@@ -88,8 +88,9 @@ export class Lane {
   pages: Page[] = noPages;
   /** Empty unless there are pages. */
   tail: Ring = noRing;
-  /** Bytes of the bodies in memory. */
+  /** Bytes of the bodies in memory, and of these the tail's. */
   memoryBytes = 0;
+  tailBytes = 0;
   /** The first page is being read. */
   isLoading = false;
 
@@ -108,6 +109,7 @@ export class Lane {
     if (this.head.count === 0) this.head = this.tail;
     else this.tail.moveTo(this.head, 0);
     this.tail = noRing;
+    this.tailBytes = 0;
   }
 }
 
@@ -127,6 +129,7 @@ export class Outbox {
     const lane = number === 0 ? this.lanes[this.lanes.length - 1] : this.lane(number);
     lane.back.push(message, delivery, ids, group, seq);
     lane.memoryBytes += size;
+    if (lane.pages.length > 0) lane.tailBytes += size;
     this.count++;
     this.bytes += size;
   }

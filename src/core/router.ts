@@ -387,6 +387,7 @@ export class Router {
         outbox.count--;
         outbox.bytes -= this.messages.bytesOf(message);
         lane.memoryBytes -= this.messages.bytesOf(message);
+        if (ring === lane.tail) lane.tailBytes -= this.messages.bytesOf(message);
         if (this.sessions.isStored[session] !== 0) this.store.withdraw(session, seq, message);
         this.delivery.free(message, ids);
       } else {

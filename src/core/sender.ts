@@ -99,19 +99,17 @@ export class Sender {
     const flags = (qos << 1) | (delivery & DELIVERY_RETAIN ? FLAG_RETAIN : 0);
     const packetId = qos === 0 ? 0 : inflight.push(message, delivery, ids, group);
     const isSent = sink.deliver(view, flags, packetId);
-    if (isSent) {
-      this.counts[SENT[qos]]++;
-      if (this.hooks.messageDelivered.isUsed) this.delivery.noteDelivered(session, view);
-    } else {
-      this.delivery.drop("packet_too_large", session, view);
-    }
+    if (isSent) this.counts[SENT[qos]]++;
+    const isGone = this.sessions.queueOf(session) !== queue; // it ended with that, and freed what it had in flight
     if (isSent && qos !== 0) {
-      if (isStored) this.assigned(session, inflight, lane.number, seq);
-      return;
+      if (isStored && !isGone) this.assigned(session, inflight, lane.number, seq);
+    } else {
+      if (isStored && !isGone) this.store.shift(session, lane.number, seq, message);
+      if (qos !== 0 && !isGone) inflight.remove(inflight.find(packetId));
     }
-    if (isStored) this.store.shift(session, lane.number, seq, message);
-    if (qos !== 0) inflight.remove(inflight.find(packetId));
-    this.delivery.free(message, ids);
+    if (!isSent) this.delivery.drop("packet_too_large", session, view);
+    else if (this.hooks.messageDelivered.isUsed && !isGone) this.delivery.noteDelivered(session, view);
+    if (qos === 0 || (!isSent && !isGone)) this.delivery.free(message, ids);
   }
 
   /** The message that `inflight` has last came from a lane, where it had the number `seq`. */
@@ -127,7 +125,7 @@ export class Sender {
   /** What is in flight and not yet sent on this connection, in order: again after a reconnect, or now that it is safe. */
   private resend(session: number, queue: SessionQueue, sink: Sink): void {
     const { inflight } = queue;
-    while (inflight.used < sink.windowMax && sink.isWritable) {
+    while (inflight.used < sink.windowMax && sink.isWritable && this.sessions.sinks[session] === sink) {
       const position = inflight.nextUnsent(); // [MQTT-4.4.0-1]
       if (position < 0) return;
       const delivery = inflight.field(position, DELIVERY);
@@ -142,7 +140,9 @@ export class Sender {
       }
       inflight.advance();
       inflight.noteSent(position);
-      if (this.sendAgain(queue, sink, position, isFirst ? 0 : FLAG_DUP)) {
+      const isSent = this.sendAgain(queue, sink, position, isFirst ? 0 : FLAG_DUP);
+      if (this.sessions.queueOf(session) !== queue) return;
+      if (isSent) {
         if (isFirst) this.noteFirst(session, qos);
         continue;
       }

@@ -3,6 +3,8 @@ import { Slab } from "#base/slab.ts";
 import type { Engine } from "#core/engine.ts";
 import { MessageView } from "#core/message.ts";
 import type { Connection } from "./connection.ts";
+import type { ClientInfo } from "#core/ports.ts";
+import { OPEN } from "./connection-state.ts";
 import { Layouts } from "./deliver.ts";
 
 export interface MqttOptions {
@@ -30,6 +32,8 @@ export class MqttContext {
   readonly serverReference: string;
   readonly makeClientId: () => string;
   readonly reporter: Reporter;
+  /** The process has more to do than it can: CONNECT is refused. */
+  isBusy = false;
   /** The PUBLISH that is being handled. */
   readonly incoming: MessageView = new MessageView();
   readonly layouts: Layouts = new Layouts();
@@ -70,6 +74,13 @@ export class MqttContext {
   /** Every open connection is told the reason and closed. */
   endAll(reasonCode: number): void {
     for (const connection of this.connections) connection?.end(reasonCode);
+  }
+
+  /** Ends the open connections of the clients that are meant; returns how many. */
+  endWhere(isMeant: (client: ClientInfo) => boolean, reasonCode: number): number {
+    const meant = this.connections.filter((connection) => connection?.state === OPEN && isMeant(connection.info()));
+    for (const connection of meant) connection?.end(reasonCode);
+    return meant.length;
   }
 
   private advanceGates(): void {

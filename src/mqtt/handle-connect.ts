@@ -6,7 +6,7 @@
  * Each arrow may take time; meanwhile the connection is held. Refusals are CONNACK with the reason, then close.
  */
 import { isTopicName } from "#core/topic.ts";
-import type { AuthenticateOutcome, AuthenticateRequest, ClientInfo } from "#core/ports.ts";
+import { ALLOW, type AuthenticateOutcome, type AuthenticateRequest, type ClientInfo, PENDING } from "#core/ports.ts";
 import type { Opened } from "#core/engine.ts";
 import { NEVER } from "#core/message.ts";
 import { type ConnectPacket, decodeConnect, encodeConnack } from "./codec/connect.ts";
@@ -15,12 +15,14 @@ import type { Properties } from "./codec/properties.ts";
 import {
   CLIENT_IDENTIFIER_NOT_VALID,
   CONTINUE_AUTHENTICATION,
+  NOT_AUTHORIZED,
   PROTOCOL_ERROR,
   QOS_NOT_SUPPORTED,
   QUOTA_EXCEEDED,
   REAUTHENTICATE,
   RETAIN_NOT_SUPPORTED,
   returnCode3,
+  SERVER_BUSY,
   SUCCESS,
   TOPIC_NAME_INVALID,
 } from "./codec/reason-code.ts";
@@ -43,16 +45,18 @@ export function handleConnect(connection: Connection, bytes: Buffer, body: numbe
   engine.metrics.add("packets.connect");
   const packet = decodeConnect(bytes, body, end);
   connection.version = packet.version;
-  if ("reasonCode" in packet) return refuse(connection, packet.reasonCode, {}, packet.version === 0);
+  if ("reasonCode" in packet) return refuseFault(connection, packet.reasonCode, packet.version === 0);
   connection.packetBytesMax = packet.properties.maximumPacketSize ?? connection.packetBytesMax;
-  const fault = faultOf(connection, packet);
-  if (fault !== 0) return refuse(connection, fault, {}, false);
+  if (connection.context.isBusy) {
+    engine.metrics.add("connections.refused.busy");
+    return refuse(connection, SERVER_BUSY, {}, false);
+  }
   const { identity } = connection.link;
-  const isIdGiven = identity?.clientId !== undefined;
-  const isIdAssigned = packet.clientId.length === 0 && !isIdGiven;
-  let { clientId } = packet;
-  if (isIdGiven) clientId = Buffer.from(identity.clientId!);
-  else if (isIdAssigned) clientId = Buffer.from(connection.context.makeClientId());
+  const given = identity?.clientId === undefined ? packet.clientId : Buffer.from(identity.clientId);
+  const fault = faultOf(connection, packet, given);
+  if (fault !== 0) return refuseFault(connection, fault, false);
+  const isIdAssigned = given.length === 0;
+  const clientId = isIdAssigned ? Buffer.from(connection.context.makeClientId()) : given;
   const { extras } = connection;
   extras.isBridge = packet.isBridge;
   extras.username = identity?.username ?? packet.username;
@@ -63,9 +67,9 @@ export function handleConnect(connection: Connection, bytes: Buffer, body: numbe
 }
 
 /** Reason not even to ask for the credentials, or 0. */
-function faultOf(connection: Connection, packet: ConnectPacket): number {
+function faultOf(connection: Connection, packet: ConnectPacket, clientId: Buffer): number {
   const { limits } = connection.context.engine;
-  const { clientId, will, version } = packet;
+  const { will, version } = packet;
   if (clientId.length > limits.mqtt.clientIdBytesMax) return CLIENT_IDENTIFIER_NOT_VALID;
   const needsId = version === 3 || (version === 4 && !packet.isCleanStart);
   if (clientId.length === 0 && needsId) return CLIENT_IDENTIFIER_NOT_VALID; // [MQTT3-3.1.3-8]
@@ -75,10 +79,15 @@ function faultOf(connection: Connection, packet: ConnectPacket): number {
   return will.view.isRetain && !limits.mqtt.retain ? RETAIN_NOT_SUPPORTED : 0; // [MQTT-3.2.2-13]
 }
 
+/** A CONNECT that breaks the protocol, or asks for what there is not: reported as well. */
+function refuseFault(connection: Connection, reasonCode: number, isMute: boolean): 0 {
+  connection.context.reporter.fault(connection, reasonCode, Buffer.alloc(0));
+  return refuse(connection, reasonCode, {}, isMute);
+}
+
 /** CONNACK with the reason, then close; a client whose protocol is unknown gets no answer. */
 function refuse(connection: Connection, reasonCode: number, properties: Properties, isMute: boolean): 0 {
   connection.context.engine.metrics.add("connections.refused.connect");
-  connection.context.reporter.fault(connection, reasonCode, Buffer.alloc(0));
   // 3.x has few return codes: a malformed CONNECT, and what no code fits, is closed without. [MQTT3-3.1.4-1] [MQTT3-3.2.2-6]
   if (!isMute && (connection.isV5 || returnCode3(reasonCode) >= 0)) {
     connection.context.engine.metrics.add("packets.connack");
@@ -135,10 +144,26 @@ function finishAuthentication(connection: Connection, request: Request, outcome:
     const { reasonString, serverReference } = outcome;
     refuse(connection, outcome.reasonCode, given({ reasonString, serverReference }), false); // [MQTT-3.1.4-2]
   } else {
-    open(connection, request, outcome);
-    return; // the hold goes on until CONNACK
+    authorizeWill(connection, request, (isAllowed) => {
+      if (isAllowed) return open(connection, request, outcome); // the hold goes on until CONNACK
+      refuse(connection, NOT_AUTHORIZED, {}, false);
+      connection.unhold();
+    });
+    return;
   }
   connection.unhold();
+}
+
+/** A will is a PUBLISH that is said now and sent later. */
+function authorizeWill(connection: Connection, request: Request, done: (isAllowed: boolean) => void): void {
+  const { access } = connection.context.engine;
+  const { will } = loginOf(connection).packet;
+  if (!will || access.isOpen) return done(true);
+  const verdict = access.authorizePublish(request.client, will.view);
+  if (verdict !== PENDING) return done(verdict === ALLOW);
+  access.whenDecided(request.client, (decided) => {
+    if (connection.state !== CLOSED) done(decided === ALLOW);
+  });
 }
 
 function finishReauthentication(connection: Connection, request: Request, outcome: AuthenticateOutcome): void {

@@ -129,7 +129,10 @@ function refuse(
   engine.dropUnrouted(reason, view);
   // 3.x has no reason in its acknowledgements: none that is false, so the connection ends.
   const isEnding = reason === "store_full" ? view.qos > 0 : engine.access.deniedPublish === "disconnect";
-  if (!connection.isV5 && isEnding) return reasonCode;
+  if (!connection.isV5 && isEnding) {
+    connection.fail(reasonCode);
+    return 0;
+  }
   if (view.qos === 0) return 0;
   connection.acknowledge(view.qos === 1 ? PUBACK : PUBREC, published.packetId, reasonCode);
   return 0;

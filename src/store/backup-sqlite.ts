@@ -5,7 +5,7 @@
  *   restore  FILE ──► store.db.next,  store.db ──► replaced-TIME/store.db,  store.db.next ──► store.db
  */
 import type { Database } from "bun:sqlite";
-import { closeSync, copyFileSync, existsSync, fsyncSync, openSync, renameSync, rmSync } from "node:fs";
+import { closeSync, copyFileSync, existsSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { MantouError } from "#base/error.ts";
 import { openExisting } from "./check-sqlite.ts";
@@ -29,6 +29,7 @@ export function backUpStore(dir: string, file: string): void {
   const db = openExisting(dir);
   try {
     rmSync(partial, { force: true });
+    writeFileSync(partial, "", { mode: 0o600, flag: "wx" }); // messages are in it: for its owner alone
     db.query("VACUUM INTO ?").run(partial);
     sync(partial);
     renameSync(partial, file);
@@ -71,6 +72,7 @@ export function compactStore(dir: string): { bytesBefore: number; bytesAfter: nu
   try {
     db = openFile({ dir, sync: "full" });
     const bytesBefore = bytesOf(db);
+    db.run("PRAGMA temp_store = FILE"); // the whole store goes through it
     db.run("VACUUM");
     return { bytesBefore, bytesAfter: bytesOf(db) };
   } catch (error) {

@@ -22,7 +22,7 @@ import { isSound } from "./tables-sqlite.ts";
 /** Problems of one kind that are told one by one. */
 const PROBLEMS_TOLD = 10;
 
-export interface TableCount {
+interface TableCount {
   /** What its rows are, for people. */
   readonly things: string;
   readonly count: number;

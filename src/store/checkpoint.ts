@@ -160,7 +160,7 @@ export class Checkpoint {
   private collect(nowMs: number): void {
     const { parts } = this;
     parts.collectFloor = parts.lastBody + 1;
-    parts.releasedCount = 0;
+    parts.releasedCount = parts.ops.length > 0 ? 1 : 0; // this batch's own changes still name some
     this.collectedMs = nowMs;
     parts.items.u8(COLLECT);
     parts.items.u48(parts.collectFloor);

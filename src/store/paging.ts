@@ -17,13 +17,14 @@ import { Change, type Entry, readEntries } from "./session-log.ts";
 import { writeWaiting } from "./snapshot.ts";
 import type { StoreParts } from "./store-parts.ts";
 
-interface LanePage {
+export interface LanePage {
   readonly lane: number;
   readonly page: number;
 }
 
 /** What a connected session's head keeps in memory. */
 const HEAD_COUNT = 512;
+const HEAD_PAGES = 8;
 const LOST = 0xffff_ffff;
 const PRESSURE_SESSIONS = 64;
 
@@ -53,17 +54,26 @@ export class Paging {
       const queue = engine.sessions.queueOf(session);
       const number = this.parts.numberOf(session);
       if (queue === null || number === 0) continue;
-      const keep = engine.sessions.sinks[session] === null ? 0 : HEAD_COUNT;
+      const isAbsent = engine.sessions.sinks[session] === null;
       for (const lane of queue.outbox.lanes) {
         const source = lane.back;
-        const kept = lane.pages.length === 0 ? keep : 0;
+        const kept = isAbsent || isCrowded || lane.pages.length > 0 ? 0 : this.headCount(lane);
+        const bytes = lane.pages.length > 0 ? lane.tailBytes : lane.memoryBytes;
         const isLong =
-          source.count >= kept + limits.pageCount || lane.memoryBytes >= limits.pageBytes * (kept > 0 ? 8 : 1);
+          source.count >= kept + limits.pageCount || bytes >= limits.pageBytes * (kept > 0 ? HEAD_PAGES : 1);
         if (source.count > kept && (isLong || isCrowded)) this.spill(number, queue.outbox, lane, kept, isCrowded);
       }
       this.checkpoint.touch(number, session, QUEUE);
     }
     this.grown.clear();
+  }
+
+  /** How many messages of a connected session stay in memory. */
+  private headCount({ head, memoryBytes }: Lane): number {
+    const bytesMax = HEAD_PAGES * this.parts.limits.pageBytes;
+    return memoryBytes <= bytesMax
+      ? HEAD_COUNT
+      : Math.min(HEAD_COUNT, Math.floor((head.count * bytesMax) / memoryBytes));
   }
 
   /** Memory is short: sessions that did not change lately are looked at in turn. */
@@ -84,8 +94,9 @@ export class Paging {
     lane.back.moveTo(rest, keep);
     let kept = lane.pages.length > 0 ? 0 : keep;
     if (lane.pages.length === 0) lane.pages = [];
-    while (rest.count >= limits.pageCount || lane.memoryBytes >= limits.pageBytes || isAll) {
-      if (rest.count === 0) break;
+    let left = 0;
+    for (let i = 0; i < rest.count; i++) left += parts.engine.messages.bytesOf(rest.at(i, MESSAGE));
+    while (rest.count > 0 && (rest.count >= limits.pageCount || left >= limits.pageBytes || isAll)) {
       const { out } = this;
       out.clear();
       let count = 0;
@@ -104,13 +115,15 @@ export class Paging {
       kept = 0;
       lane.pages.push({ page, count, bytes });
       lane.memoryBytes -= bytes;
+      left -= bytes;
       for (; count > 0; count--) {
         parts.engine.delivery.free(rest.at(0, MESSAGE), rest.at(0, IDS));
         rest.shift();
       }
     }
-    if (lane.pages.length > 0) lane.tail = rest;
-    else rest.moveTo(lane.head, 0);
+    if (lane.pages.length === 0) return rest.moveTo(lane.head, 0);
+    lane.tail = rest;
+    lane.tailBytes = left;
   }
 
   /** The lane's first page comes back to memory. */
@@ -214,6 +227,7 @@ export class Paging {
       const { stored } = leaver;
       backend.readBodies(stored, (loaded) => {
         leaver.stored = null;
+        this.checkpoint.touchNow(leaver.number, -1); // with others now, in the same batch
         this.eachMessage(loaded, (message, entry) => this.discard(message, entry, true));
         this.empty(leaver);
       });

@@ -11,7 +11,7 @@ import { Leaver } from "./leaver.ts";
 import type { RecoveredSession, RecoveryInfo, RecoveryReceiver } from "./log-backend.ts";
 import type { Paging } from "./paging.ts";
 import { IS_CONNECTED, IS_ENDING, type Meta, readMeta, readQueue, writeEntry } from "./session-log.ts";
-import type { StoreParts } from "./store-parts.ts";
+import { type StoreParts, UNKNOWN_SEC } from "./store-parts.ts";
 
 export interface RestoreInfo {
   readonly sessionCount: number;
@@ -125,7 +125,9 @@ export class Restore implements RecoveryReceiver {
     parts.lastBatch = info.lastBatch;
     for (const leaver of this.leavers) this.paging.adopt(leaver); // to sessions which are all here now
     for (const { session, closedAtSec } of this.restored) {
-      if (closedAtSec === undefined) this.noteClosed(session);
+      // While its will waits it counts as connected, so that the grace holds at the next start too.
+      if (closedAtSec === undefined && parts.engine.lifecycle.willOf(session)) parts.setClosedAt(session, UNKNOWN_SEC);
+      else if (closedAtSec === undefined) this.noteClosed(session);
       parts.engine.lifecycle.armRestored(session, closedAtSec);
     }
     const { sessionCount, messageCount, retainedCount } = this;

@@ -15,7 +15,7 @@ import {
   writeSubscription,
   writeWill,
 } from "./session-log.ts";
-import type { StoreParts } from "./store-parts.ts";
+import { type StoreParts, UNKNOWN_SEC } from "./store-parts.ts";
 
 const body = new ByteWriter();
 
@@ -87,7 +87,7 @@ export function writeSessionMeta(parts: StoreParts, session: number, out: ByteWr
   for (let sub = index.firstOfSession(session); sub >= 0; sub = index.nextOf[sub]) {
     subscriptions.push(storedSubscription(parts, sub));
   }
-  const isConnected = sessions.sinks[session] !== null;
+  const isConnected = sessions.sinks[session] !== null || parts.closedAtOf(session) === UNKNOWN_SEC;
   writeMeta(out, {
     flags: isConnected ? IS_CONNECTED : 0,
     expirySec: sessions.expirySec[session],

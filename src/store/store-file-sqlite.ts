@@ -50,6 +50,8 @@ export const MIGRATIONS: readonly Migration[] = [
 
 const CACHE_KIB = 8192;
 const BUSY_MS = 200;
+/** A broker that was killed is gone for good a moment later: its successor waits that long. */
+const LOCK_MS = 1000;
 /** What SQLite leaves of a WAL that has been checkpointed. */
 const WAL_BYTES_KEPT = 16 * 1024 * 1024;
 /** The writer checkpoints by itself, after it has reported a commit; this is for what it did not foresee. */
@@ -118,6 +120,7 @@ export class StoreLock {
     let db: Database | undefined;
     try {
       db = new Database(join(dir, "store.lock"), { create: true, readwrite: true });
+      db.run(`PRAGMA busy_timeout = ${LOCK_MS}`);
       db.run("PRAGMA journal_mode = MEMORY");
       db.run("BEGIN EXCLUSIVE");
       return new StoreLock(db);
@@ -156,6 +159,7 @@ export function openFile({ dir, sync, migrations = MIGRATIONS }: OpenFile): Data
     db.run(`PRAGMA journal_size_limit = ${WAL_BYTES_KEPT}`);
     db.run(`PRAGMA cache_size = -${CACHE_KIB}`);
     db.run("PRAGMA cell_size_check = ON");
+    db.run("PRAGMA temp_store = MEMORY"); // no file to be opened when descriptors or the disk run out
     migrate(db, migrations);
     return db;
   } catch (error) {
@@ -187,7 +191,9 @@ function refuseNewer(dir: string, known: number): void {
   let found: number;
   let db: Database | undefined;
   try {
-    db = openReader(dir);
+    // A journal that was left behind must be rolled back first: only a writer may.
+    const isCut = existsSync(`${dbPath(dir)}-journal`);
+    db = isCut ? new Database(dbPath(dir), { readwrite: true, strict: true }) : openReader(dir);
     found = pragma(db, "user_version");
   } catch (error) {
     throw startFault(error, dir);

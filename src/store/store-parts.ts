@@ -5,6 +5,9 @@ import type { Engine } from "#core/engine.ts";
 import { parseShared } from "#core/topic.ts";
 import { BODY, DROP_PAGE, type LogBackend, PAGE, REMOVE, SNAPSHOT } from "./log-backend.ts";
 
+/** When a client left that was connected as the broker stopped. */
+export const UNKNOWN_SEC = -1;
+
 const noBytes = Buffer.alloc(0);
 
 export interface StoreLimits {
@@ -61,14 +64,16 @@ export class StoreParts {
 
   /**
    * The number of a message's body, which is written with this batch unless it was before. An entry that is new may not
-   * name a body below the floor, one that the disk has already may: a body that is named is not collected.
+   * name a body below the floor. One that the disk has may, as long as the message has its first number: that body is
+   * named, so it is not collected.
    */
   bodyOf(message: number, isNewEntry: boolean): number {
     const { messages } = this.engine;
-    const known = messages.bodyNumber[message];
-    if (known !== 0 && (!isNewEntry || known >= this.collectFloor)) return known;
+    const before = messages.bodyNumber[message];
+    const known = Math.abs(before);
+    if (before !== 0 && ((before > 0 && !isNewEntry) || known >= this.collectFloor)) return known;
     const number = ++this.lastBody;
-    messages.bodyNumber[message] = number;
+    messages.bodyNumber[message] = before === 0 ? number : -number;
     this.items.u8(BODY);
     this.items.u48(number);
     this.items.u32(messages.writtenBytes(message));

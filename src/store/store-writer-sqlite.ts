@@ -11,7 +11,7 @@
  */
 import type { Database } from "bun:sqlite";
 import { Collector } from "./collector-sqlite.ts";
-import { failureReason } from "./fault-sqlite.ts";
+import { codeOf, failureReason } from "./fault-sqlite.ts";
 import type { LoadedEntries } from "./log-backend.ts";
 import { type OpenFile, openFile, openReader } from "./store-file-sqlite.ts";
 import { SqliteTables } from "./tables-sqlite.ts";
@@ -56,6 +56,11 @@ export class StoreWriter {
   private pending: (PendingWrite | PendingRead)[] = [];
   /** Set while writing fails. */
   private waiting: WaitingBatches | undefined;
+  /**
+   * A sync has failed: what came before in the WAL may be in memory only, though the system takes it for written. It is
+   * moved to the file, and synced there, before anything else is reported.
+   */
+  private isWalSuspect = false;
   /** Pages in the WAL that are to be there at the next checkpoint. */
   private checkpointAt = CHECKPOINT_PAGES;
   private lastWriteMs = 0;
@@ -163,6 +168,7 @@ export class StoreWriter {
     const commitMs: number[] = [];
     let first = 0;
     try {
+      if (this.isWalSuspect) this.renewWal();
       for (; count < this.pending.length && bytes < GROUP_BYTES_MAX; count++) {
         const item = this.pending[count];
         if ("read" in item) {
@@ -197,6 +203,7 @@ export class StoreWriter {
 
   private fail(error: unknown): void {
     if (this.db.inTransaction) this.db.run("ROLLBACK");
+    if (codeOf(error).startsWith("SQLITE_IOERR")) this.isWalSuspect = true;
     clearTimeout(this.houseTimer);
     this.houseTimer = undefined;
     clearTimeout(this.retryTimer);
@@ -217,6 +224,13 @@ export class StoreWriter {
     } catch {
       // It is tried again with the batches.
     }
+  }
+
+  private renewWal(): void {
+    this.collector.stop(); // it may hold pages of the WAL back
+    const [[isBusy]] = this.db.query("PRAGMA wal_checkpoint(TRUNCATE)").values() as [[number]];
+    if (isBusy) throw new Error("the disk reported an error, and a reader of the store is in the way of its repair");
+    this.isWalSuspect = false;
   }
 
   private checkpointIfDue(): void {

@@ -21,6 +21,8 @@ export class Flusher {
   private isScheduled = false;
   private eventCount = 0;
   private wasQuiet = true;
+  /** Called before anything leaves: what the tick has earned may be let out. */
+  beforeFlush: () => void = () => {};
 
   constructor(private readonly reportBug: (error: unknown) => void) {}
 
@@ -52,6 +54,7 @@ export class Flusher {
   };
 
   private flush(): void {
+    this.beforeFlush();
     if (this.dirty.length === 0) return;
     const links = this.dirty;
     this.dirty = this.spare; // a flush may make other links dirty

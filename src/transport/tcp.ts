@@ -1,5 +1,5 @@
 /**
- * TCP links on Bun.listen: stops 1 and 9 of the way of a PUBLISH.
+ * Links on sockets: stops 1 and 9 of the way of a PUBLISH. One class serves TCP, TLS, Unix sockets and WebSockets.
  *
  *   buffer   | sent | unsent ……… | free |        one write a tick (flusher.ts); what the kernel refuses stays, `drain` goes on
  *                   start         end
@@ -8,11 +8,9 @@
  * when its last byte is gone. Unsent bytes beyond `send.linkBytesMax` stop QoS 0 for that client; a link whose unsent
  * bytes do not move for `send.stallSec`, or whose peer does not close after us, is cut.
  */
-import type { Socket, TCPSocketListener } from "bun";
-import { MantouError } from "#base/error.ts";
 import type { Limits } from "#core/limits.ts";
 import { Metric, type Metrics } from "#core/metrics.ts";
-import type { Link, Protocol } from "#core/ports.ts";
+import type { Link, PeerIdentity, Protocol } from "#core/ports.ts";
 import { Flusher } from "./flusher.ts";
 import { LARGE_BUFFER, noBuffer, SendBuffers } from "./send-buffer.ts";
 
@@ -20,17 +18,25 @@ const BYTES_SENT = Metric["bytes.sent"];
 const CROWDED_LINK_BYTES = 64 * 1024;
 const LINGER_MS = 5000;
 
-/** What all TCP links share. */
+/** What all links on sockets share. */
 export class TcpTransport {
   readonly flusher: Flusher;
   readonly buffers: SendBuffers = new SendBuffers();
   /** Links that cannot send or wait for their peer to close, and when the sweep first saw that nothing moved, or −1. */
   readonly watched: Map<TcpLink, number> = new Map();
+  /** Of all listeners. */
+  connectionCount = 0;
+  /** The process has more to do than it can: new clients are refused as soon as they can be told. */
+  isBusy = false;
+  /** What else the sweep has to do. */
+  readonly sweepers: Set<(nowMs: number) => void> = new Set();
 
   constructor(
     readonly limits: Limits["send"],
     readonly metrics: Metrics,
     readonly reportBug: (error: unknown) => void,
+    /** Links at once, whatever their listener: what the process's descriptor limit leaves room for. */
+    readonly connectionsMax: number = Number.MAX_SAFE_INTEGER,
   ) {
     this.flusher = new Flusher(reportBug);
   }
@@ -46,83 +52,30 @@ export class TcpTransport {
       if (sinceMs < 0) this.watched.set(link, nowMs);
       else link.check(nowMs - sinceMs, this.limits.stallSec * 1000);
     }
+    for (const sweep of this.sweepers) sweep(nowMs);
   }
 }
 
-export interface TcpListenOptions {
-  readonly name: string;
-  readonly host: string;
-  readonly port: number;
-  readonly connectionsMax: number;
+/** What a link writes to: one of Bun's sockets, plain or TLS, or a WebSocket that looks like one. */
+export interface ByteSocket {
+  /** Undefined when the socket is closed, and for a Unix socket. */
+  readonly remoteAddress: string | undefined;
+  readonly remotePort: number | undefined;
+  /** Takes some of the range, in order, and returns how much: less than `size` when it is full, and `handleDrain` follows. */
+  write(bytes: Buffer, start: number, size: number): number;
+  pause(): void;
+  resume(): void;
+  /** Nothing more will be written. */
+  shutdown(): void;
+  terminate(): void;
 }
 
-export interface TcpListener {
-  /** The port that was given, or picked for 0. */
-  readonly port: number;
-  readonly connectionCount: number;
-  /** No new links; those that are open stay. */
-  stop(): void;
-}
-
-/** Opens a listener; `makeProtocol` is called for each accepted link. Throws MantouError `listen_failed`. */
-export function listenTcp(
-  transport: TcpTransport,
-  options: TcpListenOptions,
-  makeProtocol: (link: Link) => Protocol,
-): TcpListener {
-  let connectionCount = 0;
-  const { metrics } = transport;
-  const accept = (socket: Socket<TcpLink>): void => {
-    if (connectionCount >= options.connectionsMax) {
-      metrics.add("connections.refused.limit");
-      socket.terminate();
-      return;
-    }
-    connectionCount++;
-    const link = new TcpLink(transport, socket);
-    socket.data = link;
-    link.protocol = makeProtocol(link);
-  };
-  const closed = (socket: Socket<TcpLink>): void => {
-    if (!socket.data) return;
-    connectionCount--;
-    socket.data.handleClosed();
-  };
-  let listener: TCPSocketListener<TcpLink>;
-  try {
-    listener = Bun.listen<TcpLink>({
-      hostname: options.host,
-      port: options.port,
-      exclusive: true,
-      socket: {
-        open: accept,
-        data: (socket, chunk) => socket.data?.handleData(chunk),
-        drain: (socket) => socket.data?.handleDrain(),
-        close: closed,
-        error: (_socket, error) => transport.reportBug(error),
-      },
-    });
-  } catch (error) {
-    throw new MantouError(
-      "listen_failed",
-      `listener ${options.name}: ${options.host}:${options.port} ${reasonOf(error)}`,
-    );
-  }
-  return {
-    port: listener.port,
-    get connectionCount() {
-      return connectionCount;
-    },
-    stop: () => listener.stop(),
-  };
-}
-
-/** Why a listener could not be opened, for people. */
-function reasonOf(error: unknown): string {
-  const { code, message } = error as { code?: string; message?: string };
-  if (code === "EADDRINUSE") return "is in use by another process";
-  if (code === "EACCES") return "needs rights that this user has not";
-  return `cannot be listened on: ${code ?? ""} ${message ?? String(error)}`;
+/** Who hears a socket: kept in its `data`. */
+export interface Receiver {
+  handleData(chunk: Buffer): void;
+  /** The socket has room again; may be called when there was room before. */
+  handleDrain(): void;
+  handleClosed(): void;
 }
 
 /** Bits of a link's state: one field, since a million idle links pay for each. */
@@ -132,7 +85,7 @@ const CONGESTED = 4; // the protocol was told to hold back
 const ENDING = 8;
 const CLOSED = 16;
 
-export class TcpLink implements Link {
+export class TcpLink implements Link, Receiver {
   protocol: Protocol | null = null;
   buffer: Buffer = noBuffer;
   private start = 0;
@@ -140,8 +93,8 @@ export class TcpLink implements Link {
   private state = 0;
 
   constructor(
-    private readonly transport: TcpTransport,
-    private readonly socket: Socket<TcpLink>,
+    protected readonly transport: TcpTransport,
+    private readonly socket: ByteSocket,
   ) {}
 
   get remoteAddress(): string {
@@ -263,7 +216,7 @@ export class TcpLink implements Link {
   }
 
   handleDrain(): void {
-    if (this.is(CLOSED)) return;
+    if (this.is(CLOSED) || !this.is(BLOCKED)) return; // TLS sockets drain unasked
     this.state &= ~BLOCKED;
     this.writeUnsent();
     if (!this.is(BLOCKED) && !this.is(ENDING)) this.transport.watched.delete(this);
@@ -306,5 +259,35 @@ export class TcpLink implements Link {
 
   private is(bit: number): boolean {
     return (this.state & bit) !== 0;
+  }
+}
+
+/** What is known of a peer besides its socket. */
+export interface Peer {
+  readonly address: string;
+  readonly port: number;
+  readonly identity: PeerIdentity | undefined;
+}
+
+/** A link whose peer is not, or not only, who its socket says. */
+export class KnownLink extends TcpLink {
+  constructor(
+    transport: TcpTransport,
+    socket: ByteSocket,
+    private readonly peer: Peer,
+  ) {
+    super(transport, socket);
+  }
+
+  get identity(): PeerIdentity | undefined {
+    return this.peer.identity;
+  }
+
+  override get remoteAddress(): string {
+    return this.peer.address;
+  }
+
+  override get remotePort(): number {
+    return this.peer.port;
   }
 }

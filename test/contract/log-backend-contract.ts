@@ -184,6 +184,39 @@ export function logBackendContract(name: string, make: () => Promise<LogFixture>
       expect(await waitingTexts(fixture.backend, found.sessions[0]!)).toEqual(["message 2", "message 3"]);
     });
 
+    test("a snapshot with messages in memory is enough, when the log is empty", async () => {
+      const first = await start();
+      await recover(first.backend);
+      const batch = new BatchWriter().meta(1, metaOf("ann"));
+      const lane = {
+        lane: 0,
+        nextPage: 1,
+        pages: [{ page: 0, count: 1, bytes: 100 }],
+        head: [entryOf(1)],
+        tail: [entryOf(3)],
+      };
+      batch.page(1, 0, [entryOf(2)]).queue(1, queueOf({ lanes: [lane] }));
+      for (const body of [1, 2, 3]) batch.body(body, text(body));
+      first.backend.write(1, batch.take());
+      first.backend.write(2, new BatchWriter().trim(2).take());
+      await first.commit(2);
+      const { fixture, found } = await restart(first);
+      const expected = ["message 1", "message 2", "message 3"];
+      expect(await waitingTexts(fixture.backend, found.sessions[0]!)).toEqual(expected);
+    });
+
+    test("the greatest numbers are remembered when what had them is gone", async () => {
+      const first = await start();
+      await recover(first.backend);
+      first.backend.write(1, new BatchWriter().body(7, text(7)).meta(3, metaOf("ann")).take());
+      first.backend.write(2, new BatchWriter().remove(3).trim(3).collect(8).take());
+      await first.commit(2);
+      expect(await first.bodies()).toEqual([]);
+      const again = await restart(first);
+      expect(again.found.info).toEqual({ lastBody: 7, lastSession: 3, lastBatch: 2, damage: [] });
+      expect((await restart(again.fixture)).found.info).toEqual(again.found.info);
+    });
+
     test("pages are read as of the batches written before, and after a restart", async () => {
       const first = await start();
       await recover(first.backend);
@@ -219,6 +252,7 @@ export function logBackendContract(name: string, make: () => Promise<LogFixture>
       const expected = [3, 4, 5, 6].map((body) => `message ${body}`);
       expect(found.info.damage).toEqual([]);
       expect(await waitingTexts(fixture.backend, found.sessions[0]!)).toEqual(expected);
+      expect(await readPage(fixture.backend, 1, 0)).toBeNull(); // its messages are in other pages now
       // And once more from what recovery wrote.
       const again = await restart(fixture);
       expect(again.found.info).toEqual({ ...found.info });

@@ -1,16 +1,36 @@
 /** The ports of one process, and the delayed ones that tests stand on. */
 import { LocalFabric, OpenAccess, VolatileStore } from "#core/local-ports.ts";
 import { DelayedAccess, DelayedFabric, DelayedStore } from "#test/support/delayed-ports.ts";
+import { DurableBroker } from "#test/support/durable-broker.ts";
+import { viewOf } from "#test/support/test-broker.ts";
 import { accessContract } from "./access-contract.ts";
 import { fabricContract } from "./fabric-contract.ts";
 import { storeContract } from "./store-contract.ts";
 
 const nothing = (): void => {};
 
-storeContract("volatile", () => ({ store: new VolatileStore(), commit: nothing }));
+const anySession = { session: 1, subscription: 2, message: 3 };
+
+storeContract("volatile", () => ({ store: new VolatileStore(), commit: nothing, ...anySession }));
 storeContract("delayed", () => {
   const store = new DelayedStore();
-  return { store, commit: () => store.commit() };
+  return { store, commit: () => store.commit(), ...anySession };
+});
+storeContract("durable", () => {
+  const broker = new DurableBroker();
+  const { engine, store } = broker;
+  const client = broker.ask("ann");
+  client.send({ type: "subscribe", packetId: 1, subscriptions: [{ filter: "t", qos: 1 }] });
+  broker.commitsAtOnce = false;
+  const session = engine.sessions.find(Buffer.from("ann"));
+  const message = engine.messages.keep(viewOf("t", "x", { qos: 1 }));
+  const commit = (): void => {
+    broker.quiet();
+    broker.commit();
+    broker.quiet();
+    broker.commit();
+  };
+  return { store, commit, session, subscription: engine.index.find(session, Buffer.from("t")), message };
 });
 
 fabricContract("local", () => ({ fabric: new LocalFabric(), settle: nothing }));

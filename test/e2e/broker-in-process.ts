@@ -22,7 +22,7 @@ export async function startInProcess(
   set: readonly string[] = [],
   listener: { readonly connectionsMax?: number } = {},
 ): Promise<BrokerInProcess> {
-  const flags = { listen: ["tcp://127.0.0.1:0"], set: ["broker.drainSecMax=0", ...set] };
+  const flags = { listen: ["tcp://127.0.0.1:0"], set: ["broker.drainSecMax=0", "store.type=memory", ...set] };
   const { config } = loadConfig({ flags, env: {}, cwd: "/" });
   const listeners: Config["listeners"] = config.listeners.map((each) => ({ ...each, ...listener }));
   const log: BrokerInProcess["log"] = [];

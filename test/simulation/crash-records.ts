@@ -97,6 +97,8 @@ export class LinkRecord {
   readonly unsubscribes = new Map<number, Grant[]>();
   will: WillRecord | undefined;
   expirySec = 0;
+  /** When CONNECT reached the broker; Infinity while it has not. */
+  heardAt = Infinity;
   /** The broker has left it. */
   isLost = false;
   /** Session present, as it must be; undefined when either is right. */

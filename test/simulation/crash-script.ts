@@ -133,7 +133,8 @@ export class CrashScript {
     for (let left = dice.pick([1, 1, 2, 3]); left > 0; left--) {
       const list = client.share || dice.chance(70) ? filters : observing;
       const filter = client.share && dice.chance(60) ? client.share : dice.pick(list);
-      const qos = dice.pick([0, 1, 1, 2, 2, 2]);
+      // At QoS 0 a member may be given what then is lost on its way.
+      const qos = filter === client.share ? dice.between(1, 2) : dice.pick([0, 1, 1, 2, 2, 2]);
       wishes.set(filter, { filter, qos, noLocal: false, retainAsPublished: false, retainHandling: dice.pick([0, 2]) });
     }
     client.subscribe([...wishes.values()], client.version === 5 && dice.chance(40) ? dice.between(1, 300) : 0);

@@ -88,9 +88,9 @@ export abstract class CrashWills {
   }
 
   /** CONNACK is out: what the client left behind before must not be published any more. */
-  protected supersede(client: ClientRecord, present: WillRecord | undefined): void {
+  protected supersede(clientId: string, heardAt: number): void {
     for (const will of this.wills.values()) {
-      if (will !== present && will.message.publisher === client.id) will.isSuperseded = true;
+      if (will.askedAt < heardAt && will.message.publisher === clientId) will.isSuperseded = true;
     }
   }
 }

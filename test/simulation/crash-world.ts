@@ -157,6 +157,8 @@ export class CrashWorld {
     this.trace?.(`${this.nowMs} the broker crashes, ${life!.disk.waitingCount} batches are not durable`);
     this.crashCount++;
     this.checkLife(life!);
+    // A page that was dropped is read to be reported: the crash may have come between.
+    if (this.weather.hasFewPlaces && life!.disk.answerCount > 0) ledger.hasLostReports = true;
     this.log = life!.disk.crash(isHard ? undefined : new Random(dice.between(1, 1 << 30)));
     this.life = undefined;
     this.undoPlants();
@@ -223,7 +225,9 @@ export class CrashWorld {
   cut(client: SimClient): void {
     const { link } = client;
     if (!link) return;
-    link.cut(this.dice.chance(30) ? link.upBytes : this.dice.below(link.upBytes + 1));
+    // A CONNECT that arrived after a later one would make a session of which its client cannot know.
+    const { heardAt } = this.ledger.links.get(link.model)!;
+    link.cut(heardAt === Infinity ? 0 : this.dice.chance(30) ? link.upBytes : this.dice.below(link.upBytes + 1));
     this.leave(client);
   }
 

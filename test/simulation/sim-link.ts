@@ -157,7 +157,7 @@ export class SimLink implements Link {
 
   /**
    * Takes up to `count` bytes for one call of the broker, and the packets that end within. A chunk ends where the twin
-   * could not follow within one call: after SUBSCRIBE and DISCONNECT, around UNSUBSCRIBE, and after each if `isSingle`.
+   * could not follow within one call: after SUBSCRIBE, around UNSUBSCRIBE and DISCONNECT, and after each if `isSingle`.
    */
   takeUp(count: number, isSingle: boolean): { bytes: Buffer; inputs: Input[] } {
     const parts: Uint8Array[] = [];
@@ -166,7 +166,7 @@ export class SimLink implements Link {
     while (left > 0 && this.up.length > 0) {
       const first = this.up[0]!;
       const { type } = first.input;
-      if (type === "unsubscribe" && inputs.length > 0) break;
+      if ((type === "unsubscribe" || type === "disconnect") && inputs.length > 0) break;
       const size = Math.min(left, first.cutAt - this.upTaken);
       parts.push(first.bytes.subarray(this.upTaken, this.upTaken + size));
       left -= size;

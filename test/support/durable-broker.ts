@@ -21,6 +21,7 @@ import { BatchReader } from "#store/batch-reader.ts";
 import { DROP_PAGE, OPS, PAGE, REMOVE, SNAPSHOT, TRIM } from "#store/log-backend.ts";
 import type { CommitInfo, LoadedEntries, LogBackend, RecoveryReceiver } from "#store/log-backend.ts";
 import { MemoryLog } from "#store/memory-log.ts";
+import type { Pending } from "#store/pending.ts";
 import type { RestoreInfo } from "#store/restore.ts";
 import type { StoreLimits } from "#store/store-parts.ts";
 import { type ConnectOptions, type Pipe, RawClient } from "./client.ts";
@@ -35,7 +36,7 @@ export interface DurableConfig {
   readonly limits?: LimitOverrides;
   readonly store?: Partial<StoreLimits>;
   readonly priorities?: readonly TopicPriority[];
-  /** What is stored comes only when `recover` is called. */
+  /** What is stored comes only when `answerReads` is called. */
   readonly recoversLate?: boolean;
   /** Pages and bodies come within the call that asks for them, as a backend may. */
   readonly readsAtOnce?: boolean;
@@ -98,17 +99,17 @@ export class DurableBroker {
     });
     const reporter = { fault: () => {}, bug: (_: unknown, error: unknown) => void this.bugs.push(error) };
     this.context = new MqttContext(this.engine, { reporter });
-    if (!config.recoversLate) this.recover();
-  }
-
-  /** Restores what the disk has. */
-  recover(): void {
+    if (config.recoversLate) this.holdReads();
     this.happen(() => this.store.attach(this.engine, (info) => (this.restored = info)));
   }
 
   // ---- clients
 
   open(version: Version = 5): RawClient {
+    return new RawClient(this.openPipe(), version);
+  }
+
+  openPipe(): Pipe {
     const link = new MemoryLink();
     const pipe: Pipe = {
       write: (bytes) => this.happen(() => link.receive(bytes)),
@@ -120,7 +121,7 @@ export class DurableBroker {
     link.onClose = () => this.events.push(() => pipe.onClose());
     link.protocol = new Connection(this.context, link, "memory");
     this.links.push({ link, pipe });
-    return new RawClient(pipe, version);
+    return pipe;
   }
 
   /** Sends CONNECT of a persistent session; its CONNACK may have to wait for a commit. */
@@ -162,6 +163,13 @@ export class DurableBroker {
     return this.backend.written;
   }
 
+  /** The store's next change gets this number: as after so many. Before the first change only. */
+  setNumber(seq: number): void {
+    const inside = this.store as unknown as { pending: Pending; committedSeq: number };
+    inside.pending.first = inside.pending.next = seq;
+    inside.committedSeq = this.store.durableSeq = seq - 1;
+  }
+
   /** Answers of all connections that wait for a commit. */
   get gatedCount(): number {
     let count = 0;
@@ -182,7 +190,7 @@ export class DurableBroker {
 
   /** What is read from now on comes when `answerReads` is called. */
   holdReads(): void {
-    this.backend.held = [];
+    this.backend.held ??= [];
   }
 
   /** Answers what was asked for so far, and from now on at once. */
@@ -352,7 +360,15 @@ class LateLog implements LogBackend {
   }
 
   recover(receiver: RecoveryReceiver): void {
-    this.disk.recover(receiver);
+    const calls: (() => void)[] = [];
+    this.disk.recover({
+      sessions: (sessions) => calls.push(() => receiver.sessions(sessions)),
+      retained: (values) => calls.push(() => receiver.retained(values)),
+      done: (info) => calls.push(() => receiver.done(info)),
+    });
+    this.answer(() => {
+      for (const call of calls) call();
+    });
   }
 
   private answer(event: () => void): void {

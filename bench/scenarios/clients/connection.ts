@@ -6,6 +6,7 @@ import type { Socket } from "bun";
 import { connectPacket, type Version } from "./packets.ts";
 
 const CONNACK = 2;
+const DISCONNECT = Buffer.from([0xe0, 0]);
 const OUT_BYTES = 4096;
 
 /** Called for every packet after CONNACK. `from` is the first byte after the fixed header; the bytes are borrowed. */
@@ -15,6 +16,8 @@ export interface ConnectionOptions {
   readonly port: number;
   readonly clientId: string;
   readonly version?: Version;
+  /** The session stays when the connection ends. */
+  readonly isPersistent?: boolean;
   readonly onPacket: OnPacket;
   /** The broker has ended the connection. */
   readonly onClose?: () => void;
@@ -23,7 +26,10 @@ export interface ConnectionOptions {
 export class Connection {
   readonly version: Version;
   readonly onPacket: OnPacket;
+  /** The broker had a session of this client. */
+  hadSession = false;
   private socket: Socket<Connection> | undefined;
+  private readonly ended = Promise.withResolvers<void>();
   private tail: Buffer | undefined;
   private out: Buffer = Buffer.allocUnsafe(OUT_BYTES);
   private outLength = 0;
@@ -54,7 +60,7 @@ export class Connection {
 
   opened(socket: Socket<Connection>): void {
     this.socket = socket;
-    socket.write(connectPacket(this.options.clientId, this.version));
+    socket.write(connectPacket(this.options.clientId, this.version, this.options.isPersistent));
   }
 
   /** Copies; goes out at the end of this turn. */
@@ -116,7 +122,7 @@ export class Connection {
       }
       const to = from + length;
       if (to > bytes.length) return this.keep(bytes, at);
-      if (bytes[at] >> 4 === CONNACK) this.connected(bytes[from + 1]);
+      if (bytes[at] >> 4 === CONNACK) this.connected(bytes[from], bytes[from + 1]);
       else this.onPacket(this, bytes[at], bytes, from, to);
       at = to;
     }
@@ -128,6 +134,7 @@ export class Connection {
   }
 
   closed(): void {
+    this.ended.resolve();
     this.accepted.reject(new Error(`${this.options.clientId}: closed by the broker`));
     if (!this.isClosing) this.options.onClose?.();
   }
@@ -138,11 +145,21 @@ export class Connection {
     this.socket?.terminate();
   }
 
+  /** With a DISCONNECT, after all that was sent; resolves when the connection has ended. */
+  leave(): Promise<void> {
+    this.send(DISCONNECT);
+    this.flush();
+    this.isClosing = true;
+    this.socket?.end();
+    return this.ended.promise;
+  }
+
   private keep(bytes: Buffer, at: number): void {
     this.tail = Buffer.from(bytes.subarray(at));
   }
 
-  private connected(code: number): void {
+  private connected(flags: number, code: number): void {
+    this.hadSession = (flags & 1) === 1;
     if (code === 0) this.accepted.resolve(this);
     else this.accepted.reject(new Error(`${this.options.clientId}: refused with ${code}`));
   }

@@ -4,8 +4,9 @@ export type Version = 4 | 5;
 
 const KEEP_ALIVE_SEC = 300;
 
-export function connectPacket(clientId: string, version: Version): Buffer {
-  const head = [0, 4, ...Buffer.from("MQTT"), version, 2, KEEP_ALIVE_SEC >> 8, KEEP_ALIVE_SEC & 255];
+/** With `isPersistent` the session is kept, in 3.1.1 until somebody ends it. */
+export function connectPacket(clientId: string, version: Version, isPersistent = false): Buffer {
+  const head = [0, 4, ...Buffer.from("MQTT"), version, isPersistent ? 0 : 2, KEEP_ALIVE_SEC >> 8, KEEP_ALIVE_SEC & 255];
   return packet(0x10, Buffer.concat([Buffer.from(head), properties(version), text(clientId)]));
 }
 

@@ -12,6 +12,7 @@ export const CLIENT_IDENTIFIER_NOT_VALID = 0x85;
 const BAD_USER_NAME_OR_PASSWORD = 0x86;
 export const NOT_AUTHORIZED = 0x87;
 export const SERVER_UNAVAILABLE = 0x88;
+export const SERVER_BUSY = 0x89;
 export const SERVER_SHUTTING_DOWN = 0x8b;
 export const KEEP_ALIVE_TIMEOUT = 0x8d;
 export const SESSION_TAKEN_OVER = 0x8e;
@@ -41,7 +42,7 @@ export function returnCode3(reasonCode: number): number {
     case 0x8c: // bad authentication method
       return 5;
     case SERVER_UNAVAILABLE:
-    case 0x89: // server busy
+    case SERVER_BUSY:
     case SERVER_SHUTTING_DOWN:
     case QUOTA_EXCEEDED:
     case 0x9f: // connection rate exceeded

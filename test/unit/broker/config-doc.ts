@@ -67,6 +67,7 @@ function showDefault(key: string, leaf: Node): string {
 function showAllowed(key: string, leaf: Node): string {
   const { minimum, maximum, type, const: only, enum: choices } = leaf.anyOf?.[0] ?? leaf;
   if (choices ?? only) return (choices ?? [only]).map((choice) => `\`${choice}\``).join(", ");
+  if (type === "array") return "a list";
   if (type === "boolean") return "`true`, `false`";
   if (type === "integer") {
     const unit = unitOf(key);
@@ -87,6 +88,7 @@ function exampleList(name: string, node: Node): string {
   const known = Object.entries(node.items?.properties ?? {}).map(
     ([key, { description = "" }]) => `  # ${key}: ${description}\n`,
   );
+  if (elements.length === 0) return `${known.join("").replaceAll("  # ", "# ")}${name}: []\n`;
   const rows = elements.map((element) =>
     Object.entries(element)
       .map(([key, value], at) => `  ${at === 0 ? "-" : " "} ${key}: ${scalar(key, value)}\n`)
@@ -97,8 +99,15 @@ function exampleList(name: string, node: Node): string {
 
 function scalar(key: string, value: unknown): string {
   if (typeof value === "string") return Bun.YAML.stringify(value);
+  if (Array.isArray(value)) return `[${value.map(flow).join(", ")}]`;
   const unit = unitOf(key);
   return typeof value === "number" && unit ? formatUnit(value, unit) : String(value);
+}
+
+/** An element of a list, on one line. */
+function flow(element: unknown): string {
+  const entries = Object.entries(element as object).map(([key, value]) => `${key}: ${scalar(key, value)}`);
+  return `{ ${entries.join(", ")} }`;
 }
 
 if (import.meta.main) {

@@ -3,7 +3,9 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MantouError } from "#base/error.ts";
+import { accessSchema } from "#broker/access-schema.ts";
 import { loadConfig, type ConfigFlags } from "#broker/config.ts";
+import { listenerSchema } from "#broker/listener-schema.ts";
 import { limitTable, makeLimits } from "#core/limits.ts";
 
 interface Given extends ConfigFlags {
@@ -36,18 +38,21 @@ function problemsOf(given: Given): string[] {
   return [];
 }
 
-const SECTIONS = "node, listeners, mqtt, session, messages, retained, shared, cache, send, store, broker, log";
+const SECTIONS = "node, listeners, mqtt, session, messages, retained, shared, cache, send, priorities, store, access, broker, log";
+const LISTEN = "tcp://HOST:PORT, tls://HOST:PORT, ws://HOST:PORT, wss://HOST:PORT, unix:///PATH";
 
 describe("defaults", () => {
   test("with nothing given, the limits are those of the table", () => {
     const { config, file } = load({});
     expect(file).toBeUndefined();
     expect(config).toEqual({
-      node: { name: "mantou@127.0.0.1" },
+      node: { name: "mantou@127.0.0.1", data: "./data" },
       listeners: [{ name: "tcp", type: "tcp", bind: { host: "0.0.0.0", port: 1883 } }],
       ...makeLimits(),
-      store: { type: "memory" },
-      broker: { drainSecMax: 5, responseInformation: "", serverReference: "" },
+      priorities: [],
+      store: { type: "sqlite", sync: "full" },
+      access: accessSchema.parse({}),
+      broker: { drainSecMax: 5, lagMsMax: 1000, memoryBytesMax: 0, responseInformation: "", serverReference: "" },
       log: { level: "info", format: "text" },
     });
   });
@@ -177,7 +182,7 @@ describe("precedence and origin", () => {
     });
     expect(config.mqtt).toMatchObject({ packetBytesMax: 65_536, connectTimeoutSec: 300, retain: false });
     expect(config.send.linkBytesMax).toBe(1024 ** 3);
-    expect(config.broker).toEqual({ drainSecMax: 90, responseInformation: "", serverReference: "other:1883" });
+    expect(config.broker).toMatchObject({ drainSecMax: 90, responseInformation: "", serverReference: "other:1883" });
     expect(config.session.dropPolicy).toBe("newest");
   });
 });
@@ -204,7 +209,7 @@ describe("problems, word by word", () => {
     ).toEqual([
       `mantou.yaml:1: sesion: found an unknown key, allowed: ${SECTIONS}; did you mean "session"?`,
       "MANTOU__MQTT__QOS: mqtt.QOS: found an unknown key, allowed: " + Object.keys(limitTable.mqtt).join(", "),
-      '--listen: found "foo://127.0.0.1:1", allowed: tcp://HOST:PORT',
+      `--listen: found "foo://127.0.0.1:1", allowed: ${LISTEN}`,
       '--set: node.name: found "mantou", allowed: NAME@HOST of letters, digits, . _ - (in HOST also :), at most 255 characters',
       'mantou.yaml:5: mqtt.packetBytesMax: found "1MB", allowed: a whole number from 128 to 268435460, or with a unit (B, KiB, MiB, GiB, TiB)',
       "MANTOU__MQTT__QOSMAX: mqtt.qosMax: found 3, allowed: a whole number from 0 to 2",
@@ -220,7 +225,7 @@ describe("problems, word by word", () => {
 
   const KEYS = {
     session: Object.keys(limitTable.session).join(", "),
-    listener: "name, type, bind, connectionsMax",
+    listener: Object.keys(listenerSchema.shape).join(", "),
   };
   const BIND = "HOST:PORT with a port from 0 to 65535, such as 0.0.0.0:1883 or [::1]:1883";
   const cases: [given: Given, ...problems: string[]][] = [
@@ -242,7 +247,7 @@ describe("problems, word by word", () => {
       'MANTOU__LOG__LEVEL: log.level: found "", allowed: one of trace, debug, info, warn, error, silent',
     ],
     [{ env: { MANTOU__: "1" } }, `MANTOU__: found an unknown key, allowed: ${SECTIONS}`],
-    [{ file: "store: { type: sqlite }" }, 'mantou.yaml:1: store.type: found "sqlite", allowed: memory'],
+    [{ file: "store: { type: postgres }" }, 'mantou.yaml:1: store.type: found "postgres", allowed: one of sqlite, memory'],
     [{ file: "workers: 1" }, `mantou.yaml:1: workers: found an unknown key, allowed: ${SECTIONS}`],
     [
       { set: ["session.expirySecMax=.inf"] },
@@ -272,8 +277,8 @@ describe("problems, word by word", () => {
       `mantou.yaml:2: listeners.0.bind: found nothing, allowed: ${BIND}`,
     ],
     [
-      { file: "listeners:\n  - name: a\n    type: tls\n    bind: 1883\n" },
-      'mantou.yaml:3: listeners.0.type: found "tls", allowed: tcp',
+      { file: "listeners:\n  - name: a\n    type: udp\n    bind: 1883\n" },
+      'mantou.yaml:3: listeners.0.type: found "udp", allowed: one of tcp, tls, ws, wss, unix',
       `mantou.yaml:4: listeners.0.bind: found 1883, allowed: ${BIND}`,
     ],
     [{ set: ["listeners.2.name=x"] }, "--set: listeners.2: found an unknown element, allowed: a number from 0 to 1"],
@@ -282,7 +287,7 @@ describe("problems, word by word", () => {
       { set: ["listeners.0.name=a b"] },
       '--set: listeners.0.name: found "a b", allowed: a name of letters, digits, . _ -, at most 64, starting with a letter or digit',
     ],
-    [{ listen: ["127.0.0.1:1883"] }, '--listen: found "127.0.0.1:1883", allowed: tcp://HOST:PORT'],
+    [{ listen: ["127.0.0.1:1883"] }, `--listen: found "127.0.0.1:1883", allowed: ${LISTEN}`],
     [{ listen: ["tcp://1883"] }, `--listen: found "tcp://1883", allowed: tcp:// and ${BIND}`],
     [{ listen: ["tcp://h:1/path"] }, `--listen: found "tcp://h:1/path", allowed: tcp:// and ${BIND}`],
     [

@@ -74,7 +74,7 @@ describe("config check", () => {
     expect(code).toBe(1);
     expect(out).toBe("");
     expect(err.trimEnd().split("\n")).toEqual([
-      '--listen: found "udp://1:1", allowed: tcp://HOST:PORT',
+      '--listen: found "udp://1:1", allowed: tcp://HOST:PORT, tls://HOST:PORT, ws://HOST:PORT, wss://HOST:PORT, unix:///PATH',
       'mantou.yaml:2: session.inflightCountMax: found "lots", allowed: a whole number from 1 to 65535',
       'mantou.yaml:3: log.level: found "loud", allowed: one of trace, debug, info, warn, error, silent',
       '--set: log.format: found "xml", allowed: one of text, json',

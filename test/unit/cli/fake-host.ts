@@ -13,6 +13,7 @@ export class FakeHost implements Host {
   readonly config: Host["config"];
   startBroker: Host["startBroker"];
   #signal: ((signal: StopSignal) => void) | undefined;
+  #reload: (() => void) | undefined;
   #fault: ((fault: unknown) => void) | undefined;
   readonly #ready = Promise.withResolvers<void>();
 
@@ -31,7 +32,8 @@ export class FakeHost implements Host {
       const addresses = config.listeners.map(
         ({ bind: { host, port } }, index) => `tcp://${formatBind({ host, port: port === 0 ? 40_000 + index : port })}`,
       );
-      return { addresses, stop: async () => {}, ...broker };
+      const failed = new Promise<Error>(() => {});
+      return { addresses, failed, stop: async () => {}, reloadCertificates: async () => {}, ...broker };
     };
   }
 
@@ -59,6 +61,14 @@ export class FakeHost implements Host {
 
   onSignal(handler: (signal: StopSignal) => void): void {
     this.#signal = handler;
+  }
+
+  onReload(handler: () => void): void {
+    this.#reload = handler;
+  }
+
+  reload(): void {
+    this.#reload?.();
   }
 
   onFault(handler: (fault: unknown) => void): void {

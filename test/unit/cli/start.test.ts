@@ -50,6 +50,17 @@ describe("ready", () => {
   });
 });
 
+test("SIGHUP has certificate files looked at, and the broker goes on", async () => {
+  let count = 0;
+  const host = new FakeHost({ reloadCertificates: async () => void count++ });
+  const code = start(host);
+  await host.ready;
+  host.reload();
+  expect(count).toBe(1);
+  host.signal("SIGTERM");
+  expect(await code).toBe(0);
+});
+
 describe("stop", () => {
   test.each([
     ["SIGTERM", 143],
@@ -73,7 +84,12 @@ describe("stop", () => {
     let isStopped = false;
     host.startBroker = async () => {
       await open.promise;
-      return { addresses: ["tcp://127.0.0.1:1"], stop: async () => void (isStopped = true) };
+      return {
+        addresses: ["tcp://127.0.0.1:1"],
+        stop: async () => void (isStopped = true),
+        reloadCertificates: async () => {},
+        failed: new Promise<Error>(() => {}),
+      };
     };
     const code = start(host);
     host.signal("SIGTERM");

@@ -36,6 +36,16 @@ describe("when it is quiet", () => {
     expect((await drain(broker.crash(), "ann")).length).toBe(0);
   });
 
+  test("at QoS 2 too", async () => {
+    const broker = new DurableBroker();
+    await absent(broker, "ann", "t", 2);
+    await publishAll(broker, await source(broker), "t", numbered(5), 2);
+    const ann = await broker.connect("ann", { autoAck: true });
+    expect(payloadsOf(await ann.settle())).toEqual(numbered(5));
+    broker.rest();
+    expect(broker.disk.bodies).toEqual([]);
+  });
+
   test("messages that wait stay, in memory and on pages", async () => {
     const broker = new DurableBroker({ store: { pageCount: 8 } });
     await absent(broker, "ann");

@@ -1,9 +1,11 @@
 /** What is found after a file was torn, cut or changed: whole batches, or what could be read and a line that says so. */
 import { afterAll, afterEach, describe, expect, test } from "bun:test";
+import { Database } from "bun:sqlite";
 import { existsSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Random } from "#base/random.ts";
 import type { LoadedEntries, RecoveredSession } from "#store/log-backend.ts";
+import { RowReader } from "#store/row-reader-sqlite.ts";
 import { readMeta, readQueue } from "#store/session-log.ts";
 import { recover, waitingTexts } from "#test/contract/log-backend-contract.ts";
 import { rounds } from "#test/support/level.ts";
@@ -196,6 +198,39 @@ describe("a damaged file", () => {
     expect(found.sessions).toHaveLength(5);
     const texts = await waitingTexts(log, found.sessions[2]!);
     expect(texts.map((text) => text?.trim())).toEqual(Array.from({ length: 30 }, (_, at) => `${61 + at}`));
+  });
+
+  test("numbers that only lost rows had are not given again", async () => {
+    const dir = makeDir();
+    await fill(dir, { sessions: 4, pages: 2 });
+    const db = new Database(join(dir, "store.db"));
+    db.run("UPDATE body SET crc = 0 WHERE id > 50");
+    db.run("UPDATE log SET crc = 0");
+    db.run("UPDATE session SET metaCrc = 0 WHERE id = 4");
+    db.close();
+    const { info } = await recover(start(dir));
+    expect(info.damage.join("\n")).toContain("messages: 50 salvaged, unreadable: numbers 51 to 80");
+    expect([info.lastBody, info.lastSession]).toEqual([80, 4]);
+    expect(info.lastBatch).toBeGreaterThan(3); // that of the last snapshot that was kept
+  });
+
+  test("rows on both sides of unreadable ones are read", () => {
+    const db = new Database(":memory:");
+    db.run("CREATE TABLE t (id INTEGER PRIMARY KEY, ok INTEGER)");
+    const bad = (id: number): boolean => (id >= 70 && id < 170) || id === 300 || id === 302 || id > 990;
+    const put = db.query("INSERT INTO t VALUES (?, ?)");
+    for (let id = 1; id <= 1000; id++) put.run(id, bad(id) ? 0 : 1);
+    const reader = new RowReader(db, { table: "t", columns: ["id", "ok"], isSound: ([, ok]) => ok === 1 });
+    const ids = [...reader.rows()].map(([id]) => id as number);
+    expect(ids).toEqual(Array.from({ length: 1000 }, (_, at) => at + 1).filter((id) => !bad(id)));
+    const gaps = reader.gaps.map(({ first, last }) => [first, last]);
+    expect(gaps).toEqual([
+      [70, 169],
+      [300, 300],
+      [302, 302],
+      [991, 1000],
+    ]);
+    db.close();
   });
 
   test.each([

@@ -385,3 +385,31 @@ test("a crash before the commit: what was not acknowledged may be gone, what was
   const ann = await broker.crash().connect("ann");
   expect(payloadsOf(await ann.settle())).toEqual(numbered(3));
 });
+
+test.each([2 ** 31, 2 ** 32])("numbers that pass %d change nothing", async (limit) => {
+  const broker = new DurableBroker();
+  broker.setNumber(limit - 20);
+  const ann = await broker.connect("ann", { receiveMax: 3 });
+  await ann.subscribe("t/#", 2);
+  await absent(broker, "bob", "t/#", 2);
+  const source = await broker.connect("source");
+  const got: string[] = [];
+  for (let i = 0; i < 12; i++) {
+    const qos = 1 + (i % 2);
+    source.send({ type: "publish", topic: `t/${qos}`, payload: `m${i}`, qos, packetId: 100 + i });
+    if (i % 2) source.send({ type: "pubrel", packetId: 100 + i });
+    const packet = await ann.expect("publish", { payload: `m${i}`, qos });
+    got.push(...payloadsOf([packet]));
+    if (qos === 1) ann.send({ type: "puback", packetId: packet.packetId! });
+    else await ann.ack(packet);
+  }
+  broker.advanceMs(10);
+  expect(broker.store.durableSeq).toBeGreaterThan(limit);
+  expect((await source.settle()).map(({ type }) => type)).toHaveLength(12 + 6);
+  broker.quiet();
+  const next = broker.crash();
+  expect(next.restored).toMatchObject({ messageCount: 12, damage: [] });
+  const bob = await next.connect("bob");
+  expect(payloadsOf(await bob.settle())).toEqual(numbered(12));
+  expect(got).toEqual(numbered(12));
+});

@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import type { RawClient } from "#test/support/client.ts";
 import { DurableBroker } from "#test/support/durable-broker.ts";
+import type { PacketInput } from "#test/support/packets.ts";
 import { payloadsOf, publishAll, publishesOf } from "./published.ts";
 
 /** Ann is the one member of a group, bob is about to be; both windows are full. The disk does not commit. */
@@ -26,8 +27,12 @@ async function afterCrash(broker: DurableBroker): Promise<string[]> {
   return [...payloadsOf(await ann.settle()), ...payloadsOf(await bob.settle())];
 }
 
-const joinBob = { type: "subscribe", packetId: 9, subscriptions: [{ filter: "$share/g/t", qos: 1 }] } as const;
-const moved = { type: "publish", topic: "t", payload: "moved", qos: 1, packetId: 77 } as const;
+const joinBob: PacketInput = {
+  type: "subscribe",
+  packetId: 9,
+  subscriptions: [{ filter: "$share/g/t", qos: 1 }],
+};
+const moved: PacketInput = { type: "publish", topic: "t", payload: "moved", qos: 1, packetId: 77 };
 
 const endSession = (ann: RawClient): void =>
   ann.send({ type: "disconnect", properties: [["sessionExpiryIntervalSec", 0]] });

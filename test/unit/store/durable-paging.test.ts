@@ -1,6 +1,7 @@
 /** Queues that are larger than memory, through real clients: nothing is lost or out of order, whenever the broker stops. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { MESSAGE, type Ring } from "#core/outbox.ts";
 import type { RawClient } from "#test/support/client.ts";
 import { DurableBroker, type DurableConfig } from "#test/support/durable-broker.ts";
 import { checkAsync } from "#test/support/fuzz.ts";
@@ -24,6 +25,24 @@ function outboxOf(broker: DurableBroker, clientId: string) {
   return sessions.queueOf(sessions.find(Buffer.from(clientId)))!.outbox;
 }
 
+/** The sums that a queue keeps are those of its messages. */
+function checkSums(broker: DurableBroker, clientId: string): void {
+  const { engine } = broker;
+  const queue = engine.sessions.queueOf(engine.sessions.find(Buffer.from(clientId)));
+  if (!queue) return;
+  const sizeOf = (ring: Ring): number =>
+    Array.from({ length: ring.count }, (_, i) => engine.messages.bytesOf(ring.at(i, MESSAGE))).reduce((a, b) => a + b, 0);
+  let count = 0;
+  let bytes = 0;
+  for (const { head, pages, tail, memoryBytes, tailBytes } of queue.outbox.lanes) {
+    expect([memoryBytes, tailBytes]).toEqual([sizeOf(head) + sizeOf(tail), sizeOf(tail)]);
+    if (pages.length === 0) expect(tail.count).toBe(0);
+    count += head.count + tail.count + pages.reduce((sum, page) => sum + page.count, 0);
+    bytes += memoryBytes + pages.reduce((sum, page) => sum + page.bytes, 0);
+  }
+  expect([queue.outbox.count, queue.outbox.bytes]).toEqual([count, bytes]);
+}
+
 /** Acknowledges the next `count` PUBLISH as they come, one by one; returns their payloads. */
 async function take(client: RawClient, count: number): Promise<string[]> {
   const got: string[] = [];
@@ -45,7 +64,9 @@ describe("a queue larger than memory", () => {
     expect(broker.engine.messages.count).toBeLessThan(8);
     const ann = await broker.connect("ann", { autoAck: true });
     expect(payloadsOf(await ann.settle())).toEqual(payloads);
-    expect([outboxOf(broker, "ann").count, outboxOf(broker, "ann").bytes, broker.engine.messages.count]).toEqual([0, 0, 0]);
+    expect([outboxOf(broker, "ann").count, outboxOf(broker, "ann").bytes, broker.engine.messages.count]).toEqual([
+      0, 0, 0,
+    ]);
     broker.stop();
   });
 
@@ -152,7 +173,13 @@ describe("a queue larger than memory", () => {
   });
 
   test("of messages with priorities is drained lane by lane, each in order", async () => {
-    const config = { ...SMALL, priorities: [{ filter: "alarm/#", priority: 7 }, { filter: "news", priority: 3 }] };
+    const config = {
+      ...SMALL,
+      priorities: [
+        { filter: "alarm/#", priority: 7 },
+        { filter: "news", priority: 3 },
+      ],
+    };
     const broker = new DurableBroker(config);
     await absent(broker, "ann", 1, "#");
     const from = await source(broker);
@@ -175,7 +202,10 @@ describe("a queue larger than memory", () => {
     const step = fc.oneof(
       fc.record({ kind: fc.constant("publish" as const), count: fc.integer({ min: 1, max: 30 }) }),
       fc.record({ kind: fc.constant("take" as const), count: fc.integer({ min: 1, max: 20 }) }),
-      fc.record({ kind: fc.constantFrom("connect", "kill", "crash", "rest", "wait"), count: fc.integer({ min: 1, max: 6 }) }),
+      fc.record({
+        kind: fc.constantFrom("connect", "kill", "crash", "rest", "wait"),
+        count: fc.integer({ min: 1, max: 6 }),
+      }),
     );
     const story = fc.asyncProperty(fc.array(step, { maxLength: 25 }), async (steps) => {
       let broker = new DurableBroker(SMALL);
@@ -209,6 +239,7 @@ describe("a queue larger than memory", () => {
           from = await source(broker);
           ann = undefined;
         }
+        checkSums(broker, "ann");
       }
       await takeSome(Infinity);
       expect(await ann!.settle()).toEqual([]);
@@ -219,101 +250,51 @@ describe("a queue larger than memory", () => {
   }, 60_000);
 });
 
-describe("a full queue", () => {
-  const full = (dropPolicy: "oldest" | "newest" | "disconnect", limits = {}): DurableConfig => ({
-    store: { pageCount: 4, pageBytes: 4096 },
-    limits: { session: { outboxCountMax: 20, dropPolicy, ...limits } },
-  });
-
-  test("drops whole pages of the oldest, and counts each message", async () => {
-    const broker = new DurableBroker(full("oldest"));
-    await absent(broker, "ann");
-    await publishAll(broker, await source(broker), "t", numbered(50));
-    const kept = outboxOf(broker, "ann").count;
-    expect(kept).toBeGreaterThan(16);
-    expect(kept).toBeLessThanOrEqual(20);
-    expect(broker.engine.metrics.get("messages.dropped.queue_full")).toBe(50 - kept);
-    const next = broker.crash();
-    expect(next.restored.damage).toEqual([]);
-    const ann = await next.connect("ann");
-    expect(await take(ann, kept)).toEqual(numbered(50).slice(50 - kept));
-    expect(await ann.settle()).toEqual([]);
-  });
-
-  test("shows hooks each message of a page that is dropped", async () => {
-    const broker = new DurableBroker(full("oldest"));
-    const dropped: string[] = [];
-    broker.engine.hooks.messageDropped.add((clientId, reason, { payload }) => {
-      dropped.push(`${clientId} ${reason} ${payload.toString()}`);
-    });
-    await absent(broker, "ann");
-    await publishAll(broker, await source(broker), "t", numbered(50));
-    const kept = outboxOf(broker, "ann").count;
-    const expected = numbered(50 - kept).map((payload) => `ann queue_full ${payload}`);
-    expect(dropped).toEqual(expected);
-    expect(broker.engine.metrics.get("messages.dropped.queue_full")).toBe(50 - kept);
-    expect(broker.engine.messages.count).toBeLessThanOrEqual(4);
-  });
-
-  test("drops the newest where that is its policy", async () => {
-    const broker = new DurableBroker(full("newest"));
-    await absent(broker, "ann");
-    await publishAll(broker, await source(broker), "t", numbered(50));
-    expect(broker.engine.metrics.get("messages.dropped.queue_full")).toBe(30);
-    const ann = await broker.crash().connect("ann");
-    expect(await take(ann, 20)).toEqual(numbered(20));
-    expect(await ann.settle()).toEqual([]);
-  });
-
-  test("ends the connection of a slow client where that is its policy", async () => {
-    const broker = new DurableBroker(full("disconnect"));
-    const ann = await broker.connect("ann", { receiveMax: 1 });
-    await ann.subscribe("t", 1);
-    await publishAll(broker, await source(broker), "t", numbered(22));
-    await ann.expect("publish");
-    await ann.expectDisconnect(0x97);
-    const again = await broker.crash().connect("ann");
-    expect(await take(again, 21)).toEqual(numbered(21));
-  });
-
-  test("is full by bytes as well, those on disk among them", async () => {
-    const broker = new DurableBroker(full("newest", { outboxCountMax: 1000, outboxBytesMax: 5000 }));
-    await absent(broker, "ann");
-    await publishAll(broker, await source(broker), "t", numbered(20).map((payload) => payload.padEnd(500, ".")));
-    const { count, bytes } = outboxOf(broker, "ann");
-    expect(bytes).toBeLessThanOrEqual(5000);
-    expect(count).toBe(9);
-    const ann = await broker.crash().connect("ann");
-    expect(await take(ann, 9)).toHaveLength(9);
-    expect(await ann.settle()).toEqual([]);
-  });
-
-  test("goes on when a page is dropped that is being read", async () => {
-    const broker = new DurableBroker(full("oldest"));
-    await absent(broker, "ann");
-    const from = await source(broker);
-    await publishAll(broker, from, "t", numbered(20));
-    broker.holdReads();
-    const ann = await broker.connect("ann", { receiveMax: 1 });
-    await publishAll(broker, from, "t", ["late"]); // the first page cannot go now: this one does
-    broker.answerReads();
-    expect(broker.engine.metrics.get("messages.dropped.queue_full")).toBe(1);
-    expect(await take(ann, 20)).toEqual(numbered(20));
-    expect(await ann.settle()).toEqual([]);
-  });
-});
-
 test("short of memory, waiting messages go to disk instead of being dropped", async () => {
   const broker = new DurableBroker({ limits: { messages: { bytesMax: 64 * 1024 } } });
   for (const name of ["ann", "bob", "cat"]) await absent(broker, name, 1, name);
   const from = await source(broker);
   const payloads = numbered(300).map((payload) => payload.padEnd(1000, "."));
-  for (const [i, payload] of payloads.entries()) await publishAll(broker, from, ["ann", "bob", "cat"][i % 3]!, [payload]);
+  for (const [i, payload] of payloads.entries())
+    await publishAll(broker, from, ["ann", "bob", "cat"][i % 3]!, [payload]);
   expect(broker.engine.metrics.get("messages.dropped.memory_full")).toBe(0);
   expect(broker.engine.messages.bodyBytes).toBeLessThan(48 * 1024);
   const next = broker.crash();
   const bob = await next.connect("bob");
   expect(await take(bob, 100)).toEqual(payloads.filter((_, i) => i % 3 === 1));
+});
+
+test("short of memory, what waits for slow clients that are connected goes to disk as well", async () => {
+  const broker = new DurableBroker({ limits: { messages: { bytesMax: 64 * 1024 } } });
+  const names = ["ann", "bob", "cat"];
+  const slow: RawClient[] = [];
+  for (const name of names) {
+    const client = await broker.connect(name, { receiveMax: 1 });
+    await client.subscribe(name, 1);
+    slow.push(client);
+  }
+  const from = await source(broker);
+  const payloads = numbered(300).map((payload) => payload.padEnd(1000, "."));
+  for (const [i, payload] of payloads.entries()) await publishAll(broker, from, names[i % 3]!, [payload]);
+  expect(broker.engine.metrics.get("messages.dropped.memory_full")).toBe(0);
+  expect(await take(slow[1]!, 100)).toEqual(payloads.filter((_, i) => i % 3 === 1));
+});
+
+test("short of memory, what was in memory when its client left goes to disk", async () => {
+  const broker = new DurableBroker({ store: { pageCount: 8 }, limits: { messages: { bytesMax: 256 * 1024 } } });
+  const ann = await broker.connect("ann", { receiveMax: 1 });
+  await ann.subscribe("ann", 1);
+  const from = await source(broker);
+  const payloads = numbered(1000);
+  await publishAll(broker, from, "ann", payloads.slice(0, 600)); // a head of 512, and pages
+  ann.kill();
+  await publishAll(broker, from, "ann", payloads.slice(600));
+  expect(broker.engine.messages.count).toBeLessThan(540);
+  await absent(broker, "bob", 1, "bob");
+  for (let i = 0; i < 400; i++) await publishAll(broker, from, "bob", ["x".repeat(1000)]);
+  expect(broker.engine.metrics.get("messages.dropped.memory_full")).toBe(0);
+  const again = await broker.crash().connect("ann");
+  expect(await take(again, 1000)).toEqual(payloads);
 });
 
 test("what expires on a page is dropped when its turn comes, and counted", async () => {
@@ -330,114 +311,4 @@ test("what expires on a page is dropped when its turn comes, and counted", async
   expect(await take(ann, 20)).toEqual(numbered(40).filter((_, i) => i % 2 === 1));
   expect(next.engine.metrics.get("messages.dropped.expired")).toBe(20);
   expect(await ann.settle()).toEqual([]);
-});
-
-describe("a session that ends with messages on disk", () => {
-  const ends: [string, (broker: DurableBroker) => Promise<unknown>][] = [
-    ["by Clean Start", (broker) => broker.connect("ann", { cleanStart: true })],
-    ["by its expiry", async (broker) => broker.advance(3601)],
-  ];
-
-  /** Ann has 30 messages of a group and 10 of her own. Bob, the other member, is away; his own session stays. */
-  async function story(config: DurableConfig): Promise<DurableBroker> {
-    const broker = new DurableBroker(config);
-    await absent(broker, "ann", 1, "$share/g/t");
-    const ann = await broker.connect("ann");
-    await ann.subscribe("own", 1);
-    ann.kill();
-    const from = await source(broker);
-    await publishAll(broker, from, "t", numbered(30));
-    await publishAll(broker, from, "own", numbered(10));
-    const bob = await broker.connect("bob", { expirySec: 100_000 });
-    await bob.subscribe("$share/g/t", 1);
-    bob.kill();
-    return broker;
-  }
-
-  test.each(ends)("%s gives those of share groups to other members and drops the rest", async (_, end) => {
-    const broker = await story(SMALL);
-    await end(broker);
-    expect(broker.engine.metrics.get("messages.dropped.session_ended")).toBe(10);
-    const bob = await broker.connect("bob");
-    expect((await take(bob, 30)).sort()).toEqual(numbered(30).sort());
-    expect(await bob.settle()).toEqual([]);
-    expect(broker.engine.messages.count).toBe(0);
-    broker.rest();
-    broker.rest();
-    expect(broker.disk.bodies).toEqual([]);
-    broker.stop();
-  });
-
-  test.each(ends)("%s, and a crash after each of its batches: others get theirs once", async (how, end) => {
-    for (const readsAtOnce of [false, true]) {
-      for (let commits = 0; commits < 6; commits++) {
-        const broker = await story({ ...SMALL, readsAtOnce });
-        broker.quiet();
-        broker.commitsAtOnce = false;
-        void end(broker).catch(() => {}); // CONNACK waits for the disk
-        for (let i = 0; i < commits; i++) {
-          broker.advanceMs(100);
-          broker.commit(broker.disk.durableBatch + 1);
-        }
-        const next = broker.crash();
-        expect(next.restored.damage).toEqual([]);
-        next.quiet();
-        const ann = await next.connect("ann", { autoAck: true });
-        const bob = await next.connect("bob", { autoAck: true });
-        const ofAnn = payloadsOf(await ann.settle());
-        const ofBob = payloadsOf(await bob.settle());
-        const isEnded = commits > 0 || how === "by its expiry";
-        expect(ofAnn).toEqual(isEnded ? [] : [...numbered(30), ...numbered(10)]);
-        expect(ofBob.sort()).toEqual(isEnded ? numbered(30).sort() : []);
-        next.stop();
-      }
-    }
-  });
-
-  test("while the disk is slow to read: what was in memory is with another member once, crash or not", async () => {
-    const broker = new DurableBroker(SMALL);
-    await absent(broker, "ann", 2, "$share/g/t");
-    await publishAll(broker, await source(broker), "t", numbered(12), 2); // a page, and four in memory
-    const bob = await broker.connect("bob");
-    await bob.subscribe("$share/g/t", 2);
-    bob.kill();
-    broker.holdReads();
-    await broker.connect("ann", { cleanStart: true });
-    broker.quiet();
-    const next = broker.crash();
-    expect(next.restored.damage).toEqual([]);
-    const again = await next.connect("bob", { autoAck: true });
-    expect(payloadsOf(await again.settle()).sort()).toEqual(numbered(12).sort());
-  });
-
-  test("and had just got a page back: no message is lost, or with another member twice", async () => {
-    for (let commits = 1; commits < 6; commits++) {
-      const broker = new DurableBroker(SMALL);
-      await absent(broker, "ann", 2, "$share/g/t");
-      await publishAll(broker, await source(broker), "t", numbered(28), 2); // three pages and four in memory
-      const bob = await broker.connect("bob");
-      await bob.subscribe("$share/g/t", 2);
-      bob.kill();
-      const ann = await broker.connect("ann", { receiveMax: 1 });
-      await ann.expect("publish", { payload: "m0", packetId: 1 });
-      broker.quiet();
-      broker.commitsAtOnce = false;
-      if (commits === 1) broker.holdReads();
-      broker.together(() => {
-        ann.send({ type: "pubrec", packetId: 1 });
-        ann.send({ type: "pubcomp", packetId: 1 });
-        broker.ask("ann", { cleanStart: true });
-      });
-      for (let i = 0; i < commits; i++) {
-        broker.advanceMs(100);
-        broker.commit(broker.disk.durableBatch + 1);
-      }
-      const next = broker.crash();
-      expect(next.restored.damage).toEqual([]);
-      const again = await next.connect("bob", { autoAck: true });
-      const got = payloadsOf(await again.settle());
-      expect(got.toSorted()).toEqual([...new Set(got)].sort());
-      expect(got.length).toBeGreaterThanOrEqual(26); // ann had one, and one was being sent
-    }
-  });
 });

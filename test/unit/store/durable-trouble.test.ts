@@ -25,28 +25,34 @@ async function waits(client: RawClient): Promise<boolean> {
 }
 
 describe("while nothing can be written", () => {
-  test.each([1, 2])("5.0: QoS %d to a stored session is refused with Quota exceeded before it is routed", async (qos) => {
-    const { broker, bob } = await fullDisk();
-    const source = await broker.connect("source", { expirySec: 0 });
-    broker.fail("disk full");
-    for (const topic of ["t", "both"]) {
-      const [answer] = await source.publish(topic, "x", { qos });
-      expect(answer!.reasonCode).toBe(0x97);
-    }
-    expect(await bob.settle()).toEqual([]);
-    expect(broker.engine.metrics.get("messages.dropped.store_full")).toBe(2);
-    broker.heal();
-    const ann = await broker.crash().connect("ann");
-    expect(await ann.settle()).toEqual([]);
-  });
+  test.each([1, 2])(
+    "5.0: QoS %d to a stored session is refused with Quota exceeded before it is routed",
+    async (qos) => {
+      const { broker, bob } = await fullDisk();
+      const source = await broker.connect("source", { expirySec: 0 });
+      broker.fail("disk full");
+      for (const topic of ["t", "both"]) {
+        const [answer] = await source.publish(topic, "x", { qos });
+        expect(answer!.reasonCode).toBe(0x97);
+      }
+      expect(await bob.settle()).toEqual([]);
+      expect(broker.engine.metrics.get("messages.dropped.store_full")).toBe(2);
+      broker.heal();
+      const ann = await broker.crash().connect("ann");
+      expect(await ann.settle()).toEqual([]);
+    },
+  );
 
-  test.each([3, 4] as const)("3.x (level %d): the publisher is not answered, and its connection closed", async (version) => {
-    const { broker } = await fullDisk();
-    const source = await broker.connect("source", { version, cleanStart: true });
-    broker.fail("disk full");
-    source.send({ type: "publish", topic: "t", payload: "x", qos: 1, packetId: 1 });
-    await source.expectClosed();
-  });
+  test.each([3, 4] as const)(
+    "3.x (level %d): the publisher is not answered, and its connection closed",
+    async (version) => {
+      const { broker } = await fullDisk();
+      const source = await broker.connect("source", { version, cleanStart: true });
+      broker.fail("disk full");
+      source.send({ type: "publish", topic: "t", payload: "x", qos: 1, packetId: 1 });
+      await source.expectClosed();
+    },
+  );
 
   test("retained messages are refused, their deletion too", async () => {
     const { broker } = await fullDisk();
@@ -86,7 +92,11 @@ describe("while nothing can be written", () => {
   test("CONNECT that makes, resumes or ends a stored session is refused", async () => {
     const { broker } = await fullDisk();
     broker.fail("disk full");
-    for (const options of [{ clientId: "ann" }, { clientId: "new" }, { clientId: "ann", cleanStart: true, expirySec: 0 }]) {
+    for (const options of [
+      { clientId: "ann" },
+      { clientId: "new" },
+      { clientId: "ann", cleanStart: true, expirySec: 0 },
+    ]) {
       const client = broker.ask(options.clientId, options);
       await client.expect("connack", { reasonCode: 0x97 });
       await client.expectClosed();
@@ -136,6 +146,49 @@ describe("while nothing can be written", () => {
   });
 });
 
+describe("a session that ends while nothing can be written", () => {
+  const ends: [string, (broker: DurableBroker, ann: RawClient) => Promise<unknown> | void][] = [
+    ["by DISCONNECT", (_, ann) => ann.disconnect({ properties: [["sessionExpiryIntervalSec", 0]] })],
+    [
+      "by its expiry",
+      (broker, ann) => {
+        ann.kill();
+        broker.advance(101);
+      },
+    ],
+  ];
+
+  /** Ann has acknowledged messages of a group waiting; bob is the other member, away. */
+  async function story(): Promise<{ broker: DurableBroker; ann: RawClient }> {
+    const broker = new DurableBroker();
+    const ann = await broker.connect("ann", { expirySec: 100, receiveMax: 1 });
+    await ann.subscribe("$share/g/t", 1);
+    await publishAll(broker, await broker.connect("source", { expirySec: 0 }), "t", numbered(5));
+    const bob = await broker.connect("bob");
+    await bob.subscribe("$share/g/t", 1);
+    bob.kill();
+    broker.quiet();
+    broker.fail("disk full");
+    return { broker, ann };
+  }
+
+  test.each(ends)("%s: its acknowledged messages reach the other member of its group", async (_, end) => {
+    const { broker, ann } = await story();
+    await end(broker, ann);
+    broker.heal();
+    broker.quiet();
+    const bob = await broker.crash().connect("bob");
+    expect(payloadsOf(await bob.settle())).toEqual(numbered(5));
+  });
+
+  test.each(ends)("%s does not keep clean clients out", async (_, end) => {
+    const { broker, ann } = await story();
+    await end(broker, ann);
+    const fresh = await broker.connect("fresh", { expirySec: 0 });
+    await fresh.ping();
+  });
+});
+
 describe("a batch that was under way when writing failed", () => {
   test("is not acknowledged before it is written, and is when it is", async () => {
     const { broker } = await fullDisk();
@@ -181,7 +234,10 @@ describe("a batch that was under way when writing failed", () => {
 describe("a client that floods what needs an answer while nothing can be written does not fill the memory", () => {
   const floods: [string, (client: RawClient) => void][] = [
     ["PUBREL", (client) => client.send({ type: "pubrel", packetId: 9 })],
-    ["the same QoS 2 PUBLISH", (client) => client.send({ type: "publish", topic: "x", qos: 2, packetId: 1, dup: true })],
+    [
+      "the same QoS 2 PUBLISH",
+      (client) => client.send({ type: "publish", topic: "x", qos: 2, packetId: 1, dup: true }),
+    ],
     ["UNSUBSCRIBE", (client) => client.send({ type: "unsubscribe", packetId: 2, filters: ["nothing"] })],
     ["PUBREC", (client) => client.send({ type: "pubrec", packetId: 3 })],
   ];

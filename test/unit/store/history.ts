@@ -359,22 +359,28 @@ export class History {
     const lines: string[] = [];
     for (const [session, twin] of [...this.twins].sort(([a], [b]) => a - b)) {
       const waiting = twin.lanes.map(({ head, pages, tail }) =>
-        [...head, ...pages.flatMap(({ entries }) => entries), ...tail].map(entryText),
+        head.concat(...pages.map(({ entries }) => entries), tail),
       );
-      if (twin.isEnding && twin.inflight.length === 0 && waiting.every((lane) => lane.length === 0)) continue;
-      const { clientId, isConnected, isEnding, expirySec, closedAtSec, lastPacketId, released, receipts } = twin;
+      const { clientId, isConnected, isEnding, expirySec, closedAtSec, lastPacketId, released, receipts, inflight } =
+        twin;
+      const all = [...inflight, ...waiting.flat()];
+      if (isEnding && all.length === 0) continue;
       lines.push(
         JSON.stringify({
-          ...{ session, clientId, isConnected, isEnding, expirySec, closedAtSec },
+          session,
+          clientId,
+          isConnected,
+          isEnding,
+          expirySec,
+          closedAtSec,
           will: willText(twin.will),
           subscriptions: twin.subscriptions.map(subscriptionText),
-          ...{ lastPacketId, released, receipts },
-          inflight: twin.inflight.map(entryText),
-          waiting,
-          texts: [
-            ...twin.inflight,
-            ...twin.lanes.flatMap((lane) => lane.head.concat(...lane.pages.map((page) => page.entries), lane.tail)),
-          ].map(({ body }) => bodyBytes(body, this.options.bodyBytesMax ?? 40).toString()),
+          lastPacketId,
+          released,
+          receipts,
+          inflight: inflight.map(entryText),
+          waiting: waiting.map((lane) => lane.map(entryText)),
+          texts: all.map(({ body }) => bodyBytes(body, this.options.bodyBytesMax ?? 40).toString()),
         }),
       );
     }
@@ -408,9 +414,20 @@ async function describeSession(backend: LogBackend, { session, meta, queue }: Re
       texts.push(...bodyTexts(loaded));
     }
   return JSON.stringify({
-    ...{ session, clientId: clientId.toString(), isConnected: (flags & 1) !== 0, isEnding: (flags & 2) !== 0 },
-    ...{ expirySec, closedAtSec, will: willText(will), subscriptions: subscriptions.map(subscriptionText) },
-    ...{ lastPacketId, released, receipts, inflight: inflight.map(entryText), waiting, texts },
+    session,
+    clientId: clientId.toString(),
+    isConnected: (flags & 1) !== 0,
+    isEnding: (flags & 2) !== 0,
+    expirySec,
+    closedAtSec,
+    will: willText(will),
+    subscriptions: subscriptions.map(subscriptionText),
+    lastPacketId,
+    released,
+    receipts,
+    inflight: inflight.map(entryText),
+    waiting,
+    texts,
   });
 }
 
@@ -446,7 +463,7 @@ function freePacketId({ lastPacketId, inflight, released }: Twin): number {
     if (!inflight.some(({ packetId }) => packetId === id) && !released.includes(id)) return id;
 }
 
-export function bodyBytes(body: number, bytesMax: number): Buffer {
+function bodyBytes(body: number, bytesMax: number): Buffer {
   const size = 4 + ((body * 7919) % bytesMax);
   return Buffer.from(`${body}:`.padEnd(size, "x"));
 }

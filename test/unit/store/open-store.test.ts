@@ -14,7 +14,9 @@ import { DirectLog, makeDir, removeDirs, rows } from "./disk.ts";
 import { describeRecovered, History } from "./history.ts";
 
 const open: DirectLog[] = [];
+const children: Bun.Subprocess[] = [];
 afterEach(() => {
+  for (const process of children.splice(0)) process.kill("SIGKILL");
   for (const log of open.splice(0)) log.close();
 });
 afterAll(removeDirs);
@@ -43,7 +45,9 @@ function refusal(dir: string): { code: string; message: string } {
 
 function child(script: string, ...args: string[]): Bun.Subprocess<"ignore", "pipe", "inherit"> {
   const path = join(import.meta.dir, script);
-  return Bun.spawn([process.execPath, path, ...args], { stdin: "ignore", stdout: "pipe", stderr: "inherit" });
+  const started = Bun.spawn([process.execPath, path, ...args], { stdin: "ignore", stdout: "pipe", stderr: "inherit" });
+  children.push(started);
+  return started;
 }
 
 async function firstLine(stdout: ReadableStream<Uint8Array>): Promise<string> {

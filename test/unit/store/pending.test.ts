@@ -70,7 +70,9 @@ class Twin {
         expect(pending.kind[place]).toBe(ELIDED);
         continue;
       }
-      const fields = [pending.kind, pending.isAwaited, pending.session, pending.stored, pending.message].map((c) => c[place]);
+      const fields = [pending.kind, pending.isAwaited, pending.session, pending.stored, pending.message].map(
+        (c) => c[place],
+      );
       expect(fields).toEqual([Change.enqueued, isAwaited ? 1 : 0, message + 1, message + 2, message]);
       const rest = [pending.packetId, pending.delivery, pending.ids, pending.group].map((column) => column[place]!);
       expect(rest).toEqual([message & 0xffff, message & 0xff, 0 - message, message * 2]);

@@ -1,7 +1,7 @@
 /** `mantou store …` on real directories. */
 import { afterAll, afterEach, describe, expect, test } from "bun:test";
 import { Database } from "bun:sqlite";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Random } from "#base/random.ts";
 import { runCli } from "#cli/cli.ts";
@@ -83,8 +83,8 @@ describe("check", () => {
     ["DELETE FROM page", "session 1: its run 0 of waiting messages is not there\n"],
     ["UPDATE body SET crc = 1 WHERE id = 399", "messages, unreadable: numbers 399\n"],
     ["UPDATE session SET queueCrc = 1", "session 1: its queue has a wrong checksum\n"],
-    ["UPDATE session SET metaCrc = 1", "sessions, unreadable: numbers from 0 on\n"],
-    ["UPDATE retained SET bytes = x'00'", "retained messages, unreadable: numbers from 0 on\n"],
+    ["UPDATE session SET metaCrc = 1", "sessions, unreadable: numbers 0 to 1\n"],
+    ["UPDATE retained SET bytes = x'00'", "retained messages, unreadable: numbers 0 to 1\n"],
   ])("%s is found: 1", async (sql, problem) => {
     const dir = makeDir();
     const log = await start(dir);
@@ -152,6 +152,7 @@ describe("backup and restore", () => {
     const made = run("backup", file, "--data", dir);
     for (let batch = 0; batch < 20; batch++) write();
     expect(await made).toEqual({ code: 0, out: `ok: ${file}\n`, err: "" });
+    expect(statSync(file).mode & 0o777).toBe(0o600);
     await log.whenCommitted(41);
 
     const other = makeDir();

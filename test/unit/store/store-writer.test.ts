@@ -159,13 +159,16 @@ describe("a disk that takes no more", () => {
   });
 
   test("a batch that is none is never reported, nor is what follows it", async () => {
-    const log = await start();
+    const dir = makeDir();
+    const log = await start(dir);
     const failed = failure(log);
-    log.write(1, Buffer.from([77, 1, 2, 3]) as Buffer<ArrayBuffer>);
+    const good = new BatchWriter().body(9, large(9)).take();
+    log.write(1, Buffer.concat([good, Buffer.from([77, 1, 2, 3])]));
     log.write(2, new BatchWriter().body(1, large(1)).take());
     expect(await failed).toContain("kind 77");
     expect(bodyTexts(await readBodies(log, [1]))).toEqual([large(1).toString()]);
     expect(log.lastCommitted).toBe(0);
+    expect(bodyIds(dir)).toEqual([]);
   });
 
   const canMount = process.getuid?.() === 0 && Bun.which("mount") !== null && tryMount();
@@ -335,4 +338,51 @@ describe("collection", () => {
     expect(statSync(join(dir, "store.db")).size).toBeLessThan(bytesBefore / 5);
     expect(statSync(join(dir, "store.db-wal")).size).toBe(0);
   }, 20_000);
+});
+
+/** Syncs of the WAL fail while the file `fail` is there; the kernel would say so once and forget. */
+const SHIM = `
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+static int refuses(int fd) {
+  char link[64], path[4096];
+  const char *flag = getenv("FAIL_FILE");
+  if (!flag || access(flag, F_OK) != 0) return 0;
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  ssize_t n = readlink(link, path, sizeof path - 1);
+  if (n < 0) return 0;
+  path[n] = 0;
+  return strstr(path, "store.db-wal") != NULL;
+}
+int fsync(int fd) {
+  if (refuses(fd)) { errno = EIO; return -1; }
+  return ((int (*)(int)) dlsym(RTLD_NEXT, "fsync"))(fd);
+}
+int fdatasync(int fd) {
+  if (refuses(fd)) { errno = EIO; return -1; }
+  return ((int (*)(int)) dlsym(RTLD_NEXT, "fdatasync"))(fd);
+}
+`;
+
+test.if(Bun.which("cc") !== null)("a sync that fails is never reported as a commit, and is made good for", async () => {
+  const dir = makeDir();
+  mkdirSync(dir);
+  const [source, shim, flag] = ["shim.c", "shim.so", "fail"].map((name) => join(dir, name));
+  writeFileSync(source!, SHIM);
+  expect(Bun.spawnSync(["cc", "-shared", "-fPIC", "-o", shim!, source!, "-ldl"]).exitCode).toBe(0);
+  const child = Bun.spawn([process.execPath, join(import.meta.dir, "failing-child.ts"), join(dir, "data"), flag!], {
+    env: { ...process.env, LD_PRELOAD: shim!, FAIL_FILE: flag! },
+    stdout: "pipe",
+    stderr: "inherit",
+  });
+  expect(await child.stdout.text()).toBe(
+    "committed 1\nfailed the disk reports an error\nnothing\ncommitted 2\ncommitted 3\n",
+  );
+  expect(await child.exited).toBe(0);
+  expect(bodyIds(join(dir, "data"))).toEqual([1, 2, 3]);
 });

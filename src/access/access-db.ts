@@ -1,0 +1,250 @@
+/**
+ * `<data>/access.db`: users, client ids and bans that are managed while the broker runs, by CLI and REST.
+ *
+ *   users    username → argon2id text, super user or not        scram  (username, mechanism) → salt, iterations, keys
+ *   clients  client id → argon2id text or none, address ranges  bans   (kind, value) → until, reason
+ *   changes  what was changed or taken away, in order: whose right may have gone
+ *
+ * SQLite, so that a second process (the CLI) may write while the broker reads: each login reads the row of its user, and
+ * `hasChanged` tells when somebody else has written. A point read takes some microseconds, on the calling thread.
+ */
+import { Database } from "bun:sqlite";
+import { mkdirSync } from "node:fs";
+import { dirname } from "node:path";
+import { MantouError } from "#base/error.ts";
+
+const SCHEMA_VERSION = 1;
+const SCHEMA = `
+  CREATE TABLE users (username TEXT PRIMARY KEY, hash TEXT NOT NULL, isSuperuser INTEGER NOT NULL) WITHOUT ROWID;
+  CREATE TABLE scram (
+    username TEXT NOT NULL REFERENCES users ON DELETE CASCADE, mechanism TEXT NOT NULL, salt BLOB NOT NULL,
+    iterations INTEGER NOT NULL, storedKey BLOB NOT NULL, serverKey BLOB NOT NULL, PRIMARY KEY (username, mechanism)
+  ) WITHOUT ROWID;
+  CREATE TABLE clients (clientId TEXT PRIMARY KEY, hash TEXT, ranges TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE bans (
+    kind TEXT NOT NULL, value TEXT NOT NULL, untilSec INTEGER, reason TEXT NOT NULL, PRIMARY KEY (kind, value)
+  ) WITHOUT ROWID;
+  CREATE TABLE changes (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, value TEXT NOT NULL);
+  CREATE TRIGGER user_gone AFTER DELETE ON users
+    BEGIN INSERT INTO changes (kind, value) VALUES ('username', old.username); END;
+  CREATE TRIGGER user_changed AFTER UPDATE ON users
+    BEGIN INSERT INTO changes (kind, value) VALUES ('username', old.username); END;
+  CREATE TRIGGER client_gone AFTER DELETE ON clients
+    BEGIN INSERT INTO changes (kind, value) VALUES ('clientId', old.clientId); END;
+  CREATE TRIGGER changes_bound AFTER INSERT ON changes
+    BEGIN DELETE FROM changes WHERE seq <= new.seq - 100000; END;
+`;
+
+export interface UserRow {
+  readonly username: string;
+  readonly hash: string;
+  readonly isSuperuser: boolean;
+}
+
+export interface ScramRow {
+  readonly mechanism: string;
+  readonly salt: Buffer;
+  readonly iterations: number;
+  readonly storedKey: Buffer;
+  readonly serverKey: Buffer;
+}
+
+export interface ClientRow {
+  readonly clientId: string;
+  /** Undefined: no password is asked for. */
+  readonly hash: string | undefined;
+  /** Addresses and ranges, separated by spaces; empty: from anywhere. */
+  readonly ranges: string;
+}
+
+export type BanKind = "clientId" | "username" | "address";
+
+export interface Ban {
+  readonly kind: BanKind;
+  /** For `address`, an address or a range. */
+  readonly value: string;
+  /** Wall clock, seconds; undefined: for good. */
+  readonly untilSec: number | undefined;
+  readonly reason: string;
+}
+
+type Row = Record<string, string | number | Uint8Array | null>;
+
+export class AccessDb {
+  private readonly db: Database;
+  private seenVersion: number;
+
+  /** `:memory:` for one that is not kept. Throws MantouError `access_db_unusable`. */
+  constructor(readonly path: string) {
+    try {
+      if (path !== ":memory:") mkdirSync(dirname(path), { recursive: true });
+      this.db = new Database(path, { create: true, strict: true });
+      this.db.run("PRAGMA journal_mode = WAL");
+      this.db.run("PRAGMA synchronous = FULL");
+      this.db.run("PRAGMA busy_timeout = 2000");
+      this.db.run("PRAGMA foreign_keys = ON");
+      this.migrate();
+      this.seenVersion = this.dataVersion();
+    } catch (error) {
+      if (error instanceof MantouError) throw error;
+      throw new MantouError("access_db_unusable", `${path}: ${(error as Error).message}`);
+    }
+  }
+
+  close(): void {
+    this.db.close();
+  }
+
+  /** True once after another process has written. */
+  hasChanged(): boolean {
+    const version = this.dataVersion();
+    if (version === this.seenVersion) return false;
+    this.seenVersion = version;
+    return true;
+  }
+
+  user(username: string): UserRow | undefined {
+    const row = this.db.query<Row, [string]>("SELECT * FROM users WHERE username = ?").get(username);
+    return row ? userOf(row) : undefined;
+  }
+
+  /** In order of their names, after one of them. */
+  users(after = "", limit = 1000): UserRow[] {
+    const rows = this.db.query<Row, [string, number]>("SELECT * FROM users WHERE username > ? ORDER BY 1 LIMIT ?");
+    return rows.all(after, limit).map(userOf);
+  }
+
+  /** Adds or replaces; the SCRAM keys are those of the same password. */
+  putUser({ username, hash, isSuperuser }: UserRow, scram: readonly ScramRow[]): void {
+    this.db.transaction(() => {
+      this.db.query("DELETE FROM users WHERE username = ?").run(username);
+      this.db.query("INSERT INTO users VALUES (?, ?, ?)").run(username, hash, isSuperuser ? 1 : 0);
+      const insert = this.db.query("INSERT INTO scram VALUES (?, ?, ?, ?, ?, ?)");
+      for (const row of scram)
+        insert.run(username, row.mechanism, row.salt, row.iterations, row.storedKey, row.serverKey);
+    })();
+  }
+
+  setSuperuser(username: string, isSuperuser: boolean): boolean {
+    const sql = "UPDATE users SET isSuperuser = ? WHERE username = ?";
+    return this.db.query(sql).run(isSuperuser ? 1 : 0, username).changes > 0;
+  }
+
+  deleteUser(username: string): boolean {
+    return this.db.query("DELETE FROM users WHERE username = ?").run(username).changes > 0;
+  }
+
+  scram(username: string, mechanism: string): ScramRow | undefined {
+    const sql = "SELECT * FROM scram WHERE username = ? AND mechanism = ?";
+    const row = this.db.query<Row, [string, string]>(sql).get(username, mechanism);
+    if (!row) return undefined;
+    return {
+      mechanism,
+      salt: Buffer.from(row["salt"] as Uint8Array),
+      iterations: row["iterations"] as number,
+      storedKey: Buffer.from(row["storedKey"] as Uint8Array),
+      serverKey: Buffer.from(row["serverKey"] as Uint8Array),
+    };
+  }
+
+  client(clientId: string): ClientRow | undefined {
+    const row = this.db.query<Row, [string]>("SELECT * FROM clients WHERE clientId = ?").get(clientId);
+    return row ? clientOf(row) : undefined;
+  }
+
+  clients(after = "", limit = 1000): ClientRow[] {
+    const rows = this.db.query<Row, [string, number]>("SELECT * FROM clients WHERE clientId > ? ORDER BY 1 LIMIT ?");
+    return rows.all(after, limit).map(clientOf);
+  }
+
+  putClient({ clientId, hash, ranges }: ClientRow): void {
+    this.db.transaction(() => {
+      this.db.query("DELETE FROM clients WHERE clientId = ?").run(clientId);
+      this.db.query("INSERT INTO clients VALUES (?, ?, ?)").run(clientId, hash ?? null, ranges);
+    })();
+  }
+
+  deleteClient(clientId: string): boolean {
+    return this.db.query("DELETE FROM clients WHERE clientId = ?").run(clientId).changes > 0;
+  }
+
+  /** Number of the latest change. */
+  lastChange(): number {
+    const sql = "SELECT seq FROM sqlite_sequence WHERE name = 'changes'";
+    return this.db.query<{ seq: number }, []>(sql).get()?.seq ?? 0;
+  }
+
+  /** Users, or clients, that were changed or taken away after a change. */
+  changedSince(seq: number, kind: "username" | "clientId"): string[] {
+    const sql = "SELECT DISTINCT value FROM changes WHERE seq > ? AND kind = ?";
+    return this.db
+      .query<{ value: string }, [number, string]>(sql)
+      .all(seq, kind)
+      .map(({ value }) => value);
+  }
+
+  bans(): Ban[] {
+    return this.db.query<Row, []>("SELECT * FROM bans").all().map(banOf);
+  }
+
+  putBan({ kind, value, untilSec, reason }: Ban): void {
+    this.db.query("INSERT OR REPLACE INTO bans VALUES (?, ?, ?, ?)").run(kind, value, untilSec ?? null, reason);
+  }
+
+  deleteBan(kind: BanKind, value: string): boolean {
+    return this.db.query("DELETE FROM bans WHERE kind = ? AND value = ?").run(kind, value).changes > 0;
+  }
+
+  deleteBansUntil(nowSec: number): void {
+    this.db.query("DELETE FROM bans WHERE untilSec <= ?").run(nowSec);
+  }
+
+  private migrate(): void {
+    const version = this.pragma("user_version");
+    if (version > SCHEMA_VERSION) {
+      const found = `made by a newer version of the broker (format ${version}, this one knows ${SCHEMA_VERSION})`;
+      throw new MantouError("access_db_unusable", `${this.path}: ${found}`);
+    }
+    if (version === SCHEMA_VERSION) return;
+    this.db
+      .transaction(() => {
+        if (this.pragma("user_version") === SCHEMA_VERSION) return; // another process was faster
+        this.db.run(SCHEMA);
+        this.db.run(`PRAGMA user_version = ${SCHEMA_VERSION}`);
+      })
+      .immediate();
+  }
+
+  private dataVersion(): number {
+    return this.pragma("data_version");
+  }
+
+  private pragma(name: string): number {
+    return Object.values(this.db.query<Record<string, number>, []>(`PRAGMA ${name}`).get()!)[0];
+  }
+}
+
+function userOf(row: Row): UserRow {
+  return {
+    username: row["username"] as string,
+    hash: row["hash"] as string,
+    isSuperuser: row["isSuperuser"] === 1,
+  };
+}
+
+function clientOf(row: Row): ClientRow {
+  return {
+    clientId: row["clientId"] as string,
+    hash: (row["hash"] as string | null) ?? undefined,
+    ranges: row["ranges"] as string,
+  };
+}
+
+function banOf(row: Row): Ban {
+  return {
+    kind: row["kind"] as BanKind,
+    value: row["value"] as string,
+    untilSec: (row["untilSec"] as number | null) ?? undefined,
+    reason: row["reason"] as string,
+  };
+}

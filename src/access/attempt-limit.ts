@@ -1,0 +1,100 @@
+/**
+ * Brute force: whoever keeps failing with credentials has to wait before the next ones are looked at. Counted per address
+ * (IPv6: per /64), since the names are what is being guessed.
+ *
+ *   failures in `windowSec`   ≤ failureCountMax   more: one attempt at a time, each 1 s, 2 s, 4 s … delaySecMax after the last
+ *
+ * Only failed credentials count: no ban, no server that is down, nothing a connection does later; and a success does not
+ * make up for failures, or one valid account would open the door to the others. At most `WAITING_MAX` attempts of an address
+ * wait; beyond, Server busy. Addresses are at most `ADDRESS_COUNT_MAX`; the one that failed longest ago is forgotten first.
+ */
+import { networkOf } from "./address.ts";
+import { SERVER_BUSY } from "./reason.ts";
+
+const ADDRESS_COUNT_MAX = 100_000;
+const WAITING_MAX = 8;
+
+export interface AttemptLimitOptions {
+  /** Failures that cost nothing. */
+  readonly failureCountMax: number;
+  readonly windowSec: number;
+  readonly delaySecMax: number;
+  /** Monotonic milliseconds, and a timer; for tests. */
+  readonly nowMs?: () => number;
+  readonly after?: (delayMs: number, call: () => void) => void;
+}
+
+interface Record {
+  failures: number;
+  /** When the failures are forgotten: `windowSec` after the last one. */
+  untilMs: number;
+  /** When the next attempt may be looked at. */
+  nextMs: number;
+  waiting: number;
+}
+
+export class AttemptLimit {
+  readonly counts = { failures: 0, delayed: 0, refused: 0 };
+  private readonly records = new Map<string, Record>();
+  private readonly nowMs: () => number;
+  private readonly after: (delayMs: number, call: () => void) => void;
+
+  constructor(private readonly options: AttemptLimitOptions) {
+    this.nowMs = options.nowMs ?? (() => performance.now());
+    this.after = options.after ?? ((delayMs, call) => void setTimeout(call, delayMs));
+  }
+
+  get addressCount(): number {
+    return this.records.size;
+  }
+
+  /** Calls `go` once: with 0 when the credentials may be looked at, at once or after a delay; with a refusal. */
+  admit(address: string, go: (refusal: 0 | typeof SERVER_BUSY) => void): void {
+    const record = this.find(address);
+    if (!record || record.failures <= this.options.failureCountMax) return go(0);
+    const nowMs = this.nowMs();
+    if (record.waiting >= WAITING_MAX) {
+      this.counts.refused++;
+      return go(SERVER_BUSY);
+    }
+    const atMs = Math.max(nowMs, record.nextMs);
+    record.nextMs = atMs + this.delayMs(record);
+    if (atMs === nowMs) return go(0);
+    this.counts.delayed++;
+    record.waiting++;
+    this.after(atMs - nowMs, () => {
+      record.waiting--;
+      go(0);
+    });
+  }
+
+  /** The credentials were wrong. */
+  noteFailure(address: string): void {
+    const key = networkOf(address);
+    if (key === undefined) return;
+    this.counts.failures++;
+    const nowMs = this.nowMs();
+    const record = this.find(address) ?? { failures: 0, untilMs: 0, nextMs: 0, waiting: 0 };
+    record.failures++;
+    record.untilMs = nowMs + this.options.windowSec * 1000;
+    if (record.failures > this.options.failureCountMax)
+      record.nextMs = Math.max(record.nextMs, nowMs + this.delayMs(record));
+    this.records.delete(key); // so that it becomes the youngest
+    this.records.set(key, record);
+    if (this.records.size > ADDRESS_COUNT_MAX) this.records.delete(this.records.keys().next().value!);
+  }
+
+  private find(address: string): Record | undefined {
+    if (this.records.size === 0) return undefined;
+    const key = networkOf(address);
+    const record = key === undefined ? undefined : this.records.get(key);
+    if (!record || this.nowMs() < record.untilMs || record.waiting > 0) return record;
+    this.records.delete(key!);
+    return undefined;
+  }
+
+  private delayMs({ failures }: Record): number {
+    const steps = Math.min(30, failures - this.options.failureCountMax - 1);
+    return Math.min(this.options.delaySecMax, 2 ** steps) * 1000;
+  }
+}

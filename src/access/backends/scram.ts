@@ -1,0 +1,34 @@
+/** MQTT 5 enhanced authentication by SCRAM, with the users of the built-in table; the exchange stands in `scram.ts`. */
+import { z } from "zod";
+import { type Backend, backendKind, DENY_CREDENTIALS, IGNORE } from "#access/backend.ts";
+import { beginScram, finishScram, SCRAM_MECHANISMS, type ScramState } from "#access/scram.ts";
+
+export const scram = backendKind({
+  type: "scram",
+  roles: ["authenticate"],
+  options: z.strictObject({}),
+  make(_options, { name, accessDb }): Backend {
+    return {
+      name,
+      methods: SCRAM_MECHANISMS,
+      authenticate(attempt, answer) {
+        const { method, data, client } = attempt;
+        if (method === undefined) return answer(IGNORE);
+        const state = attempt.state as ScramState | undefined;
+        if (state === undefined) {
+          const begun = beginScram(data, method, (username) => accessDb().scram(username, method));
+          // Whoever names himself twice has to be the same.
+          const isOther = begun && client.username !== undefined && client.username !== begun.state.username;
+          if (!begun || isOther) return answer(DENY_CREDENTIALS);
+          attempt.state = begun.state;
+          return answer({ verdict: "continue", data: begun.reply });
+        }
+        const proof = finishScram(data, method, state);
+        if (!proof) return answer(DENY_CREDENTIALS);
+        const { username } = state;
+        const isSuperuser = accessDb().user(username)?.isSuperuser ?? false;
+        answer({ verdict: "allow", grant: { username, isSuperuser }, data: proof });
+      },
+    };
+  },
+});

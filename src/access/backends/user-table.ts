@@ -1,0 +1,35 @@
+/** Users of the built-in table, managed by CLI and REST; argon2id. One that is changed or deleted is disconnected. */
+import { z } from "zod";
+import { answerOf } from "#access/answer.ts";
+import { type Backend, backendKind, DENY_CREDENTIALS, IGNORE } from "#access/backend.ts";
+import { AUTO_SCHEME } from "#access/password.ts";
+
+export const userTable = backendKind({
+  type: "user-table",
+  roles: ["authenticate"],
+  options: z.strictObject({}),
+  make(_options, { name, accessDb, passwords, revoke }): Backend {
+    let seen = 0;
+    return {
+      name,
+      async start() {
+        seen = accessDb().lastChange();
+      },
+      authenticate({ client: { username }, password }, answer) {
+        const user = username === undefined ? undefined : accessDb().user(username);
+        if (!user) return answer(IGNORE);
+        if (password === undefined || password.length === 0) return answer(DENY_CREDENTIALS);
+        const { hash, isSuperuser } = user;
+        passwords.check(password, { hash, scheme: AUTO_SCHEME }, (verdict) =>
+          answer(answerOf(verdict, { isSuperuser })),
+        );
+      },
+      handleDbChange() {
+        const changed = accessDb().changedSince(seen, "username");
+        seen = accessDb().lastChange();
+        const names = new Set(changed);
+        if (names.size > 0) revoke({ holds: ({ username }) => username !== undefined && names.has(username) });
+      },
+    };
+  },
+});

@@ -1,0 +1,265 @@
+/**
+ * Tokens (JWT, RFC 7519): verified by `jose`, then turned into a grant. Shared by everything that finds a token in a
+ * password or a cookie.
+ *
+ *   secret (HS…)  or  public key (PEM)  or  key set (JWKS by URL, read again every `refreshSec` and for an unknown key id)
+ *
+ *   claims   exp → the client is disconnected then        acl → its own rules, judged first
+ *            usernameClaim → user name                     superuserClaim: true → super user
+ *
+ *   acl: { "pub": ["a/%c"], "sub": ["b/#"], "all": ["c"] }   allows these, and the rest is refused
+ *   acl: [ { "permission": "deny", "action": "publish", "topic": "x/#" }, … ]   the first match decides
+ *
+ * `none` is no algorithm here, and a key is only used with algorithms of its own kind. Tokens are at most
+ * `TOKEN_BYTES_MAX` long; verifications under way are bounded by their number.
+ */
+import { createPublicKey } from "node:crypto";
+import { createLocalJWKSet, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
+import { MantouError } from "#base/error.ts";
+import { type AclRule, EVERYBODY } from "./acl-rule.ts";
+import type { BackendHealth, BackendLog, Grant } from "./backend.ts";
+import { type GuardOptions, RemoteGuard } from "./remote-guard.ts";
+import { parsePattern, type TopicPattern } from "./topic-pattern.ts";
+
+const TOKEN_BYTES_MAX = 16 * 1024;
+const KEY_SET_BYTES_MAX = 1024 * 1024;
+const RUNNING_MAX = 1000;
+/** An unknown key id may mean new keys; more often it means a token from elsewhere. */
+const UNKNOWN_KEY_REFRESH_MS_MIN = 10_000;
+const CLOCK_TOLERANCE_SEC = 5;
+
+export const HMAC_ALGORITHMS = ["HS256", "HS384", "HS512"] as const;
+export const KEY_ALGORITHMS = [
+  "RS256",
+  "RS384",
+  "RS512",
+  "PS256",
+  "PS384",
+  "PS512",
+  "ES256",
+  "ES384",
+  "ES512",
+  "EdDSA",
+] as const;
+export type Algorithm = (typeof HMAC_ALGORITHMS)[number] | (typeof KEY_ALGORITHMS)[number];
+
+export type KeySource =
+  | { readonly kind: "secret"; readonly secret: Uint8Array }
+  | { readonly kind: "public"; readonly pem: string }
+  | { readonly kind: "jwks"; readonly url: string; readonly refreshSec: number; readonly guard: GuardOptions };
+
+export interface JwtOptions {
+  readonly algorithms: readonly Algorithm[];
+  readonly key: KeySource;
+  readonly issuer?: string | undefined;
+  readonly audience?: string | undefined;
+  readonly isExpiryRequired: boolean;
+  readonly usernameClaim?: string | undefined;
+  readonly superuserClaim?: string | undefined;
+  readonly aclClaim: string;
+  /** Time between two refreshes for unknown key ids; for tests. */
+  readonly refreshMsMin?: number;
+  readonly nowSec: () => number;
+}
+
+export type JwtResult =
+  | { readonly kind: "granted"; readonly grant: Grant; readonly claims: JWTPayload }
+  /** `reason` is for the client; it says nothing that the token does not. */
+  | { readonly kind: "refused"; readonly reason: string }
+  | { readonly kind: "busy" | "unavailable" };
+
+export class JwtVerifier {
+  readonly counts = { verified: 0, refused: 0, busy: 0 };
+  private key: Parameters<typeof jwtVerify>[1] | JWTVerifyGetKey | undefined;
+  private running = 0;
+  private readonly guard: RemoteGuard | undefined;
+  private refreshedMs = -Infinity;
+  private timer: ReturnType<typeof setInterval> | undefined;
+
+  constructor(
+    private readonly options: JwtOptions,
+    private readonly log: BackendLog,
+  ) {
+    if (options.key.kind === "jwks") this.guard = new RemoteGuard(options.key.guard);
+  }
+
+  /** Rejects with MantouError `access_invalid` for a key that is none; a key set that cannot be fetched is tried again. */
+  async start(): Promise<void> {
+    const { key } = this.options;
+    if (key.kind === "secret") this.key = key.secret;
+    else if (key.kind === "public") {
+      try {
+        this.key = createPublicKey(key.pem);
+      } catch {
+        const allowed = "PEM that begins with -----BEGIN PUBLIC KEY----- or -----BEGIN CERTIFICATE-----";
+        throw new MantouError("access_invalid", `publicKeyFile: found no public key, allowed: ${allowed}`);
+      }
+    } else {
+      await new Promise<void>((resolve) => this.refresh(() => resolve()));
+      this.timer = setInterval(() => this.refresh(), key.refreshSec * 1000);
+      this.timer.unref();
+    }
+  }
+
+  stop(): void {
+    clearInterval(this.timer);
+    this.guard?.stop();
+  }
+
+  health(): BackendHealth {
+    const keys = this.guard?.health();
+    const isMissing = this.key === undefined;
+    return {
+      state: isMissing ? "down" : keys && keys.state !== "up" ? "degraded" : "up",
+      detail: keys?.detail ?? (isMissing ? "no key set has been read yet" : undefined),
+      counts: this.counts,
+    };
+  }
+
+  /** Calls `done` once, later. */
+  verify(token: string, done: (result: JwtResult) => void): void {
+    if (token.length > TOKEN_BYTES_MAX) return this.refuse("the token is too long", done);
+    if (this.key === undefined) {
+      this.refresh();
+      return done({ kind: "unavailable" });
+    }
+    if (this.running >= RUNNING_MAX) {
+      this.counts.busy++;
+      return done({ kind: "busy" });
+    }
+    this.running++;
+    this.check(token, true).then(
+      (result) => {
+        this.running--;
+        if (result.kind === "granted") this.counts.verified++;
+        else if (result.kind === "refused") this.counts.refused++;
+        done(result);
+      },
+      () => {
+        this.running--;
+        this.refuse("the token is not valid", done);
+      },
+    );
+  }
+
+  private async check(token: string, mayRefresh: boolean): Promise<JwtResult> {
+    const { algorithms, issuer, audience, isExpiryRequired, nowSec } = this.options;
+    try {
+      const { payload } = await jwtVerify(token, this.key as JWTVerifyGetKey, {
+        algorithms: [...algorithms],
+        clockTolerance: CLOCK_TOLERANCE_SEC,
+        currentDate: new Date(nowSec() * 1000),
+        ...(issuer === undefined ? {} : { issuer }),
+        ...(audience === undefined ? {} : { audience }),
+        ...(isExpiryRequired ? { requiredClaims: ["exp"] } : {}),
+      });
+      return this.grantOf(payload);
+    } catch (error) {
+      if (
+        error instanceof errors.JWKSNoMatchingKey &&
+        mayRefresh &&
+        performance.now() - this.refreshedMs > (this.options.refreshMsMin ?? UNKNOWN_KEY_REFRESH_MS_MIN)
+      ) {
+        await new Promise<void>((resolve) => this.refresh(() => resolve()));
+        return this.check(token, false);
+      }
+      const isExpired = error instanceof errors.JWTExpired;
+      return { kind: "refused", reason: isExpired ? "the token has expired" : "the token is not valid" };
+    }
+  }
+
+  private grantOf(claims: JWTPayload): JwtResult {
+    const { usernameClaim, superuserClaim, aclClaim } = this.options;
+    const username = usernameClaim === undefined ? undefined : claims[usernameClaim];
+    if (usernameClaim !== undefined && (typeof username !== "string" || username === ""))
+      return { kind: "refused", reason: `the token has no claim ${usernameClaim}` };
+    const acl = claims[aclClaim];
+    const rules = acl === undefined ? undefined : rulesOfClaim(acl);
+    // Rules that cannot be understood may have been a refusal.
+    if (rules === "invalid") return { kind: "refused", reason: `the token's claim ${aclClaim} is not valid` };
+    const grant: Grant = {
+      username: username as string | undefined,
+      isSuperuser: superuserClaim !== undefined && claims[superuserClaim] === true,
+      rules,
+      expiresAtSec: claims.exp === undefined ? undefined : Math.floor(claims.exp),
+    };
+    return { kind: "granted", grant, claims };
+  }
+
+  private refuse(reason: string, done: (result: JwtResult) => void): void {
+    this.counts.refused++;
+    done({ kind: "refused", reason });
+  }
+
+  private refresh(done: () => void = () => {}): void {
+    const { key } = this.options;
+    if (key.kind !== "jwks") return done();
+    this.refreshedMs = performance.now();
+    this.guard!.ask(
+      "keys",
+      (signal) => fetchKeySet(key.url, signal),
+      (result) => {
+        // The old keys stay in use while the new ones cannot be had.
+        if (result.isAnswered) this.key = result.value;
+        else this.log.warn("a key set could not be read", { url: withoutSecrets(key.url), why: result.why });
+        done();
+      },
+    );
+  }
+}
+
+async function fetchKeySet(url: string, signal: AbortSignal): Promise<JWTVerifyGetKey> {
+  const response = await fetch(url, { signal, redirect: "error", headers: { accept: "application/json" } });
+  if (!response.ok) {
+    await response.body?.cancel();
+    throw new Error(`HTTP ${response.status}`);
+  }
+  const text = await response.text();
+  if (text.length > KEY_SET_BYTES_MAX) throw new Error("the key set is too long");
+  return createLocalJWKSet(JSON.parse(text));
+}
+
+function withoutSecrets(url: string): string {
+  return url.replace(/\/\/[^/@]*@/, "//").replace(/\?.*$/s, "");
+}
+
+/** The rules of an `acl` claim; see the head of the file. */
+export function rulesOfClaim(claim: unknown): AclRule[] | "invalid" {
+  if (typeof claim !== "object" || claim === null) return "invalid";
+  if (Array.isArray(claim)) {
+    const rules = claim.map(ruleOfItem);
+    return rules.includes(undefined) ? "invalid" : (rules as AclRule[]);
+  }
+  const rules: AclRule[] = [];
+  for (const [key, topics] of Object.entries(claim)) {
+    const action = CLAIM_ACTIONS[key];
+    if (action === undefined || !Array.isArray(topics)) return "invalid";
+    const patterns = topics.map(patternOf);
+    if (patterns.includes(undefined)) return "invalid";
+    rules.push({ effect: "allow", who: EVERYBODY, action, topics: patterns as TopicPattern[] });
+  }
+  rules.push({ effect: "deny", who: EVERYBODY, action: "all", topics: undefined });
+  return rules;
+}
+
+const CLAIM_ACTIONS: Readonly<Record<string, AclRule["action"]>> = {
+  pub: "publish",
+  publish: "publish",
+  sub: "subscribe",
+  subscribe: "subscribe",
+  all: "all",
+};
+
+function ruleOfItem(item: unknown): AclRule | undefined {
+  if (typeof item !== "object" || item === null) return undefined;
+  const { permission, action, topic } = item as Record<string, unknown>;
+  const known = typeof action === "string" ? CLAIM_ACTIONS[action] : undefined;
+  const pattern = patternOf(topic);
+  if ((permission !== "allow" && permission !== "deny") || known === undefined || !pattern) return undefined;
+  return { effect: permission, who: EVERYBODY, action: known, topics: [pattern] };
+}
+
+function patternOf(text: unknown): TopicPattern | undefined {
+  if (typeof text !== "string") return undefined;
+  return text.startsWith("eq ") ? parsePattern(text.slice(3), true) : parsePattern(text);
+}

@@ -1,0 +1,43 @@
+/** A word that no log, no shown configuration and no error message may hold: every way of printing it hides it. */
+import { readFileSync } from "node:fs";
+import { MantouError } from "#base/error.ts";
+
+const HIDDEN = "(secret)";
+
+export class Secret {
+  readonly #source: string;
+
+  /** The secret itself, `env:NAME` or `file:PATH`. */
+  constructor(source: string) {
+    this.#source = source;
+  }
+
+  /** The word; a file's without the line break at its end. Throws MantouError `secret_missing`. */
+  reveal(): string {
+    const [, kind, place = ""] = /^(env|file):(.+)$/s.exec(this.#source) ?? [];
+    if (kind === "env") {
+      const value = process.env[place];
+      if (value === undefined || value === "")
+        throw new MantouError("secret_missing", `environment variable ${place}: not set`);
+      return value;
+    }
+    if (kind === undefined) return this.#source;
+    try {
+      return readFileSync(place, "utf8").replace(/\r?\n$/, "");
+    } catch (error) {
+      throw new MantouError("secret_missing", `${place}: ${(error as NodeJS.ErrnoException).code ?? "not readable"}`);
+    }
+  }
+
+  toString(): string {
+    return HIDDEN;
+  }
+
+  toJSON(): string {
+    return HIDDEN;
+  }
+
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return HIDDEN;
+  }
+}

@@ -1,0 +1,157 @@
+/**
+ * From the `listeners` section to open listeners, and from one configuration to the next while they are open: a listener
+ * whose section has not changed is left alone, a changed one is closed and opened anew, and connections outlive their listener.
+ */
+import { isDeepStrictEqual } from "node:util";
+import type { Link, Protocol } from "#core/ports.ts";
+import { parseAddressBlock, parseAddressRule } from "#transport/address-rules.ts";
+import type { Listener, ListenerHost, ListenerOptions } from "#transport/entrance.ts";
+import { openListener } from "#transport/listener.ts";
+import type { TcpTransport } from "#transport/tcp.ts";
+import { TlsCredentials, type TlsOptions } from "#transport/tls-credentials.ts";
+import type { HttpMount } from "#transport/websocket-server.ts";
+import { formatBind } from "./bind-address.ts";
+import { type ListenerConfig, listenerDefaults } from "./listener-schema.ts";
+
+const REFRESH_MS = 10_000;
+/** A WebSocket message may hold several packets. */
+const MORE_MESSAGE_BYTES = 64 * 1024;
+
+export interface ListenerSurroundings {
+  readonly transport: TcpTransport;
+  /** Largest MQTT packet. */
+  readonly packetBytesMax: number;
+  /** What is served over HTTP on WebSocket listeners. */
+  readonly mounts?: readonly HttpMount[];
+  makeProtocol(link: Link, listener: string): Protocol;
+  notice(isProblem: boolean, text: string): void;
+}
+
+interface Open {
+  readonly config: ListenerConfig;
+  readonly listener: Listener;
+}
+
+export class OpenListeners {
+  private open: Open[] = [];
+  /** Stopped, with connections still open. */
+  private old: Listener[] = [];
+  private isRefreshing = false;
+  private readonly timer: Timer;
+
+  constructor(private readonly surroundings: ListenerSurroundings) {
+    this.timer = setInterval(() => void this.refresh(), REFRESH_MS);
+  }
+
+  /** In the order of the configuration, such as `tcp://127.0.0.1:1883` or `ws://127.0.0.1:8083/mqtt`. */
+  get addresses(): string[] {
+    return this.open.map(({ config, listener }) => addressOf(config, listener.port));
+  }
+
+  get connectionCount(): number {
+    const listeners = [...this.open.map(({ listener }) => listener), ...this.old];
+    return listeners.reduce((count, { connectionCount }) => count + connectionCount, 0);
+  }
+
+  /**
+   * Opens what `configs` says and closes what it does not say any more. Throws MantouError `certificate_invalid`, and nothing has
+   * changed; or `listen_failed`: then the listeners that could not be opened are missing, all others are open.
+   */
+  async apply(configs: readonly ListenerConfig[]): Promise<void> {
+    const kept = this.open.filter((each) => configs.some((config) => isDeepStrictEqual(config, each.config)));
+    for (const config of configs) if (config.cert !== undefined) new TlsCredentials(tlsOf(withDefaults(config)));
+    for (const each of this.open) if (!kept.includes(each)) this.close(each.listener);
+    this.open = kept;
+    const failures: unknown[] = [];
+    for (const config of configs) {
+      if (kept.some((each) => isDeepStrictEqual(config, each.config))) continue;
+      try {
+        this.open.push({ config, listener: await openOne(config, this.surroundings) });
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    const position = ({ config }: Open): number => configs.findIndex((other) => isDeepStrictEqual(config, other));
+    this.open.sort((a, b) => position(a) - position(b));
+    if (failures.length > 0) throw failures[0];
+  }
+
+  /** Looks for changed certificate files. */
+  async refresh(): Promise<void> {
+    if (this.isRefreshing) return;
+    this.isRefreshing = true;
+    try {
+      for (const { listener } of this.open) await listener.refresh();
+    } catch (error) {
+      this.surroundings.transport.reportBug(error);
+    } finally {
+      this.isRefreshing = false;
+    }
+  }
+
+  /** No new connections; those that are open stay. */
+  stop(): void {
+    clearInterval(this.timer);
+    for (const { listener } of this.open) this.close(listener);
+    this.open = [];
+  }
+
+  private close(listener: Listener): void {
+    listener.stop();
+    this.old = [...this.old.filter(({ connectionCount }) => connectionCount > 0), listener];
+  }
+}
+
+function addressOf({ type, bind, path }: ListenerConfig, port: number): string {
+  const isWebSocket = type === "ws" || type === "wss";
+  return `${type}://${formatBind({ ...bind, port })}${isWebSocket ? (path ?? listenerDefaults.path) : ""}`;
+}
+
+function openOne(config: ListenerConfig, surroundings: ListenerSurroundings): Promise<Listener> {
+  const { transport, mounts } = surroundings;
+  const host: ListenerHost = {
+    transport,
+    makeProtocol: (link) => surroundings.makeProtocol(link, config.name),
+    notice: (isProblem, text) => surroundings.notice(isProblem, text),
+  };
+  return openListener(toOptions(config, surroundings), host, mounts);
+}
+
+function toOptions(config: ListenerConfig, surroundings: ListenerSurroundings): ListenerOptions {
+  const listener = withDefaults(config);
+  const { type, bind, path, origins = [], access = [], proxyFrom = [] } = listener;
+  const isTls = type === "tls" || type === "wss";
+  const isWebSocket = type === "ws" || type === "wss";
+  return {
+    name: listener.name,
+    bind: bind.path === undefined ? bind : { path: bind.path },
+    connectionsMax: listener.connectionsMax ?? Number.MAX_SAFE_INTEGER,
+    rules: access.map((text) => parseAddressRule(text)!),
+    acceptRate: listener.acceptRate,
+    addressRate: listener.addressRate,
+    proxyFrom: proxyFrom.map((text) => parseAddressBlock(text)!),
+    handshakeSecMax: listener.handshakeSecMax,
+    handshakesMax: listener.handshakesMax,
+    tls: isTls ? tlsOf(listener) : undefined,
+    identityAs: listener.identityAs,
+    identityFrom: listener.identityFrom,
+    webSocket: isWebSocket ? { path, origins: origins.map((origin) => origin.toLowerCase()) } : undefined,
+    readRateBytes: listener.readRateBytes,
+    readBurstBytes: listener.readBurstBytes ?? listener.readRateBytes,
+    messageBytesMax: surroundings.packetBytesMax + MORE_MESSAGE_BYTES,
+  };
+}
+
+/** A listener with the defaults of what it leaves out. */
+type Full = ListenerConfig & { [K in keyof typeof listenerDefaults]: NonNullable<ListenerConfig[K]> };
+
+function withDefaults(config: ListenerConfig): Full {
+  const given = Object.entries(config).filter(([, value]) => value !== undefined);
+  return { ...listenerDefaults, ...Object.fromEntries(given) } as Full;
+}
+
+function tlsOf(listener: Full): TlsOptions {
+  const { cert, key, moreCertificates = [], ca, crl, verify, tlsVersionMin, ciphers } = listener;
+  const certificates = [{ cert: cert!, key: key! }, ...moreCertificates];
+  return { certificates, ca, crl, verify, versionMin: tlsVersionMin, ciphers };
+}

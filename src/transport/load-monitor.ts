@@ -1,0 +1,54 @@
+/**
+ * Whether the process has more to do than it can: its event loop comes round late, or its memory is near the end. Then it is busy, and
+ * new clients are refused early, which costs little, so that those who are in are served.
+ *
+ *   tick ── 50 ms ── tick ──── 50 ms + lag ──── tick      busy for a second after each lag beyond the mark, and while memory is beyond its
+ *
+ * `nowMs` comes from outside; memory is asked for about once a second.
+ */
+import { totalmem } from "node:os";
+
+const BUSY_MS = 1000;
+const MEMORY_MS = 1000;
+
+export interface LoadMarks {
+  readonly lagMsMax: number;
+  /** Of the resident set; 0: nine tenths of what the machine, or its container, has. */
+  readonly memoryBytesMax: number;
+}
+
+export class LoadMonitor {
+  /** Of the last tick. */
+  lagMs = 0;
+  /** Resident set, at most a second old. */
+  memoryBytes = 0;
+  private lastMs = -1;
+  private busyUntilMs = -1;
+  private memoryAtMs = -Infinity;
+  private readonly memoryBytesMax: number;
+
+  constructor(
+    private readonly marks: LoadMarks,
+    private readonly tickMs: number,
+    private readonly readMemory: () => number = process.memoryUsage.rss,
+  ) {
+    this.memoryBytesMax = marks.memoryBytesMax > 0 ? marks.memoryBytesMax : 0.9 * memoryOfMachine();
+  }
+
+  /** To be called every `tickMs`; true when busy. */
+  tick(nowMs: number): boolean {
+    this.lagMs = this.lastMs < 0 ? 0 : Math.max(0, nowMs - this.lastMs - this.tickMs);
+    this.lastMs = nowMs;
+    if (nowMs - this.memoryAtMs >= MEMORY_MS) {
+      this.memoryAtMs = nowMs;
+      this.memoryBytes = this.readMemory();
+    }
+    if (this.lagMs > this.marks.lagMsMax) this.busyUntilMs = nowMs + BUSY_MS;
+    return nowMs < this.busyUntilMs || this.memoryBytes > this.memoryBytesMax;
+  }
+}
+
+function memoryOfMachine(): number {
+  const constrained = process.constrainedMemory();
+  return constrained > 0 && constrained < totalmem() ? constrained : totalmem();
+}

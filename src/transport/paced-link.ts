@@ -1,0 +1,89 @@
+/**
+ * A link whose client may send so many bytes a second and no more: a token bucket stops reading the socket.
+ *
+ * What one read has brought beyond the bucket is held (at most one read, 512 KiB) and handed on as tokens come, in slices: so the
+ * protocol sees a slow client and not a silent one, and its keep-alive goes on. The kernel's buffers then fill and
+ * the client itself is slowed by TCP.
+ */
+import { Metric } from "#core/metrics.ts";
+import type { Pacer } from "./pacer.ts";
+import { type ByteSocket, KnownLink, type Peer, type TcpTransport } from "./tcp.ts";
+
+const PAUSED = Metric["connections.paused.rate"];
+/** A held chunk is handed on about ten times a second. */
+const SLICE_MS = 100;
+
+export class PacedLink extends KnownLink {
+  private held: Buffer | null = null;
+  private isPaused = false;
+  private timer: Timer | undefined;
+
+  constructor(
+    transport: TcpTransport,
+    socket: ByteSocket,
+    peer: Peer,
+    private readonly pacer: Pacer,
+  ) {
+    super(transport, socket, peer);
+  }
+
+  override handleData(chunk: Buffer): void {
+    // Bytes may come that were read before the pause took hold.
+    if (this.held !== null) this.held = Buffer.concat([this.held, chunk]);
+    else this.pass(chunk);
+  }
+
+  /** Hands on what the bucket allows and holds the rest. */
+  private pass(bytes: Buffer): void {
+    const nowMs = performance.now();
+    const size = Math.min(bytes.length, this.pacer.available(nowMs));
+    this.pacer.take(nowMs, size);
+    const wasHeld = this.held !== null;
+    this.held = size === bytes.length ? null : bytes.subarray(size);
+    if (this.held !== null && !wasHeld) {
+      this.transport.metrics.counts[PAUSED]++;
+      super.pause();
+    }
+    if (size > 0) super.handleData(bytes.subarray(0, size)); // may pause, end or close this link
+    if (this.held !== null && !this.isPaused) this.wait(nowMs);
+    else if (wasHeld && this.held === null && !this.isPaused) super.resume();
+  }
+
+  private wait(nowMs: number): void {
+    this.timer ??= setTimeout(this.goOn, Math.max(SLICE_MS, this.pacer.waitMs(nowMs)));
+  }
+
+  private readonly goOn = (): void => {
+    this.timer = undefined;
+    if (this.held !== null && !this.isPaused) this.pass(this.held);
+  };
+
+  override pause(): void {
+    this.isPaused = true;
+    super.pause();
+  }
+
+  override resume(): void {
+    this.isPaused = false;
+    if (this.held === null) super.resume();
+    else this.wait(performance.now());
+  }
+
+  override end(): void {
+    this.letGo();
+    super.end();
+  }
+
+  override handleClosed(): void {
+    const { held } = this;
+    this.letGo();
+    if (held !== null) super.handleData(held); // it came before the end
+    super.handleClosed();
+  }
+
+  private letGo(): void {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    this.held = null;
+  }
+}

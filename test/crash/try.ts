@@ -1,0 +1,25 @@
+/**
+ * Runs of the harness from a shell: `bun test/crash/try.ts MODE SEED [COUNT [ROUNDS]]`, MODE one of the keys below.
+ * ROOT=DIR runs the broker of another source tree.
+ */
+import { Dice } from "#test/simulation/weather.ts";
+import { crash } from "./campaign.ts";
+import { ShimHooks } from "./shim-hooks.ts";
+
+const MODES = ["kill", "power", "power-off", "power-normal"];
+
+const [mode = "", first = "1", count = "1", roundCount = "4"] = process.argv.slice(2);
+if (!MODES.includes(mode)) throw new Error(`bun test/crash/try.ts MODE SEED [COUNT [ROUNDS]], MODE one of ${MODES.join(", ")}`);
+
+const root = process.env["ROOT"];
+const sync = mode.split("-")[1] ?? "full";
+const spec = { ...(root === undefined ? {} : { root }), flags: ["--set", `store.sync=${sync}`] };
+for (let seed = Number(first); seed < Number(first) + Number(count); seed++) {
+  const startMs = performance.now();
+  const hooks = mode === "kill" ? {} : new ShimHooks({ cuts: new Dice(seed) });
+  const { history, violations, report } = await crash(seed, { roundCount: Number(roundCount) }, { spec, hooks });
+  const tookMs = Math.round(performance.now() - startMs);
+  const { messages, events } = history;
+  console.log(`${seed}: ${tookMs} ms, ${messages.size} messages, ${events.length} events, ${violations.length} violations`);
+  if (report !== "") console.log(`${report}\n`);
+}

@@ -1,0 +1,65 @@
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { DecisionCache, type Decided, UNKNOWN } from "#access/decision-cache.ts";
+import { hashBytes } from "#base/bytes.ts";
+import { ALLOW, DENY } from "#core/ports.ts";
+
+const SEED = 5;
+
+class Subject {
+  constructor(readonly cache: DecisionCache) {}
+
+  find(topic: string, nowSec = 0): Decided | typeof UNKNOWN {
+    const bytes = Buffer.from(`xx${topic}y`);
+    return this.cache.find(bytes, 2, bytes.length - 1, hashBytes(bytes, 2, bytes.length - 1, SEED), nowSec);
+  }
+
+  findLast(topic: string, nowSec = 0): Decided | typeof UNKNOWN {
+    const bytes = Buffer.from(`xx${topic}y`);
+    return this.cache.findLast(bytes, 2, bytes.length - 1, nowSec);
+  }
+
+  add(topic: string, verdict: Decided, untilSec = 10): void {
+    const bytes = Buffer.from(topic);
+    this.cache.add(bytes, hashBytes(bytes, 0, bytes.length, SEED), verdict, untilSec);
+  }
+}
+
+test("what was added is found until its time", () => {
+  const subject = new Subject(new DecisionCache(8));
+  subject.add("a", ALLOW, 10);
+  subject.add("b", DENY, 20);
+  expect([subject.find("a", 9), subject.find("b", 9), subject.find("c", 9)]).toEqual([ALLOW, DENY, UNKNOWN]);
+  expect([subject.find("a", 10), subject.find("b", 10)]).toEqual([UNKNOWN, DENY]);
+  subject.add("a", DENY, 30);
+  expect(subject.find("a", 10)).toBe(DENY);
+});
+
+test("it never gives a wrong verdict, keeps the latest, and stays within its bound", () => {
+  const op = fc.tuple(fc.integer({ min: 0, max: 200 }), fc.boolean());
+  fc.assert(
+    fc.property(fc.array(op, { maxLength: 400 }), fc.constantFrom(8, 16, 64), (ops, countMax) => {
+      const subject = new Subject(new DecisionCache(countMax));
+      const truth = new Map<string, Decided>();
+      for (const [number, isAllowed] of ops) {
+        const topic = `t/${number}`;
+        const verdict = isAllowed ? ALLOW : DENY;
+        subject.add(topic, verdict, 10);
+        truth.set(topic, verdict);
+        expect([UNKNOWN, verdict]).toContain(subject.findLast(topic));
+        expect([subject.find(topic), subject.findLast(topic)]).toEqual([verdict, verdict]);
+        expect(subject.findLast(topic, 10)).toBe(UNKNOWN);
+      }
+      for (const [topic, verdict] of truth) expect([verdict, UNKNOWN]).toContain(subject.find(topic));
+      expect(subject.cache.capacity).toBeLessThanOrEqual(countMax);
+    }),
+    { numRuns: 50 },
+  );
+});
+
+test("with room for them, nearly all of fifty topics are kept", () => {
+  const subject = new Subject(new DecisionCache(256));
+  const topics = Array.from({ length: 50 }, (_, i) => `device/${i}/state`);
+  for (const topic of topics) subject.add(topic, ALLOW);
+  expect(topics.filter((topic) => subject.find(topic) === ALLOW).length).toBe(50);
+});
