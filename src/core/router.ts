@@ -85,6 +85,8 @@ export class Router {
   isWanted = false;
   private stamp = 0;
   private wasTried = false;
+  /** Only members that the store has may get the message: its acknowledgement meant that it is on disk. */
+  private isForStored = false;
   private wasAbsent = false;
 
   constructor(parts: RouterParts) {
@@ -277,6 +279,7 @@ export class Router {
         const qos = Math.min(view.qos, this.index.options[sub] & QOS_MASK);
         if (this.sessions.sinks[session] !== null) this.wasAbsent = false;
         if (session === except || this.readiness(session, qos) !== readiness) continue;
+        if (this.isForStored && this.sessions.isStored[session] === 0) continue;
         view.idCount = 0;
         if (this.index.id[sub] !== 0) view.ids[view.idCount++] = this.index.id[sub];
         this.wasTried = true;
@@ -362,10 +365,12 @@ export class Router {
   handOver(session: number, isOffered: (group: number) => boolean): void {
     const queue = this.sessions.queueOf(session);
     if (queue === null) return;
+    this.isForStored = this.sessions.isStored[session] !== 0;
     for (const lane of queue.outbox.lanes) {
       this.handOverRing(session, queue.outbox, lane, lane.head, isOffered);
       this.handOverRing(session, queue.outbox, lane, lane.tail, isOffered);
     }
+    this.isForStored = false;
   }
 
   private handOverRing(

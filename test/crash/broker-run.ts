@@ -75,7 +75,8 @@ export class BrokerRun {
     const deadlineMs = performance.now() + READY_MS;
     while (!(await isReady())) {
       if (this.#isOver) return false;
-      if (performance.now() > deadlineMs) throw new Error(`not ready within ${READY_MS} ms; it printed:\n${this.output}`);
+      if (performance.now() > deadlineMs)
+        throw new Error(`not ready within ${READY_MS} ms; it printed:\n${this.output}`);
       await this.#event(this.spec.other === undefined ? 200 : 10);
     }
     return true;

@@ -95,7 +95,13 @@ export abstract class CrashClient {
     this.link = link;
     this.linkNumber = ground.takeLinkNumber();
     const { isClean, expirySec, will } = options;
-    this.log({ what: "connect", isClean, expirySec, version, will: will && { key: will.key, delaySec: will.delaySec } });
+    this.log({
+      what: "connect",
+      isClean,
+      expirySec,
+      version,
+      will: will && { key: will.key, delaySec: will.delaySec },
+    });
     this.send(connectPacket(this.id, version, options));
     const connack = await this.#connack();
     old?.cut();

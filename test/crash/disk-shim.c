@@ -6,6 +6,7 @@
  *   MANTOU_SHIM_JOURNAL  the journal, outside of it
  *   MANTOU_SHIM_CONTROL  while this file exists, writing fails: with "n" as first byte for want of space (ENOSPC), with
  *                        "i" by an I/O error (EIO), syncs too; with "s" only syncs do
+ *   MANTOU_SHIM_SYNC_MS  syncs take so much longer
  *
  * A record of the journal, integers little-endian, written by one write(2) under a lock that also covers the call itself:
  *
@@ -39,6 +40,7 @@ static size_t dir_length;
 static char control[PATH_MAX];
 static int journal = -1;
 static uint64_t last_sync;
+static useconds_t sync_us;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static long raw_write(int fd, const void *bytes, size_t length) { return syscall(SYS_write, fd, bytes, length); }
@@ -47,6 +49,8 @@ __attribute__((constructor)) static void begin(void) {
   const char *wanted = getenv("MANTOU_SHIM_DIR"), *path = getenv("MANTOU_SHIM_JOURNAL"), *asked = getenv("MANTOU_SHIM_CONTROL");
   if (wanted == NULL || path == NULL) return;
   snprintf(dir, sizeof dir, "%s/", wanted);
+  const char *slow = getenv("MANTOU_SHIM_SYNC_MS");
+  if (slow != NULL) sync_us = (useconds_t)atoi(slow) * 1000;
   if (asked != NULL) snprintf(control, sizeof control, "%s", asked);
   journal = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   if (journal >= 0) dir_length = strlen(dir);
@@ -170,6 +174,7 @@ static int sync_file(int fd, long number) {
   uint64_t sync = ++last_sync;
   put('B', path, "", sync, NULL, 0);
   pthread_mutex_unlock(&lock);
+  if (sync_us > 0) usleep(sync_us);
   int error = failure(1);
   int result = error != 0 ? -1 : (int)syscall(number, fd);
   int saved = error != 0 ? error : errno;

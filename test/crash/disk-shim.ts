@@ -31,11 +31,17 @@ export interface ShimPaths {
   readonly journal: string;
   /** While it exists, writing fails: see disk-shim.c. */
   readonly control?: string;
+  /** Syncs take so much longer. */
+  readonly syncMs?: number;
 }
 
-export function shimEnvironment({ dir, journal, control }: ShimPaths): Record<string, string> {
-  const paths = { MANTOU_SHIM_DIR: dir, MANTOU_SHIM_JOURNAL: journal };
-  return { LD_PRELOAD: compileShim(), ...paths, ...(control === undefined ? {} : { MANTOU_SHIM_CONTROL: control }) };
+export function shimEnvironment({ dir, journal, control, syncMs = 0 }: ShimPaths): Record<string, string> {
+  const environment = { LD_PRELOAD: compileShim(), MANTOU_SHIM_DIR: dir, MANTOU_SHIM_JOURNAL: journal };
+  const more = {
+    MANTOU_SHIM_SYNC_MS: String(syncMs),
+    ...(control === undefined ? {} : { MANTOU_SHIM_CONTROL: control }),
+  };
+  return { ...environment, ...more };
 }
 
 export type DiskFailure = "none" | "no space" | "I/O error" | "sync fails";

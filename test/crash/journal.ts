@@ -19,7 +19,7 @@ const HEAD_BYTES = 17;
 /** Records in order. Views of `bytes`, not copies. */
 export function readJournal(bytes: Buffer): DiskRecord[] {
   const records: DiskRecord[] = [];
-  for (let at = 0; at + HEAD_BYTES <= bytes.length; ) {
+  for (let at = 0; at + HEAD_BYTES <= bytes.length;) {
     const letter = String.fromCharCode(bytes[at]);
     const pathEnd = at + HEAD_BYTES + bytes.readUInt16LE(at + 1);
     const otherEnd = pathEnd + bytes.readUInt16LE(at + 3);

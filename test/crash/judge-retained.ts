@@ -65,7 +65,12 @@ function judgeLook(event: EventOf<"retained">, { writes, lookFrom, report }: Loo
     const mayBeAway = list.some((fact) => mayBeNothing(fact) && supersederOf(fact, list, lookFrom) === undefined);
     if (mayBeAway) continue;
     const { key } = last.message;
-    report({ kind: "retained", text: `${topic} has no value, ${key} was acknowledged`, keys: [key], clients: ["probe"] });
+    report({
+      kind: "retained",
+      text: `${topic} has no value, ${key} was acknowledged`,
+      keys: [key],
+      clients: ["probe"],
+    });
   }
 }
 

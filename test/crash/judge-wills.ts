@@ -64,7 +64,8 @@ function whyForbidden(
     const isKnown = back !== undefined ? !isKilled(left.at, back.at) : !isKilled(left.at, NEVER);
     return isKnown ? "its client had disconnected" : undefined;
   }
-  const ready = broker.find(({ what, at }) => what === "ready" && at > left.at);
+  const killed = broker.find(({ what, at }) => what === "killed" && at > connack.at);
+  const ready = broker.find(({ what, at }) => what === "ready" && at > (killed?.at ?? NEVER));
   const isBackInTime = ready !== undefined && back !== undefined && back.ms < ready.ms + (graceSec * 1000) / 2;
   return left.how === "lost" && wasKilled && isBackInTime ? "its client was back in time" : undefined;
 }

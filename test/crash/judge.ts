@@ -102,7 +102,9 @@ function isLasting({ expirySec }: Message): boolean {
 /** What came: was it theirs, in order, not too often, not too late? */
 function judgeReceived(session: Session, groups: Groups, matcher: Matcher, { facts, report }: Case): void {
   // What waits in a group moves between its members, to new ones too.
-  const spans = session.subscriptions.flatMap((span) => groups.get(span.filter)?.members.map((each) => each.span) ?? span);
+  const spans = session.subscriptions.flatMap(
+    (span) => groups.get(span.filter)?.members.map((each) => each.span) ?? span,
+  );
   const isMember = session.subscriptions.some(({ group }) => group !== undefined);
   for (const [key, receipts] of session.received) {
     const fact = facts.get(key);
@@ -242,11 +244,15 @@ function judgeGroup({ filter, members }: Group, matcher: Matcher, { facts, repor
 
 /** The events that tell of a violation, at most so many: those of its messages, and of its clients those around them. */
 export function storyOf({ keys, clients, at }: Violation, history: History, countMax: number): Event[] {
-  const mine = history.events.filter((event) => "key" in event && keys.includes(event.key) && event.at <= (at ?? NEVER));
+  const mine = history.events.filter(
+    (event) => "key" in event && keys.includes(event.key) && event.at <= (at ?? NEVER),
+  );
   const anchors = mine.map((event) => event.at);
   if (at !== undefined) anchors.push(at);
   const distance = (event: Event): number => Math.min(...anchors.map((anchor) => Math.abs(anchor - event.at)));
-  const packetIds = new Set(mine.map((event) => (event.what === "received" ? `${event.client} ${event.packetId}` : "")));
+  const packetIds = new Set(
+    mine.map((event) => (event.what === "received" ? `${event.client} ${event.packetId}` : "")),
+  );
   const isNear = (event: Event): boolean => {
     if (event.at > (at ?? NEVER) || mine.includes(event)) return false;
     if (event.client === "") return event.what !== "note";
@@ -259,4 +265,13 @@ export function storyOf({ keys, clients, at }: Violation, history: History, coun
   return [...told, ...others.slice(0, countMax - told.length)].toSorted((a, b) => a.at - b.at);
 }
 
-const SESSION_EVENTS = new Set(["connect", "connack", "left", "subscribe", "suback", "unsubscribe", "unsuback", "retained"]);
+const SESSION_EVENTS = new Set([
+  "connect",
+  "connack",
+  "left",
+  "subscribe",
+  "suback",
+  "unsubscribe",
+  "unsuback",
+  "retained",
+]);

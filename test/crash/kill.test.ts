@@ -18,7 +18,13 @@ test(
 test.skipIf(Bun.which("mosquitto") === null)(
   "a broker that acknowledges before it has written is caught (skipped without mosquitto)",
   async () => {
-    const other = (port: number, dataDir: string): string[] => ["mosquitto", "-p", String(port), "-c", `${dataDir}.conf`];
+    const other = (port: number, dataDir: string): string[] => [
+      "mosquitto",
+      "-p",
+      String(port),
+      "-c",
+      `${dataDir}.conf`,
+    ];
     const hooks = { beforeStart: writeMosquittoConfig };
     const { violations } = await crash(3, { roundCount: 1 }, { spec: { other }, hooks, silenceMs: 1000 });
     expect(violations.map(({ kind }) => kind)).toContain("session");

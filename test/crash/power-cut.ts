@@ -23,7 +23,13 @@ const SECTORS = PAGE_BYTES / SECTOR_BYTES;
 export type Mercy = "none" | "some" | "all";
 
 type Op =
-  | { readonly kind: "write"; readonly offset: number; readonly bytes: Buffer; isDurable: boolean; isForgotten: boolean }
+  | {
+      readonly kind: "write";
+      readonly offset: number;
+      readonly bytes: Buffer;
+      isDurable: boolean;
+      isForgotten: boolean;
+    }
   | { readonly kind: "truncate"; readonly size: number; isDurable: boolean; isForgotten: boolean };
 
 class FileState {
@@ -67,7 +73,13 @@ export class DiskModel {
     const file = this.#names.get(path);
     switch (record.kind) {
       case "write":
-        file?.ops.push({ kind: "write", offset: record.offset, bytes: record.bytes, isDurable: false, isForgotten: false });
+        file?.ops.push({
+          kind: "write",
+          offset: record.offset,
+          bytes: record.bytes,
+          isDurable: false,
+          isForgotten: false,
+        });
         return;
       case "truncate":
         file?.ops.push({ kind: "truncate", size: record.size, isDurable: false, isForgotten: false });
@@ -141,7 +153,10 @@ class Fate {
     for (const [page, count] of counts) {
       const isTorn = mercy === "some" && dice.chance(15);
       const whole = draw(count);
-      this.#kept.set(page, Array.from({ length: SECTORS }, () => (isTorn ? draw(count) : whole)));
+      this.#kept.set(
+        page,
+        Array.from({ length: SECTORS }, () => (isTorn ? draw(count) : whole)),
+      );
     }
     this.#truncationsLeft = draw(truncationCount);
   }

@@ -16,7 +16,8 @@ const why = shimMissing();
 function cut(seed: number, sync: string): Promise<Verdict> {
   const spec = { flags: ["--set", `store.sync=${sync}`] };
   const silenceMs = sync === "full" ? undefined : 1000;
-  const hooks = new ShimHooks({ cuts: new Dice(seed) });
+  const dice = new Dice(seed);
+  const hooks = new ShimHooks({ cuts: dice, syncMs: dice.pick([0, 0, 5, 25]) });
   return crash(seed, { roundCount }, { spec, hooks, ...(silenceMs === undefined ? {} : { silenceMs }) });
 }
 

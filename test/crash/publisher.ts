@@ -162,7 +162,8 @@ export class Publisher extends CrashClient {
     } else {
       this.fault(`${type} of packet id ${packetId}, which is a QoS ${message.qos} message`);
     }
-    if (code >= 0x80 && type !== "pubcomp" && !this.ground.isFailing) this.fault(`${type} of ${key} with reason code 0x${code.toString(16)}`);
+    if (code >= 0x80 && type !== "pubcomp" && !this.ground.isFailing)
+      this.fault(`${type} of ${key} with reason code 0x${code.toString(16)}`);
   }
 
   #handlePubrec(flight: Flight, index: number, code: number): void {

@@ -166,7 +166,10 @@ export class SessionBook {
   }
 
   /** Undefined when either may be right. */
-  #expectPresent(pending: EventOf<"connect">, { session, unanswered, version, leftMs }: ClientState): boolean | undefined {
+  #expectPresent(
+    pending: EventOf<"connect">,
+    { session, unanswered, version, leftMs }: ClientState,
+  ): boolean | undefined {
     if (pending.isClean) return false;
     if (unanswered.some(({ isClean }) => isClean)) return undefined;
     const isMade = unanswered.length > 0;
@@ -191,7 +194,10 @@ export class SessionBook {
   }
 }
 
-function advance(span: SubscriptionSpan, event: EventOf<"suback"> | EventOf<"unsubscribe"> | EventOf<"unsuback">): void {
+function advance(
+  span: SubscriptionSpan,
+  event: EventOf<"suback"> | EventOf<"unsubscribe"> | EventOf<"unsuback">,
+): void {
   if (event.what === "unsubscribe") {
     span.dropSent = Math.min(span.dropSent, event.at);
   } else if (event.what === "unsuback") {

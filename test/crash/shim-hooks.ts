@@ -8,6 +8,8 @@ import type { Hooks, World } from "./world.ts";
 export interface ShimOptions {
   /** Undefined: a kill leaves the disk as it is. */
   readonly cuts?: Dice;
+  /** A slow disk: each sync takes so much longer. */
+  readonly syncMs?: number;
   during?(world: World, fail: (failure: DiskFailure) => void): Promise<void>;
 }
 
@@ -21,7 +23,8 @@ export class ShimHooks implements Hooks {
     this.#journal = `${dataDir}.journal`;
     rmSync(this.#journal, { force: true });
     if (this.options.cuts !== undefined) this.#before = readImage(dataDir);
-    return shimEnvironment({ dir: dataDir, journal: this.#journal, control: `${dataDir}.control` });
+    const { syncMs = 0 } = this.options;
+    return shimEnvironment({ dir: dataDir, journal: this.#journal, control: `${dataDir}.control`, syncMs });
   }
 
   afterKill(world: World): void {

@@ -142,7 +142,8 @@ export class Subscriber extends CrashClient {
     this.#requests.delete(packetId);
     const { filter } = request;
     const code = reasonCodes?.[0] ?? 0;
-    if (code >= 0x80 && !this.ground.isFailing) this.fault(`${type} of ${filter} with reason code 0x${code.toString(16)}`);
+    if (code >= 0x80 && !this.ground.isFailing)
+      this.fault(`${type} of ${filter} with reason code 0x${code.toString(16)}`);
     if (type === "suback") {
       this.log({ what: type, filter, code });
       if (code < 0x80) this.#held.set(filter, "held");
@@ -159,7 +160,8 @@ export class Subscriber extends CrashClient {
     this.log({ what: "received", key, qos, isRetained, isDup, packetId, isNew: before === undefined });
     if (qos === 0) return;
     if (this.#busy.has(packetId)) this.fault(`PUBLISH ${key} under packet id ${packetId}, which is in use`);
-    if (before !== undefined && before !== key) this.fault(`${key} under packet id ${packetId} of ${before}, not yet released`);
+    if (before !== undefined && before !== key)
+      this.fault(`${key} under packet id ${packetId} of ${before}, not yet released`);
     if (before !== undefined && !isDup) this.fault(`${key} again under packet id ${packetId} without DUP`);
     if (qos === 2 && before === undefined) this.#receipts.set(packetId, key);
     this.#busy.add(packetId);
@@ -170,9 +172,12 @@ export class Subscriber extends CrashClient {
 
   #acknowledgeLater(): void {
     const { linkNumber } = this;
-    setTimeout(() => {
-      if (this.isOpen && this.linkNumber === linkNumber) this.#acknowledge();
-    }, this.dice.between(1, LAZY_MS_MAX));
+    setTimeout(
+      () => {
+        if (this.isOpen && this.linkNumber === linkNumber) this.#acknowledge();
+      },
+      this.dice.between(1, LAZY_MS_MAX),
+    );
   }
 
   #acknowledge(): void {

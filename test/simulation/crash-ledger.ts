@@ -255,6 +255,7 @@ export class CrashLedger extends CrashWills {
     const no = numberIn(payload);
     const isTrue = reason === "expired" ? this.messages[no]?.expirySec !== undefined : this.canDrop(reason);
     this.check(isTrue, () => `message ${no} is dropped for ${clientId} as ${reason}, which cannot be`);
+    if (reason === "store_full") this.excused.add(`anybody ${no}`); // refused, and then published again
     this.excused.add(`${clientId} ${no}`);
     if (clientId === undefined || this.workers.has(clientId)) this.excused.add(`workers ${no}`);
   }
@@ -310,7 +311,8 @@ export class CrashLedger extends CrashWills {
 
   private checkOrder(epoch: Epoch, { no, publisher, topic, qos: published }: Message, qos: number): void {
     const key = `${publisher} ${topic} ${published} ${qos}`;
-    if (this.excused.has(`${epoch.clientId} ${no}`)) return; // dropped, and then published again
+    // Dropped, and then published again.
+    if (this.excused.has(`${epoch.clientId} ${no}`) || this.excused.has(`anybody ${no}`)) return;
     const newest = epoch.newest.get(key) ?? -1;
     this.check(no > newest, () => `${epoch.clientId} gets message ${no} on ${topic} after ${newest}`);
     epoch.newest.set(key, no);

@@ -66,7 +66,7 @@ export class CrashScript {
       clientId: client.id,
       isCleanStart,
       keepAliveSec: 0,
-      expirySec: isV5 ? v5Expiry : isCleanStart ? 0 : NEVER,
+      expirySec: client.share ? NEVER : isV5 ? v5Expiry : isCleanStart ? 0 : NEVER,
       receiveMax: isV5 && dice.chance(60) ? dice.between(1, 20) : undefined,
       packetBytesMax: undefined,
       aliasMax: isV5 ? dice.pick([0, 0, 5]) : 0,

@@ -81,8 +81,11 @@ export class CrashWorld {
 
   private addClient(id: string): SimClient {
     const { dice } = this;
-    const share = dice.chance(35) ? dice.pick(["$share/g/s/+", "$share/h/s/#", "$queue/s/a"]) : undefined;
-    const client = new SimClient(id, dice.chance(50) ? 5 : 4, id === "observer" ? undefined : share, this.weather.receiveMax);
+    // What waits for a member whose session is not stored is lost with the broker: here all are stored.
+    const groups = id === "observer" ? [] : ["$share/g/s/+", "$share/h/s/#", "$queue/s/a"];
+    const version = dice.chance(60) ? 5 : 4;
+    const share = version === 5 && dice.chance(60) ? dice.pick([...groups, undefined]) : undefined;
+    const client = new SimClient(id, version, share, this.weather.receiveMax);
     if (client.share) this.ledger.workers.add(id);
     this.ledger.clients.set(id, new ClientRecord(id));
     this.sessions.set(id, new SessionModel(id));

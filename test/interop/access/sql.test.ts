@@ -186,6 +186,20 @@ for (const [index, { kind, adapter }] of kinds.entries()) {
       expect(await ask("plant/c1", { ...alice, address: "10.1.2.3" })).toBe("allow");
     });
 
+    test("after one connection is lost, those that were idle beside it are not trusted", async () => {
+      const backend = await started({ ...QUERIES, guard: { deadlineMs: 2000 } });
+      await Promise.all(
+        CLIENTS.slice(0, 4).map(({ client = {}, password }) => askAuthenticate(backend, attemptOf(client, password))),
+      );
+      const { connected } = backend.health!().counts;
+      expect(connected).toBeGreaterThan(1);
+      server.freeze();
+      expect(await verdict(backend, "alice", "wonder")).toBe("unavailable");
+      server.thaw();
+      expect(backend.health!().counts).toMatchObject({ connected, closed: connected });
+      expect(await verdict(backend, "alice", "wonder")).toBe("allow");
+    });
+
     test("while the server hangs, clients that are in are not disturbed, and those who come wait for it", async () => {
       const backend = {
         type: kind.type,

@@ -1,6 +1,7 @@
 /** What the three SQL backends have in common, on SQLite, which is always there. */
 import { Database } from "bun:sqlite";
 import { afterEach, expect, test } from "bun:test";
+import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Backend, BackendKind } from "#access/backend.ts";
@@ -62,6 +63,18 @@ test("a fault of the table lets nobody in, and is told in the log", async () => 
   });
   expect(await verdict(hashed.backend, "a")).toBe("unavailable");
   expect(hashed.warnings.join()).not.toContain("pw");
+});
+
+test("an empty password lets nobody in, though it be the right one", async () => {
+  const empty = createHash("sha256").digest("hex");
+  const { backend } = await make(
+    ["create table u (name text, password text)", `insert into u values ('a', '${empty}')`],
+    {
+      authQuery: "select password from u where name = '%u'",
+      password: { algorithm: "sha256" },
+    },
+  );
+  expect(await verdict(backend, "a", "")).toBe("deny");
 });
 
 test("a row that is no rule allows nothing, not even by the rows before it", async () => {

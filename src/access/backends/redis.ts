@@ -1,0 +1,290 @@
+/**
+ * Users and rules in Redis, read by commands as emqttd's plugin had them, each optional:
+ *
+ *   authCommand    HGET mqtt_user:%u password              the stored password; also HMGET, HGETALL, GET
+ *   superCommand   HGET mqtt_user:%u is_superuser          1 or true; also GET, SISMEMBER
+ *   aclCommand     SMEMBERS mqtt_acl:%u                    `publish FILTER`, `subscribe FILTER`, `pubsub FILTER`
+ *                  HGETALL mqtt_acl:%u                     filter → publish, subscribe, pubsub, or 1, 2, 3 as in tables
+ *
+ * A command is cut into words before the variables are put in, so a client's words stay inside theirs. Two variables in one
+ * word are told apart by the text between them: a client whose words hold that text is refused, for `a:b` and `c` would
+ * make the key of `a` and `b:c`.
+ *
+ * Rules allow; what no rule covers is left to the next backend. Costs one command a question that the guard has not kept.
+ */
+import { z } from "zod";
+import { type AclRule, decideByRules, ruleOfRow } from "#access/acl-rule.ts";
+import { answerOf, unanswered } from "#access/answer.ts";
+import { type Backend, type BackendParts, backendKind, DENY_CREDENTIALS, IGNORE } from "#access/backend.ts";
+import { guardOptions, passwordScheme } from "#access/option.ts";
+import { type Guarded, RemoteGuard } from "#access/remote-guard.ts";
+import {
+  isTemplate,
+  parseTemplate,
+  type Template,
+  type TemplateValues,
+  templateOf,
+  valuesOf,
+} from "#access/template.ts";
+import { MantouError } from "#base/error.ts";
+import { redisServerOptions, RedisServer, WrongType } from "./redis-server.ts";
+
+/** By the option: which commands, and how many words follow the key. */
+const COMMANDS = {
+  authCommand: { GET: [0, 0], HGET: [1, 1], HMGET: [1, 10], HGETALL: [0, 0] },
+  superCommand: { GET: [0, 0], HGET: [1, 1], SISMEMBER: [1, 1] },
+  aclCommand: { SMEMBERS: [0, 0], HGETALL: [0, 0] },
+} as const satisfies Record<string, Readonly<Record<string, readonly [number, number]>>>;
+
+/** More than this is no client's list of rules. */
+const RULES_MAX = 10_000;
+
+function command(key: keyof typeof COMMANDS, description: string) {
+  const error = `${Object.keys(COMMANDS[key]).join(", ")}, a key and what follows it, with variables such as %u, %c, %a`;
+  return z
+    .string({ error })
+    .refine((words) => isCommand(key, words), { error })
+    .meta({ description })
+    .optional();
+}
+
+function isCommand(key: keyof typeof COMMANDS, line: string): boolean {
+  const [name, ...args] = line.trim().split(/\s+/);
+  const counts: Readonly<Record<string, readonly [number, number]>> = COMMANDS[key];
+  const allowed = Object.hasOwn(counts, name.toUpperCase()) ? counts[name.toUpperCase()] : undefined;
+  if (!allowed || args.length - 1 < allowed[0] || args.length - 1 > allowed[1]) return false;
+  return args.every((word) => isTemplate(parseTemplate(word)));
+}
+
+export const redis = backendKind({
+  type: "redis",
+  roles: ["authenticate", "authorize"],
+  options: z.strictObject({
+    server: redisServerOptions,
+    authCommand: command("authCommand", "finds a user's stored password, and its salt"),
+    superCommand: command("superCommand", "finds whether a user is a super user"),
+    aclCommand: command("aclCommand", "finds a client's rules"),
+    password: passwordScheme(),
+    guard: guardOptions(),
+  }),
+  make(
+    { server: serverOptions, authCommand, superCommand, aclCommand, password: scheme, guard: limits },
+    parts,
+  ): Backend {
+    const { name, log, passwords } = parts;
+    const guard = new RemoteGuard(limits);
+    const server = new RedisServer(serverOptions, limits.deadlineMs, parts);
+    if ([authCommand, superCommand, aclCommand].every((line) => line === undefined))
+      throw invalid(name, "found no command, allowed: authCommand, superCommand, aclCommand");
+    const fault = (what: string): void => log.warn("what a command has found cannot be used", { what });
+    const askerOf = (key: keyof typeof COMMANDS, line: string): Asker =>
+      asker(guard, server, commandOf(key, line, name), fault);
+    return {
+      name,
+      async start() {
+        server.start();
+        tryOut(guard, server, parts);
+      },
+      async stop() {
+        guard.stop();
+        server.stop();
+      },
+      health() {
+        const { counts, ...rest } = guard.health();
+        return { ...rest, counts: { ...counts, ...server.counts } };
+      },
+      ...(authCommand !== undefined && {
+        authenticate: authenticateBy(
+          askerOf("authCommand", authCommand),
+          readerOf(authCommand, name),
+          (bytes, user, answer) =>
+            passwords.check(bytes, { hash: user.hash, salt: user.salt, scheme }, (verdict) => {
+              if (verdict === "malformed") fault("authCommand: a password that is not stored as `password` says");
+              answer(answerOf(verdict, { isSuperuser: user.isSuperuser }));
+            }),
+        ),
+      }),
+      ...(superCommand !== undefined && { isSuperuser: isSuperuserBy(askerOf("superCommand", superCommand)) }),
+      ...(aclCommand !== undefined && { authorize: authorizeBy(askerOf("aclCommand", aclCommand), fault) }),
+    };
+  },
+});
+
+function invalid(name: string, words: string): MantouError {
+  return new MantouError("access_invalid", `access: ${name}: ${words}`);
+}
+
+/** Throws MantouError `access_invalid`. */
+function commandOf(key: string, line: string, name: string): readonly Template[] {
+  const [verb, ...words] = line.trim().split(/\s+/);
+  const templates = words.map(templateOf);
+  for (const [index, template] of templates.entries())
+    for (const [at, part] of template.entries()) {
+      if (typeof part === "string") continue;
+      if (["password", "topic", "action", "access"].includes(part.variable))
+        throw invalid(
+          name,
+          `${key}: found \${${part.variable}}, allowed: variables that are known at CONNECT, but the password`,
+        );
+      if (typeof template[at + 1] === "object")
+        throw invalid(
+          name,
+          `${key}: found two variables side by side in ${words[index]}, allowed: with a text between them`,
+        );
+    }
+  return [[verb.toUpperCase()], ...templates];
+}
+
+/** `unknown`: the client has not what the command asks about. `refused`: its words go into no command. */
+function compose(templates: readonly Template[], values: TemplateValues): readonly string[] | "unknown" | "refused" {
+  const words: string[] = [];
+  for (const template of templates) {
+    let word = "";
+    for (const [at, part] of template.entries()) {
+      const value = typeof part === "string" ? part : values[part.variable];
+      if (value === undefined || value === "") return "unknown";
+      if (typeof part !== "string") {
+        const between = at + 2 < template.length ? (template[at + 1] as string) : undefined;
+        if (value.includes("\0") || !value.isWellFormed()) return "refused";
+        if (between !== undefined && value.includes(between)) return "refused";
+      }
+      word += value;
+    }
+    words.push(word);
+  }
+  return words;
+}
+
+type Found = { readonly reply: unknown } | "unknown" | "refused";
+type Asker = (values: TemplateValues, done: (found: Guarded<Found>) => void) => void;
+
+function asker(
+  guard: RemoteGuard,
+  server: RedisServer,
+  templates: readonly Template[],
+  fault: (what: string) => void,
+): Asker {
+  return (values, done) => {
+    const words = compose(templates, values);
+    if (typeof words === "string") return done({ isAnswered: true, value: words, isStale: false });
+    const call = async (signal: AbortSignal): Promise<Found> => {
+      try {
+        return { reply: await server.ask(words, signal) };
+      } catch (error) {
+        if (!(error instanceof WrongType)) throw error;
+        fault(`${words[0]}: a key with a value of another kind`);
+        return "refused";
+      }
+    };
+    guard.ask(JSON.stringify(words), call, done);
+  };
+}
+
+/** Nobody waits for it: so that the log and the health know of a server that is away before the first client comes. */
+function tryOut(guard: RemoteGuard, server: RedisServer, { log }: BackendParts): void {
+  guard.ask(
+    undefined,
+    (signal) => server.ask(["PING"], signal),
+    (result) => {
+      if (!result.isAnswered && result.why !== "stopped")
+        log.warn("the server has not answered when it was tried out", { detail: guard.health().detail });
+    },
+  );
+}
+
+interface StoredUser {
+  /** Empty: nobody has this password. */
+  readonly hash: string;
+  readonly salt: string;
+  readonly isSuperuser: boolean;
+}
+
+/** What `authCommand` has found; undefined where there is no such user. */
+type Reader = (reply: unknown) => StoredUser | undefined;
+
+function readerOf(line: string, name: string): Reader {
+  const [verb, , ...fields] = line.trim().split(/\s+/);
+  const names = fields.map((field) => field.toLowerCase());
+  switch (verb.toUpperCase()) {
+    case "HMGET":
+      if (!names.includes("password") && !names.includes("password_hash"))
+        throw invalid(
+          name,
+          "authCommand: found no field password, allowed: password or password_hash, salt, is_superuser",
+        );
+      return (reply) => userOf(names.map((field, at) => [field, (reply as unknown[])[at]]));
+    case "HGETALL":
+      return (reply) => userOf(Object.entries(reply as object).map(([field, value]) => [field.toLowerCase(), value]));
+    default:
+      return (reply) => userOf([["password", reply]]);
+  }
+}
+
+function userOf(fields: readonly (readonly [string, unknown])[]): StoredUser | undefined {
+  const found = new Map(fields.filter(([, value]) => value !== null));
+  if (found.size === 0) return undefined;
+  const textOf = (field: string): string | undefined => found.get(field) as string | undefined;
+  return {
+    hash: textOf("password") ?? textOf("password_hash") ?? "",
+    salt: textOf("salt") ?? "",
+    isSuperuser: isTrue(found.get("is_superuser")),
+  };
+}
+
+type Check = (password: Buffer, user: StoredUser, answer: Parameters<NonNullable<Backend["authenticate"]>>[1]) => void;
+
+function authenticateBy(ask: Asker, read: Reader, check: Check): NonNullable<Backend["authenticate"]> {
+  return ({ client, password }, answer) =>
+    ask(valuesOf(client), (found) => {
+      if (!found.isAnswered) return answer(unanswered(found.why));
+      if (found.value === "unknown") return answer(IGNORE);
+      if (found.value === "refused") return answer(DENY_CREDENTIALS);
+      const user = read(found.value.reply);
+      if (!user) return answer(IGNORE);
+      if (password === undefined || password.length === 0 || user.hash === "") return answer(DENY_CREDENTIALS);
+      check(password, user, answer);
+    });
+}
+
+function isSuperuserBy(ask: Asker): NonNullable<Backend["isSuperuser"]> {
+  return (client, answer) =>
+    ask(valuesOf(client), (found) =>
+      answer(found.isAnswered && typeof found.value === "object" && isTrue(found.value.reply)),
+    );
+}
+
+function isTrue(value: unknown): boolean {
+  return value !== undefined && ["1", "true"].includes(String(value as string | number).toLowerCase());
+}
+
+function authorizeBy(ask: Asker, fault: (what: string) => void): NonNullable<Backend["authorize"]> {
+  /** Rules of replies that the guard has kept. */
+  const rulesOf = new WeakMap<object, readonly AclRule[] | { readonly fault: string }>();
+  return (question, answer) =>
+    ask(valuesOf(question.client), (found) => {
+      if (!found.isAnswered) return answer("unavailable");
+      if (typeof found.value === "string") return answer(found.value === "unknown" ? "ignore" : "deny");
+      let rules = rulesOf.get(found.value);
+      if (!rules) rulesOf.set(found.value, (rules = rulesOfReply(found.value.reply)));
+      if ("fault" in rules) {
+        fault(`aclCommand: ${rules.fault}`);
+        return answer("unavailable");
+      }
+      answer(decideByRules(rules, question));
+    });
+}
+
+/** Members of a set, or a hash's filters and what may be done with them. */
+function rulesOfReply(reply: unknown): readonly AclRule[] | { readonly fault: string } {
+  const rows = Array.isArray(reply)
+    ? reply.map((member: unknown) => /^(?<access>\S+)\s+(?<topic>.+)$/s.exec(String(member))?.groups ?? {})
+    : Object.entries(reply as object).map(([topic, access]) => ({ topic, access: access as unknown }));
+  if (rows.length > RULES_MAX) return { fault: `more than ${RULES_MAX} rules for a client` };
+  const rules: AclRule[] = [];
+  for (const { access, topic } of rows) {
+    const rule = ruleOfRow({ allow: 1, access, topic });
+    if ("fault" in rule) return rule;
+    rules.push(rule);
+  }
+  return rules;
+}

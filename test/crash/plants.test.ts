@@ -1,0 +1,47 @@
+// Bugs planted into copies of the source: the harness finds each, so it would find them in the source.
+
+import { expect, test } from "bun:test";
+import { Dice } from "#test/simulation/weather.ts";
+import { level } from "#test/support/level.ts";
+import { crash } from "./campaign.ts";
+import { shimMissing } from "./disk-shim.ts";
+import { type Plant, plantCopy, planted, PLANTS } from "./plants.ts";
+import { ShimHooks } from "./shim-hooks.ts";
+
+const RUNS_MAX = level === "long" ? 40 : 8;
+const RUN_MS = 20_000;
+const ROUND_COUNT = 4;
+const plants = level === "long" ? PLANTS : level === "ci" ? PLANTS.filter(({ isQuick }) => isQuick) : [];
+
+/** The first run that shows it as it should; undefined when none does. */
+async function find(plant: Plant): Promise<number | undefined> {
+  const { root, remove } = plantCopy(plant);
+  const { isPower, syncMs = 0, shows } = plant;
+  try {
+    for (let seed = 1; seed <= RUNS_MAX; seed++) {
+      const hooks =
+        isPower || syncMs > 0 ? new ShimHooks({ syncMs, ...(isPower ? { cuts: new Dice(seed) } : {}) }) : {};
+      const { violations } = await crash(seed, { roundCount: ROUND_COUNT }, { spec: { root }, hooks, silenceMs: 1000 });
+      if (violations.some(({ kind }) => shows.includes(kind))) return seed;
+    }
+    return undefined;
+  } finally {
+    remove();
+  }
+}
+
+for (const plant of plants) {
+  test.skipIf(plant.isPower && shimMissing() !== undefined)(
+    `a broker that ${plant.name} is found out`,
+    async () => {
+      const seed = await find(plant);
+      expect(seed).toBeDefined();
+    },
+    RUNS_MAX * RUN_MS,
+  );
+}
+
+test.each(PLANTS.map((plant) => [plant.name, plant] as const))("the place of “%s” is in the source", (_, plant) => {
+  expect(planted(plant)).toContain(plant.replace);
+  expect(() => planted({ ...plant, find: "this text is nowhere" })).toThrow("0 times");
+});
