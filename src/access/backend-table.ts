@@ -8,6 +8,8 @@ import { clientId } from "./backends/client-id.ts";
 import { cookie } from "./backends/cookie.ts";
 import { http } from "./backends/http.ts";
 import { jwt } from "./backends/jwt.ts";
+import { ldap } from "./backends/ldap.ts";
+import { redis } from "./backends/redis.ts";
 import { scram } from "./backends/scram.ts";
 import { mysql, postgresql, sqlite } from "./backends/sql.ts";
 import { userFile } from "./backends/user-file.ts";
@@ -22,8 +24,10 @@ export const backendKinds = [
   cookie,
   http,
   jwt,
+  ldap,
   mysql,
   postgresql,
+  redis,
   scram,
   sqlite,
   userFile,

@@ -22,7 +22,6 @@ export class ChangeReader {
   entry: Entry | undefined;
   lane = 0;
   packetId = 0;
-  body = 0;
   page = 0;
   keep = 0;
   count = 0;
@@ -73,10 +72,6 @@ export class ChangeReader {
         break;
       case Change.shifted:
         this.lane = from.u8();
-        break;
-      case Change.removed:
-        this.lane = from.u8();
-        this.body = from.u48();
         break;
       case Change.acknowledged:
       case Change.received:

@@ -42,28 +42,26 @@ export const Change = {
   acknowledged: 9,
   /** lane u8: the lane's first entry is done, or dropped. */
   shifted: 10,
-  /** lane u8 | body u48: an entry in memory with that body leaves the lane. */
-  removed: 11,
   /** packetId u16: PUBREC; the entry is done, the id goes to the end of released. */
-  received: 12,
+  received: 11,
   /** packetId u16: PUBCOMP. */
-  completed: 13,
+  completed: 12,
   /** packetId u16: a QoS 2 id of a message from the client. */
-  receiptAdded: 14,
+  receiptAdded: 13,
   /** packetId u16 */
-  receiptRemoved: 15,
+  receiptRemoved: 14,
   /** lane u8 | page u32 | keep u32 | count u32 | bytes u48: see `Spill`. */
-  spilled: 16,
+  spilled: 15,
   /** lane u8 | page u32: the lane's first page is in memory again, at the end of its head. */
-  loaded: 17,
+  loaded: 16,
   /** lane u8 | page u32: the lane's first page is dropped. */
-  pageDropped: 18,
+  pageDropped: 17,
   /** The will was published or discarded. No fields. */
-  willGone: 19,
+  willGone: 18,
   /** expirySec u32 */
-  expiryChanged: 20,
+  expiryChanged: 19,
   /** Never in the log: a retained value is an item of its batch. */
-  retained: 21,
+  retained: 20,
 } as const;
 
 /*

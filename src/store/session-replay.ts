@@ -87,12 +87,6 @@ class EntryRun {
     return taken;
   }
 
-  remove(body: number): boolean {
-    const at = this.entries.findIndex((entry, index) => index >= this.first && entry.body === body);
-    if (at >= 0) this.entries.splice(at, 1);
-    return at >= 0;
-  }
-
   private compact(): void {
     this.entries = this.entries.slice(this.first);
     this.first = 0;
@@ -309,8 +303,6 @@ function applyToQueue(state: SessionState, change: ChangeReader): boolean {
       return inflight.delete(packetId);
     case Change.shifted:
       return lane?.head.shift() !== undefined;
-    case Change.removed:
-      return lane !== undefined && (lane.head.remove(change.body) || lane.tail.remove(change.body));
     case Change.received: {
       const isInflight = inflight.delete(packetId);
       if (isInflight) released.add(packetId);

@@ -59,7 +59,8 @@ export interface LdapSearch {
   readonly scope: "base" | "one" | "sub";
   readonly filter: string;
   readonly attributes: readonly string[];
-  readonly countMax: number;
+  /** As many are returned at most, without an error; unset: the server's limit, with one. */
+  readonly countMax?: number;
 }
 
 export class LdapServer {
@@ -219,7 +220,7 @@ class LdapConnection {
       scope,
       filter,
       attributes: [...attributes],
-      sizeLimit: countMax,
+      ...(countMax !== undefined && { sizeLimit: countMax }),
     });
     return searchEntries;
   }

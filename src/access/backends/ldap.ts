@@ -24,13 +24,13 @@ import {
   type BackendParts,
   backendKind,
   DENY_CREDENTIALS,
-  type Grant,
   IGNORE,
   UNAVAILABLE,
 } from "#access/backend.ts";
 import { choice, guardOptions, template, text } from "#access/option.ts";
 import { RemoteGuard } from "#access/remote-guard.ts";
 import {
+  escapeLdapFilter,
   expandLdapFilter,
   expandLdapName,
   expandText,
@@ -105,7 +105,9 @@ export const ldap = backendKind({
       authenticate({ client, password: bytes }, answer) {
         const question = directory.questionOf(valuesOf(client));
         if (question === "unknown") return answer(IGNORE);
-        const password = bytes === undefined || bytes.length === 0 ? undefined : textOf(bytes);
+        // Some directories end a password at a NUL.
+        const isWhole = bytes !== undefined && bytes.length > 0 && !bytes.includes(0);
+        const password = isWhole ? textOf(bytes) : undefined;
         if (question === "refused" || password === undefined) return answer(DENY_CREDENTIALS);
         const key = guard.secretKey(JSON.stringify(question), password);
         guard.ask(
@@ -165,6 +167,8 @@ type Outcome = AuthenticateAnswer | string;
 type LdapConnection = Parameters<Parameters<LdapServer["run"]>[1]>[0];
 type Found = Awaited<ReturnType<LdapConnection["search"]>>[number];
 
+/** Different spellings of a client's name; more is a filter that does not ask for it. */
+const ENTRIES_MAX = 10;
 /** More is no client's list of groups. */
 const GROUPS_MAX = 1000;
 
@@ -223,14 +227,14 @@ class Directory {
       await connection.bindAsBroker();
       const filter = question.place;
       const attributes = this.attributes();
-      // Two tell that there is more than one; a few more leave room for other spellings.
-      const found = await connection.search({ ...search, filter, attributes, countMax: 10 });
+      const found = await connection.search({ ...search, filter, attributes, countMax: ENTRIES_MAX });
+      if (found.length === ENTRIES_MAX) return `search: ${ENTRIES_MAX} entries or more for a client`;
       const entries = found.filter((entry) => isMatch(entry, question));
       if (entries.length > 1) return `search: more than one entry for a client (${entries[0].dn}, ${entries[1].dn})`;
       if (entries.length === 0) return IGNORE;
       const [{ dn }] = entries;
       if (!(await connection.bind(dn, password))) return DENY_CREDENTIALS;
-      return { verdict: "allow", grant: await this.grantOf(connection, question, dn) };
+      return this.allow(connection, question, dn);
     });
   }
 
@@ -249,34 +253,27 @@ class Directory {
       if (entry === undefined) return `match: ${dn}: its attributes cannot be read`;
       if (!isMatch(entry, question)) return DENY_CREDENTIALS;
     }
-    return { verdict: "allow", grant: await this.grantOf(connection, question, dn) };
+    return this.allow(connection, question, dn);
   }
 
   private attributes(): string[] {
     return this.match.length === 0 ? ["1.1"] : this.match.map(([key]) => key);
   }
 
-  private async grantOf(connection: LdapConnection, question: Question, dn: string): Promise<Grant> {
+  private async allow(connection: LdapConnection, question: Question, dn: string): Promise<Outcome> {
     const { groups } = this.options;
-    if (!groups) return {};
+    if (!groups) return { verdict: "allow" };
     if (this.server.hasOwnName) await connection.bindAsBroker();
     const { base, attribute, superusers } = groups;
-    const filter = question.groups.join(escapedName(dn));
-    const found = await connection.search({
-      base,
-      scope: "sub",
-      filter,
-      attributes: [attribute],
-      countMax: GROUPS_MAX,
-    });
+    const filter = question.groups.join(escapeLdapFilter(dn));
+    // Without a limit of ours: what a server leaves out for its own is then an error, not a shorter list.
+    const found = await connection.search({ base, scope: "sub", filter, attributes: [attribute] });
+    if (found.length > GROUPS_MAX) return `groups: more than ${GROUPS_MAX} for a client`;
     const names = new Set(found.flatMap((entry) => valuesIn(entry, attribute.toLowerCase())));
     const rules = this.rules.filter(({ group }) => group === undefined || names.has(group)).map(({ rule }) => rule);
-    return { isSuperuser: superusers.some((group) => names.has(group)), ...(this.rules.length > 0 && { rules }) };
+    const isSuperuser = superusers.some((group) => names.has(group));
+    return { verdict: "allow", grant: { isSuperuser, ...(this.rules.length > 0 && { rules }) } };
   }
-}
-
-function escapedName(dn: string): string {
-  return expandLdapFilter([{ variable: "subject" }], { subject: dn })!;
 }
 
 function isFilter(words: string): boolean {

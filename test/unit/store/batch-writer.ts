@@ -208,13 +208,6 @@ export class OpsWriter {
     return this;
   }
 
-  removed(session: number, lane: number, body: number): this {
-    this.start(Change.removed, session);
-    this.out.u8(lane);
-    this.out.u48(body);
-    return this;
-  }
-
   spilled(session: number, lane: number, page: number, run: { keep: number; count: number; bytes: number }): this {
     this.start(Change.spilled, session);
     this.out.u8(lane);

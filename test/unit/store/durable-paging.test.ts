@@ -5,7 +5,7 @@ import { MESSAGE, type Ring } from "#core/outbox.ts";
 import type { RawClient } from "#test/support/client.ts";
 import { DurableBroker, type DurableConfig } from "#test/support/durable-broker.ts";
 import { checkAsync } from "#test/support/fuzz.ts";
-import { numbered, payloadsOf, publishAll } from "./published.ts";
+import { numbered, payloadsOf, publishAll, publishesOf } from "./published.ts";
 
 const SMALL: DurableConfig = { store: { pageCount: 8, pageBytes: 4096 } };
 
@@ -31,7 +31,10 @@ function checkSums(broker: DurableBroker, clientId: string): void {
   const queue = engine.sessions.queueOf(engine.sessions.find(Buffer.from(clientId)));
   if (!queue) return;
   const sizeOf = (ring: Ring): number =>
-    Array.from({ length: ring.count }, (_, i) => engine.messages.bytesOf(ring.at(i, MESSAGE))).reduce((a, b) => a + b, 0);
+    Array.from({ length: ring.count }, (_, i) => engine.messages.bytesOf(ring.at(i, MESSAGE))).reduce(
+      (a, b) => a + b,
+      0,
+    );
   let count = 0;
   let bytes = 0;
   for (const { head, pages, tail, memoryBytes, tailBytes } of queue.outbox.lanes) {
@@ -248,6 +251,21 @@ describe("a queue larger than memory", () => {
     });
     await checkAsync(story, 40);
   }, 60_000);
+});
+
+test("lists of subscription identifiers go to disk and back with their messages, and leave nothing in memory", async () => {
+  const broker = new DurableBroker(SMALL);
+  const ann = await broker.connect("ann");
+  await ann.subscribe("t", { qos: 1, properties: [["subscriptionIdentifier", 3]] });
+  await ann.subscribe("#", { qos: 1, properties: [["subscriptionIdentifier", 4]] });
+  ann.kill();
+  await publishAll(broker, await source(broker), "t", numbered(20));
+  expect(broker.engine.delivery.idLists.count).toBeLessThan(8);
+  const again = await broker.connect("ann", { autoAck: true });
+  for (const { properties } of publishesOf(await again.settle())) {
+    expect(properties!.map(([, value]) => value).sort()).toEqual([3, 4]);
+  }
+  expect(broker.engine.delivery.idLists.count).toBe(0);
 });
 
 test("short of memory, waiting messages go to disk instead of being dropped", async () => {

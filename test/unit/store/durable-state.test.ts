@@ -201,6 +201,22 @@ describe("wills", () => {
     expect(await heard(last)).toEqual([]); // once
   });
 
+  test("has its grace at each of several starts, and goes out once when they are over", async () => {
+    const first = (await story(0)).crash();
+    first.advance(20);
+    const second = first.crash();
+    second.advance(12); // the queue changes, and snapshots are written
+    expect(await heard(second)).toEqual([]);
+    const third = second.crash();
+    third.advance(25);
+    expect(await heard(third)).toEqual([]);
+    third.advance(10);
+    expect(await heard(third)).toEqual(["gone"]);
+    const last = third.crash();
+    last.advance(100);
+    expect(await heard(last)).toEqual([]);
+  });
+
   test("with a delay longer than the grace waits for its delay", async () => {
     const next = (await story(300)).crash();
     next.advance(290);
@@ -230,6 +246,20 @@ describe("wills", () => {
     expect(await heard(next)).toEqual([]);
     next.advance(100);
     expect(await heard(next.crash())).toEqual([]);
+  });
+
+  test("and what it may become are on disk together: a crash leaves the will or its message, never neither or both", async () => {
+    const broker = await story(10);
+    const later = broker.crash();
+    later.commitsAtOnce = false;
+    later.advance(31); // the grace is over
+    for (let commits = 0; commits < 4; commits++) {
+      const next = later.crash();
+      next.advance(100);
+      expect(await heard(next)).toEqual(["gone"]);
+      later.commit(later.disk.durableBatch + 1);
+      later.advanceMs(100);
+    }
   });
 
   test("is not sent after DISCONNECT 0x00 and a crash", async () => {

@@ -180,7 +180,7 @@ export class History {
 
   private stepQueue(session: number, twin: Twin): void {
     const lane = this.below(LANES);
-    const { head, tail } = twin.lanes[lane]!;
+    const { head } = twin.lanes[lane]!;
     const choice = this.below(8);
     if (choice < 2 && head.length > 0) {
       const packetId = freePacketId(twin);
@@ -190,14 +190,6 @@ export class History {
     } else if (choice === 2 && head.length > 0) {
       this.ops.shifted(session, lane);
       head.shift();
-    } else if (choice === 3 && head.length + tail.length > 0) {
-      const { body } = this.pick([...head, ...tail]);
-      this.ops.removed(session, lane, body);
-      const from = head.some((entry) => entry.body === body) ? head : tail;
-      from.splice(
-        from.findIndex((entry) => entry.body === body),
-        1,
-      );
     } else if (choice === 4 && twin.inflight.length > 0) {
       const [entry] = twin.inflight.splice(this.below(twin.inflight.length), 1);
       this.ops.packet("acknowledged", session, entry!.packetId);
