@@ -180,6 +180,7 @@ export class Engine {
     const known = this.sessions.find(request.clientId);
     if (known >= 0 && this.sessions.epoch[known] > epoch) return sink.end(SESSION_TAKEN_OVER); // by one that came later
     if (known >= 0 && !request.isCleanStart && this.sessions.queueOf(known)?.isOnDisk) {
+      this.lifecycle.await(known);
       return this.store.fetch(known, () => this.openFetched(request, sink, epoch, complete));
     }
     const opened = this.lifecycle.open(request, sink, epoch);
@@ -236,8 +237,6 @@ export class Engine {
     this.begin();
     return this.routed(() => this.subscriptions.remove(session, filters));
   }
-
-  // ---- messages
 
   /** True when the topic is remembered, and so known to be a valid topic name; `publish` then need not look it up again. */
   findTopic(view: MessageView): boolean {

@@ -172,6 +172,15 @@ export class Lifecycle {
     return session;
   }
 
+  /** The session's client is back, and waits for what the session has: its deadlines are not to come between. */
+  await(session: number): void {
+    this.disarmExpiry(session);
+    const will = this.wills.get(session);
+    if (!will || will.timer < 0) return;
+    this.parts.timers.cancel(will.timer);
+    will.timer = -1;
+  }
+
   private expireSession(session: number): void {
     this.parts.sessions.expiryTimer[session] = -1;
     this.parts.metrics.add("sessions.expired");

@@ -167,6 +167,30 @@ describe("a body that was collected, or might be, is written again", () => {
   });
 });
 
+test("a body that has two numbers is there under that which its entry names, whichever was collected", async () => {
+  const broker = new DurableBroker();
+  await absent(broker, "ann", "$share/g/t");
+  await absent(broker, "cat", "$share/h/t");
+  await absent(broker, "dan", "other");
+  const from = await source(broker);
+  await publishAll(broker, from, "t", ["shared"]); // one body for both
+  await publishAll(broker, from, "other", ["gone"]);
+  await drain(broker, "dan");
+  broker.rest();
+  await absent(broker, "eve", "$share/h/t");
+  (await broker.connect("cat", { cleanStart: true, expirySec: 0 })).kill();
+  expect(await drain(broker, "eve")).toEqual(["shared"]); // under its second number, which may go now
+  broker.rest();
+  broker.rest();
+  (await broker.connect("eve", { cleanStart: true, expirySec: 0 })).kill();
+  await publishAll(broker, from, "t", ["more"]); // ann is written anew
+  broker.rest();
+  broker.rest();
+  const next = broker.crash();
+  expect(await drain(next, "ann")).toEqual(["shared", "more"]);
+  expect(next.engine.metrics.get("store.messages.lost")).toBe(0);
+});
+
 test("a message that leaves a session after its body was written again for another leaves it on disk too", async () => {
   const broker = new DurableBroker();
   const ann = await broker.connect("ann", { receiveMax: 1 });
@@ -210,6 +234,22 @@ describe("flush", () => {
     await back.expect("connack", { sessionPresent: true });
     expect(broker.written.logRows.size).toBeLessThan(2);
     expect(await drain(broker.crash(), "ann")).toEqual(numbered(5));
+  });
+
+  test("is not done before what nobody waits for is safe too", async () => {
+    const broker = new DurableBroker();
+    await absent(broker, "ann");
+    await publishAll(broker, await source(broker), "t", numbered(5));
+    broker.quiet();
+    await drain(broker, "ann");
+    broker.commitsAtOnce = false;
+    let isSafe = false;
+    broker.store.flush(() => (isSafe = true));
+    for (let left = 10; left > 0 && !isSafe; left--) {
+      expect(broker.batchesUnderWay).toBeGreaterThan(0);
+      broker.commit(broker.disk.durableBatch + 1);
+    }
+    expect(broker.crash().restored).toMatchObject({ messageCount: 0, damage: [] });
   });
 
   test("completes when there is nothing to write, and while two batches are under way", async () => {

@@ -127,6 +127,24 @@ describe("waits for its commit", () => {
     }
   });
 
+  test("CONNACK of a clean session waits for the end of the stored one that its client had", async () => {
+    const broker = new DurableBroker();
+    const old = await broker.connect("ann");
+    broker.quiet();
+    broker.commitsAtOnce = false;
+    await old.disconnect({ properties: [["sessionExpiryIntervalSec", 0]] });
+    const ann = broker.ask("ann", { expirySec: 0 });
+    const early = ann.next(20).then(
+      () => "came",
+      () => "waits",
+    );
+    expect(await early).toBe("waits");
+    await broker.connect("other", { expirySec: 0 }); // it is no business of others
+    broker.commit();
+    await ann.expect("connack", { sessionPresent: false });
+    expect(broker.crash().restored.sessionCount).toBe(0);
+  });
+
   test("CONNACK of a take-over waits for what the old connection had changed", async () => {
     const broker = new DurableBroker();
     const old = await broker.connect("ann");

@@ -84,6 +84,43 @@ test("a message that waited on disk and one of the same tick stay in order in fl
   expect(payloadsOf(await again.settle())).toEqual(["3", "4"]);
 });
 
+test("a message that was acknowledged stays on disk: it does not move to a member that the store does not have", async () => {
+  const broker = new DurableBroker();
+  const ann = await broker.connect("ann", { receiveMax: 1 });
+  await ann.subscribe("$share/g/t", 1);
+  const source = await broker.connect("source", { expirySec: 0 });
+  await publishAll(broker, source, "t", ["1", "2"]);
+  const dan = await broker.connect("dan", { expirySec: 0, receiveMax: 1 });
+  await dan.subscribe(["$share/g/t", "dan"], 1);
+  await source.publish("dan", "fill", { qos: 1 });
+  ann.kill();
+  broker.quiet();
+  const again = await broker.crash().connect("ann");
+  expect(payloadsOf(await again.settle())).toEqual(["1", "2"]);
+});
+
+test("a message that waited, was sent and acknowledged in one tick, behind an older one, leaves nothing", async () => {
+  const broker = new DurableBroker();
+  const ann = await broker.connect("ann", { receiveMax: 1 });
+  for (const [filter, id] of [
+    ["t", 3],
+    ["#", 4],
+  ] as const) {
+    await ann.subscribe(filter, { qos: 1, properties: [["subscriptionIdentifier", id]] });
+  }
+  const source = await broker.connect("source", { expirySec: 0 });
+  await publishAll(broker, source, "t", ["1", "2"]);
+  broker.together(() => {
+    source.send({ type: "publish", topic: "t", payload: "3", qos: 1, packetId: 77 });
+    for (const packetId of [1, 2, 3]) ann.send({ type: "puback", packetId });
+  });
+  broker.quiet();
+  broker.stop();
+  expect(payloadsOf(await ann.settle())).toEqual(["1", "2", "3"]);
+  expect([broker.engine.messages.count, broker.engine.delivery.idLists.count]).toEqual([0, 0]);
+  expect(broker.crash().restored).toMatchObject({ messageCount: 0, damage: [] });
+});
+
 test.each([1, 2])("what is sent from a page that came back at QoS %d is in flight after a crash", async (qos) => {
   const broker = new DurableBroker({ store: { pageCount: 4 } });
   let ann = await broker.connect("ann");

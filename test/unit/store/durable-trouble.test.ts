@@ -89,6 +89,20 @@ describe("while nothing can be written", () => {
     expect(payloadsOf(await bob.settle())).toEqual(["x"]);
   });
 
+  test("QoS 0 retained messages change their topics, need no memory each, and are written when that is possible", async () => {
+    const { broker } = await fullDisk();
+    const source = await broker.connect("source", { expirySec: 0 });
+    broker.fail("disk full");
+    for (let i = 0; i < 500; i++)
+      source.send({ type: "publish", topic: `kept/${i % 3}`, payload: `${i}`, retain: true });
+    expect(broker.store.backlog.changeCount).toBeLessThan(10);
+    broker.heal();
+    broker.quiet();
+    const reader = await broker.crash().connect("reader", { expirySec: 0 });
+    await reader.subscribe("kept/#", 0);
+    expect(payloadsOf(await reader.settle()).sort()).toEqual(["497", "498", "499"]);
+  });
+
   test("CONNECT that makes, resumes or ends a stored session is refused", async () => {
     const { broker } = await fullDisk();
     broker.fail("disk full");
