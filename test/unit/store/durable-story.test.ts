@@ -6,13 +6,25 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { Random } from "#base/random.ts";
 import type { Pipe } from "#test/support/client.ts";
-import { DurableBroker } from "#test/support/durable-broker.ts";
+import { DurableBroker, type DurableConfig } from "#test/support/durable-broker.ts";
 import { check } from "#test/support/fuzz.ts";
 import { decodePacket, frameLength } from "#test/support/packet-decoder.ts";
 import { encodePacket, type Packet, type PacketInput } from "#test/support/packets.ts";
 import { payloadOf } from "./published.ts";
 
-const CONFIG = { store: { pageCount: 3, pageBytes: 4096, logBytesMax: 3000 } };
+const SMALL: DurableConfig = { store: { pageCount: 3, pageBytes: 4096, logBytesMax: 3000 } };
+const CONFIGS: readonly DurableConfig[] = [
+  SMALL,
+  { ...SMALL, readsAtOnce: true },
+  { store: { pageCount: 100, pageBytes: 60, checkpointSec: 1 } },
+  {
+    ...SMALL,
+    priorities: [
+      { filter: "t/2", priority: 5 },
+      { filter: "s/1", priority: 3 },
+    ],
+  },
+];
 const TOPICS = ["t/1", "t/2", "s/1", "s/2"] as const;
 
 /** A client with a session of its own, as MQTT wants it; its answers leave when the story says so. */
@@ -21,14 +33,19 @@ abstract class Actor {
   private tail: Uint8Array = Buffer.alloc(0);
   /** CONNACK has come. */
   isOpen = false;
+  /** It has forgotten its session, and the broker has not confirmed that it has too. */
+  private mustStartClean = false;
 
   constructor(
     readonly name: string,
     private readonly receiveMax: number,
   ) {}
 
-  connect(broker: DurableBroker, cleanStart = false): void {
+  connect(broker: DurableBroker, isClean = false): void {
     this.kill();
+    if (isClean) this.discard();
+    this.mustStartClean ||= isClean;
+    const cleanStart = this.mustStartClean;
     const pipe = broker.openPipe();
     this.pipe = pipe;
     this.tail = Buffer.alloc(0);
@@ -79,11 +96,14 @@ abstract class Actor {
       else {
         expect(packet.reasonCode).toBe(0);
         this.isOpen = true;
+        this.mustStartClean = false;
         this.handleOpen(packet.sessionPresent);
       }
     }
   }
 
+  /** Forgets what it kept for its session. */
+  protected abstract discard(): void;
   protected abstract handleOpen(isPresent: boolean): void;
   protected abstract handle(packet: Packet): void;
 }
@@ -110,6 +130,10 @@ class Publisher extends Actor {
   private sendOne({ topic, payload, packetId, isReceived }: Sent, dup: boolean): void {
     if (isReceived) this.send({ type: "pubrel", packetId });
     else this.send({ type: "publish", topic, payload, qos: Number(topic.at(-1)), packetId, dup });
+  }
+
+  protected discard(): void {
+    this.unacked.length = 0;
   }
 
   protected handleOpen(): void {
@@ -149,16 +173,32 @@ class Subscriber extends Actor {
     super(name, receiveMax);
   }
 
+  /** Leaves its groups, or joins them again. */
+  leave(isJoining: boolean): void {
+    const { filters } = this;
+    if (!this.isOpen) return;
+    if (isJoining) this.join();
+    else this.send({ type: "unsubscribe", packetId: 2, filters: [...filters] });
+  }
+
+  private join(): void {
+    const subscriptions = this.filters.map((filter) => ({ filter, qos: Number(filter.at(-1)) }));
+    this.send({ type: "subscribe", packetId: 1, subscriptions });
+  }
+
   answer(count: number): void {
     for (const answer of this.answers.splice(0, count)) answer();
+  }
+
+  protected discard(): void {
+    this.receipts.clear();
   }
 
   protected handleOpen(isPresent: boolean): void {
     this.answers = [];
     if (isPresent) return;
-    this.receipts.clear();
-    const subscriptions = this.filters.map((filter) => ({ filter, qos: Number(filter.at(-1)) }));
-    this.send({ type: "subscribe", packetId: 1, subscriptions });
+    this.discard();
+    this.join();
   }
 
   protected handle(packet: Packet): void {
@@ -183,12 +223,15 @@ const step = fc.oneof(
   { weight: 3, arbitrary: fc.tuple(fc.constant("connect"), fc.nat({ max: 3 })) },
   { weight: 3, arbitrary: fc.tuple(fc.constant("kill"), fc.nat({ max: 3 })) },
   { weight: 1, arbitrary: fc.tuple(fc.constantFrom("rest", "reads"), fc.nat({ max: 1 })) },
+  { weight: 2, arbitrary: fc.tuple(fc.constant("leave"), fc.nat({ max: 1 })) },
   { weight: 1, arbitrary: fc.tuple(fc.constant("end"), fc.constant(0)) },
   { weight: 1, arbitrary: fc.tuple(fc.constant("crash"), fc.nat({ max: 1000 })) },
 );
 
+const steps = fc.array(step, { minLength: 5, maxLength: 80, size: "max" });
+
 class Story {
-  private broker = new DurableBroker(CONFIG);
+  private broker: DurableBroker;
   private readonly pub = new Publisher("pub", 20);
   private readonly ann = new Subscriber("ann", 2, ["t/1", "t/2"]);
   private readonly bob = new Subscriber("bob", 2, ["$share/g/s/1", "$share/g/s/2"]);
@@ -198,7 +241,8 @@ class Story {
   private hasCrashed = false;
   private hasEnded = false;
 
-  constructor() {
+  constructor(config: DurableConfig) {
+    this.broker = new DurableBroker(config);
     for (const actor of this.actors) actor.connect(this.broker);
     this.broker.commitsAtOnce = false;
   }
@@ -219,6 +263,7 @@ class Story {
     else if (kind === "time") broker.advanceMs(1 + n);
     else if (kind === "connect") actor.connect(broker);
     else if (kind === "kill") actor.kill();
+    else if (kind === "leave") this.cat.leave(n === 1);
     else if (kind === "rest") broker.rest();
     else if (kind === "reads") {
       if (n === 0) broker.holdReads();
@@ -274,12 +319,12 @@ class Story {
 describe("the promises hold", () => {
   test("in any story", () => {
     check(
-      fc.property(fc.array(step, { minLength: 5, maxLength: 80, size: "max" }), (steps) => {
-        const story = new Story();
-        for (const [kind, n] of steps) story.do(kind, n);
+      fc.property(fc.constantFrom(...CONFIGS), steps, (config, list) => {
+        const story = new Story(config);
+        for (const [kind, n] of list) story.do(kind, n);
         story.finish();
       }),
-      Number(process.env["MANTOU_STORIES"] ?? 100),
+      Number(process.env["MANTOU_STORIES"] ?? 150),
     );
   }, 120_000);
 });
