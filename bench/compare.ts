@@ -7,6 +7,7 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { UsageError } from "#bench/load/options.ts";
 import { scenarioOf, scenarios, seconds } from "#bench/scenarios/catalog.ts";
+import { access } from "#bench/scenarios/access.ts";
 import { durable } from "#bench/scenarios/durable.ts";
 import { guide } from "#bench/scenarios/guide.ts";
 import type { Scenario } from "#bench/scenarios/scenario.ts";
@@ -33,7 +34,7 @@ const FLAGS = {
 } as const;
 
 const ROUNDS_MAX = 100;
-const groups: Readonly<Record<string, readonly Scenario[]>> = { goals: table, guide, durable, all: scenarios };
+const groups: Readonly<Record<string, readonly Scenario[]>> = { goals: table, guide, durable, access, all: scenarios };
 /** Start, connect, settle, last messages and stop, around what is measured. */
 const AROUND_SEC = 1.6;
 

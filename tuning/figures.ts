@@ -14,7 +14,7 @@ export const CONNECT_CPU_US = 52;
 export const PING_CPU_US = 10;
 /** Descriptors the broker keeps back from its limit: src/broker/descriptor-limit.ts. */
 export const DESCRIPTOR_RESERVE = 256;
-/** The backlog that Bun asks for, whatever it is told. */
-export const BUN_BACKLOG = 512;
+/** The longest queue that a listener asks for: src/transport/listen-backlog.ts takes what somaxconn grants up to it. */
+export const BACKLOG_MAX = 65_535;
 /** Share of the available memory that is counted on; the rest is for messages and everybody else. */
 export const MEMORY_SHARE = 0.9;

@@ -106,7 +106,7 @@ export const knobs: readonly Knob[] = [
     unit: "connections per listener",
     kernelDefault: "4096 (128 before Linux 5.4)",
     recommended: (n) => [listenQueue(n)],
-    why: "Bun asks for 512 and no more, so today nothing above 512 is used; ready for when the broker asks for more",
+    why: "each listener takes all of it; a reconnect storm that overflows the queue comes in later, by the clients' own repeats",
     undo: `${APPLY_UNDO}; by hand: sysctl -w net.core.somaxconn=4096`,
     source: "listen(2), kernel: networking/ip-sysctl.rst; README.md, the storm of 15,000 connects",
   },

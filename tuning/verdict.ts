@@ -10,7 +10,7 @@
 import {
   BROKER_BASE_BYTES,
   BROKER_BYTES,
-  BUN_BACKLOG,
+  BACKLOG_MAX,
   CLIENT_BYTES,
   CONNECT_CPU_US,
   DESCRIPTOR_RESERVE,
@@ -211,15 +211,18 @@ function deviceQueue({ machine, connections }: Inquiry): Finding {
   return { name, state: "slows", says: `${says}; storms overflow it`, advice: APPLY(connections) };
 }
 
+/** Of Linux since 5.4. */
+const SOMAXCONN_DEFAULT = 4096;
+
 function listenQueue({ machine, connections }: Inquiry): Finding {
-  const max = machine.sysctls.get("net.core.somaxconn")?.[0] ?? BUN_BACKLOG;
-  const queue = Math.min(BUN_BACKLOG, max);
+  const max = machine.sysctls.get("net.core.somaxconn")?.[0] ?? SOMAXCONN_DEFAULT;
+  const queue = Math.min(BACKLOG_MAX, max);
   const fits = connections <= queue;
   return {
     name: "connects waiting for accept",
     state: fits ? "ok" : "note",
     says:
-      `${count(queue)} a listener (Bun asks for ${BUN_BACKLOG}, somaxconn ${count(max)})` +
+      `${count(queue)} a listener (somaxconn)` +
       (fits ? "" : "; in a storm the rest try again after 1, 3, 7 s: no client is lost, but it takes longer"),
   };
 }

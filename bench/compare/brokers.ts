@@ -7,15 +7,18 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, wr
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { UsageError } from "#bench/load/options.ts";
-import type { StoreKind } from "#bench/scenarios/scenario.ts";
+import type { AccessKind, StoreKind } from "#bench/scenarios/scenario.ts";
+import { writeAccess } from "./access-files.ts";
 import { type ChildProcess, spawn } from "./child-process.ts";
 import { checkTemplate, fill, splitBrokers, type TemplateValues } from "./command-template.ts";
 import { DATA_FOLDER, isInMemory, SYNC_FILE } from "./disk.ts";
+import { freePort } from "./free-port.ts";
 
 const READY_MS = 15_000;
 /** Kept over a restart of the machine, so not in memory, as the folder for temporary files may be. */
 const DISK_FOLDER = process.env.TMPDIR ?? "/var/tmp";
 const CHECKOUT = resolve(import.meta.dir, "../..");
+const LAG_PROBE = resolve(import.meta.dir, "lag-probe.ts");
 const AEDES = resolve(import.meta.dir, "../peers/aedes.mjs");
 /** CONNECT of MQTT 3.1.1 with an empty client id. */
 const HELLO = Buffer.from("100c00044d5154540402003c0000", "hex");
@@ -27,12 +30,15 @@ export interface Broker {
   readonly isOwn: boolean;
   /** What it can do besides keeping all in memory. */
   readonly stores?: readonly StoreKind[];
-  command(values: TemplateValues, store: StoreKind): string[];
+  /** It can be told who may come in and do what. */
+  readonly hasAccess?: boolean;
+  command(values: TemplateValues, store: StoreKind, access?: AccessKind): string[];
 }
 
 export interface BrokerSetup {
   readonly nodelay: boolean;
   readonly store: StoreKind;
+  readonly access?: AccessKind | undefined;
   readonly countsSyncs: boolean;
 }
 
@@ -80,8 +86,10 @@ export function ofCheckout(name: string, folder: string): Broker {
     version: [`${revision}${isDirty ? " with changes" : ""}`, `Bun ${Bun.version}`].filter(Boolean).join(", "),
     isOwn: true,
     stores: hasStore ? ["full", "normal", "off"] : [],
-    command: ({ port, dir }, store) => [
+    hasAccess: existsSync(join(folder, "src/broker/access-setup.ts")),
+    command: ({ port, dir }, store, access) => [
       process.execPath,
+      ...(access === undefined || access.kind === "files" ? [] : ["--preload", LAG_PROBE]),
       join(folder, "src/main.ts"),
       "start",
       "--listen",
@@ -89,6 +97,7 @@ export function ofCheckout(name: string, folder: string): Broker {
       "--set",
       "log.level=error",
       ...(hasStore ? storeFlags(join(dir, DATA_FOLDER), store) : []),
+      ...(access === undefined ? [] : ["--config", writeAccess(dir, access)]),
     ],
   };
 }
@@ -167,7 +176,7 @@ function byCommand(name: string, command: string): Broker {
 /** Resolves when the broker answers a CONNECT. */
 export async function startBroker(
   broker: Broker,
-  { nodelay, store, countsSyncs }: BrokerSetup,
+  { nodelay, store, access, countsSyncs }: BrokerSetup,
 ): Promise<RunningBroker> {
   const parent = store === "memory" ? tmpdir() : DISK_FOLDER;
   if (store !== "memory" && isInMemory(parent))
@@ -177,7 +186,7 @@ export async function startBroker(
   // Where a broker gives up root, as mosquitto does, it must still reach its folder.
   chmodSync(dir, 0o755);
   const tracer = countsSyncs ? ["strace", "-f", "-e", "trace=fsync,fdatasync", "-o", join(dir, SYNC_FILE)] : [];
-  const child = spawn([...tracer, ...broker.command({ port, dir, nodelay }, store)], "broker", dir);
+  const child = spawn([...tracer, ...broker.command({ port, dir, nodelay }, store, access)], "broker", dir);
   void drainOutput(child.stdout);
   const stop = async (): Promise<void> => {
     await child.stop();
@@ -193,13 +202,6 @@ export async function startBroker(
 
 async function drainOutput(stream: ReadableStream<Uint8Array>): Promise<void> {
   for await (const _ of stream);
-}
-
-function freePort(): number {
-  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data: () => {} } });
-  const { port } = listener;
-  listener.stop();
-  return port;
 }
 
 /** A broker that accepts may not be ready: only CONNACK counts. */

@@ -31,6 +31,8 @@ export interface Target {
   readonly brokerPid: number;
   readonly durationSec: number;
   readonly warmupSec: number;
+  /** What all clients of a general generator come in with. */
+  readonly login?: { readonly username: string; readonly password: string };
 }
 
 export interface Generator {
@@ -73,8 +75,9 @@ export function companionCommand({ client, args }: Companion, port: number): str
 function mqload(path: string): Generator {
   return {
     name: "mqload",
-    command(load, { port, brokerPid, durationSec, warmupSec }) {
-      const common = ["--port", port, "--pid", brokerPid, "--json"];
+    command(load, { port, brokerPid, durationSec, warmupSec, login }) {
+      const credentials = login === undefined ? [] : ["--user", login.username, "--pass", login.password];
+      const common = ["--port", port, "--pid", brokerPid, "--json", ...credentials];
       const timed = ["--duration", durationSec, "--warmup", warmupSec];
       const args = {
         rtt: () => ["rtt", ...timed, "--qos", load.kind === "rtt" ? load.qos : 0],
@@ -180,8 +183,9 @@ function scaled(value: number | undefined, factor: number): number | undefined {
 
 const own: Generator = {
   name: "own",
-  command(load, { port, brokerPid, durationSec, warmupSec }) {
-    const common = ["--port", port, "--server-pid", brokerPid, "--json"];
+  command(load, { port, brokerPid, durationSec, warmupSec, login }) {
+    const credentials = login === undefined ? [] : ["--username", login.username, "--password", login.password];
+    const common = ["--port", port, "--server-pid", brokerPid, "--json", ...credentials];
     const timed = ["--duration", durationSec, "--warmup", warmupSec];
     const args = {
       rtt: () => ["rtt", ...timed, "--qos", load.kind === "rtt" ? load.qos : 0],

@@ -5,6 +5,7 @@
 import { readLines } from "./lines.ts";
 import { serverProcesses, usageOf } from "#bench/load/server-usage.ts";
 import { defined, type Metrics, type Outcome, type Part, type Scenario } from "#bench/scenarios/scenario.ts";
+import { LOGIN } from "./access-files.ts";
 import { type Broker, type RunningBroker, startBroker } from "./brokers.ts";
 import { type ChildProcess, spawn } from "./child-process.ts";
 import { storeNumbers, writtenBytes } from "./disk.ts";
@@ -82,6 +83,7 @@ async function outcomeOf({ scenario, part, broker, why }: Place, options: Measur
   const running = await startBroker(broker, {
     nodelay: scenario.wantsNoDelay === true,
     store: part.store ?? "memory",
+    access: part.access,
     countsSyncs: part.countsSyncs === true,
   });
   let companion: ChildProcess | undefined;
@@ -135,7 +137,8 @@ async function underLoad(
   const { load } = part;
   const { port, process: broker } = running;
   const { pid } = broker;
-  const target = { port, brokerPid: pid, durationSec, warmupSec };
+  const login = part.access === undefined ? {} : { login: LOGIN };
+  const target = { port, brokerPid: pid, durationSec, warmupSec, ...login };
   // This process's own children are in its tree, the generator too while it runs: so only itself is counted.
   const others = [process.pid, ...(companionPid === undefined ? [] : [companionPid])];
   const brokerPids = serverProcesses(pid);

@@ -38,7 +38,9 @@ export function places({ scenarios, rounds }: Pick<RotationOptions, "rounds" | "
 }
 
 /** The footprint bench starts the checkout's own broker, whoever else is compared. */
-function canRun({ load, store = "memory", countsSyncs }: Part, { name, isOwn, stores = [] }: Broker): boolean {
+function canRun({ load, store = "memory", access, countsSyncs }: Part, broker: Broker): boolean {
+  const { name, isOwn, stores = [], hasAccess } = broker;
+  if (access !== undefined && hasAccess !== true) return false;
   if (store !== "memory" && !stores.includes(store)) return false;
   if (countsSyncs === true && (!isOwn || Bun.which("strace") === null)) return false;
   return load.kind !== "client" || load.client !== "footprint" || (isOwn && name === "mantou");

@@ -165,6 +165,7 @@ export function formatMetric(name: MetricName, value: number): string {
   if (unit === "/s") return `${short(value)}/s`;
   if (unit === "%") return `${value.toFixed(0)} %`;
   if (unit === "B") return formatBytes(value);
+  if (unit === "") return short(value);
   if (value >= 1e6) return `${digits(value / 1e6)} s`;
   return value >= 1000 ? `${digits(value / 1000)} ms` : `${digits(value)} µs`;
 }

@@ -6,12 +6,13 @@ import { describeMachine, machineText } from "#bench/compare/machine.ts";
 import { type Recorded, rotate, summariesOf } from "#bench/compare/rotation.ts";
 import { formatMetric, judge } from "#bench/compare/verdict.ts";
 import { UsageError } from "#bench/load/options.ts";
+import { access } from "./access.ts";
 import { durable } from "./durable.ts";
 import { guide } from "./guide.ts";
 import { type MetricName, metricKinds, type Scenario } from "./scenario.ts";
 import { table } from "./table.ts";
 
-export const scenarios: readonly Scenario[] = [...table, ...guide, ...durable];
+export const scenarios: readonly Scenario[] = [...table, ...guide, ...durable, ...access];
 
 const FLAGS = {
   broker: { type: "string", default: "mantou" },

@@ -38,7 +38,7 @@ export interface ConnectLoad {
 /** A bench client of our own, for what no general generator does: a file of `clients/` and its arguments. */
 export interface ClientLoad {
   readonly kind: "client";
-  readonly client: "storm" | "field" | "mixed" | "footprint" | "absent" | "backlog";
+  readonly client: "storm" | "field" | "mixed" | "footprint" | "absent" | "backlog" | "login-storm" | "remote-logins";
   readonly args: readonly string[];
 }
 
@@ -53,9 +53,25 @@ export interface Companion {
 /** Where brokers keep sessions and messages; on the disk, what an acknowledgement waits for is said as our own broker does. */
 export type StoreKind = "memory" | "full" | "normal" | "off";
 
+/** Who may come in and do what, beside the clients that the load measures: those have a password that costs nothing. */
+export type AccessKind =
+  /** A file of users and one of about twenty rules. */
+  | { readonly kind: "files" }
+  /** As `files`, and a user whose password is slow on purpose; `isCheap` for tests. */
+  | {
+      readonly kind: "slow password";
+      readonly algorithm: "argon2id" | "bcrypt";
+      readonly waitingMax: number;
+      readonly isCheap?: boolean;
+    }
+  /** As `files`, and an HTTP service that is asked about all others; who runs it is the load's client. */
+  | { readonly kind: "service"; readonly deadlineMs: number };
+
 export interface Part {
   readonly name: string;
   readonly load: Load;
+  /** Everybody may do everything by default. Only for brokers of this repository. */
+  readonly access?: AccessKind;
   /** In memory by default. A part on the disk runs for brokers that can. */
   readonly store?: StoreKind;
   /** The load's rate is this share of what another part of the same broker reached in this round. */
@@ -102,7 +118,8 @@ export interface Scenario {
 
 export interface MetricKind {
   readonly title: string;
-  readonly unit: "/s" | "µs" | "%" | "B";
+  /** "" for a number of things. */
+  readonly unit: "/s" | "µs" | "%" | "B" | "";
   readonly isLowBetter: boolean;
 }
 
@@ -144,6 +161,21 @@ export const metricKinds = {
   subscribesPerSec: metric("subscriptions made", "/s", false),
   bytesPerSubscription: metric("broker memory per subscription", "B", true),
   changesPerSec: metric("subscribe and unsubscribe beside it", "/s", false),
+  loginsPerSec: metric("logins", "/s", false),
+  loginP50Us: metric("CONNECT to CONNACK p50", "µs", true),
+  loginP99Us: metric("CONNECT to CONNACK p99", "µs", true),
+  busyPerSec: metric("told that the server is busy", "/s", true),
+  unavailablePerSec: metric("told that the server is unavailable", "/s", true),
+  gaveUpPerSec: metric("clients that gave up", "/s", true),
+  unansweredCount: metric("logins under way", "", true),
+  lagP99Us: metric("lag of the broker's loop p99", "µs", true),
+  lagMaxUs: metric("lag of the broker's loop max", "µs", true),
+  calmLagP99Us: metric("lag of the broker's loop p99, before", "µs", true),
+  generatorLagP99Us: metric("lag of the generator's loop p99", "µs", true),
+  calmP99Us: metric("latency p99, before", "µs", true),
+  growthBytes: metric("growth of broker memory meanwhile", "B", true),
+  firstLoginUs: metric("from the service's return to the first login", "µs", true),
+  recoveredUs: metric("from its return to half of the logins of before", "µs", true),
   otherCpuPct: metric("other CPU on the machine", "%", true),
   stealPct: metric("CPU taken by the hypervisor", "%", true),
 } as const satisfies Record<string, MetricKind>;

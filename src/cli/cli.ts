@@ -3,8 +3,10 @@
  */
 import { Command, CommanderError } from "commander";
 import { MantouError } from "#base/error.ts";
+import { addAccessCommands } from "./access-command.ts";
 import { checkConfig, showConfig, showConfigSchema } from "./config-command.ts";
 import type { Host } from "./host.ts";
+import type { PasswordInput } from "./password-input.ts";
 import { start } from "./start.ts";
 import { addStoreCommands } from "./store-command.ts";
 import { VERSION } from "./version.ts";
@@ -17,16 +19,22 @@ Examples:
   mantou config check --config site.yaml                says ok, or every problem with its place
   mantou config show                                    each value and where it comes from
   mantou store check --data ./data                      what is kept, and whether it is whole
+  mantou users add alice                                asks for the password; a broker may run meanwhile
+  mantou bans add --address 192.0.2.0/24 --for 1h
   MANTOU__SESSION__INFLIGHTCOUNTMAX=50 mantou start
 `;
 
 const EXIT_FAULT = 1;
 const EXIT_USAGE = 2;
 
-/** Runs the command in `args` (without program names) and resolves with the exit code. */
-export async function runCli(args: readonly string[], host: Host): Promise<number> {
+/** Runs the command in `args` (without program names) and resolves with the exit code; `input` is what passwords come from. */
+export async function runCli(
+  args: readonly string[],
+  host: Host,
+  input: () => PasswordInput = () => process.stdin,
+): Promise<number> {
   let code = 0;
-  const program = buildProgram(host, (done) => {
+  const program = buildProgram(host, input, (done) => {
     code = done;
   });
   try {
@@ -41,7 +49,7 @@ export async function runCli(args: readonly string[], host: Host): Promise<numbe
   }
 }
 
-function buildProgram(host: Host, done: (code: number) => void): Command {
+function buildProgram(host: Host, input: () => PasswordInput, done: (code: number) => void): Command {
   const program = new Command("mantou")
     .description("An MQTT broker: 3.1, 3.1.1 and 5.0.")
     .version(`mantou ${VERSION}`)
@@ -67,6 +75,7 @@ function buildProgram(host: Host, done: (code: number) => void): Command {
     .action(() => done(showConfigSchema(host)));
 
   addStoreCommands(program, host, done);
+  addAccessCommands(program, host, input);
 
   program
     .command("version")

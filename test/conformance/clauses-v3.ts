@@ -7,8 +7,6 @@
  */
 import { type Clause, clientOnly, covered, untestable } from "./clause.ts";
 
-const NO_WEBSOCKET = "WebSocket listener arrives with the transports work";
-
 export const clauses3: readonly Clause[] = [
   covered("MQTT3-1.5.3-1", "strings are well-formed UTF-8, without surrogates; otherwise close"),
   covered("MQTT3-1.5.3-2", "strings hold no U+0000; otherwise close"),
@@ -152,10 +150,10 @@ export const clauses3: readonly Clause[] = [
   covered("MQTT3-4.8.0-1", "a protocol violation closes the connection it came on"),
   covered("MQTT3-4.8.0-2", "a packet hit by a passing shortage closes the connection it came on"),
 
-  untestable("MQTT3-6.0.0-1", "packets travel in binary WebSocket frames, other frames close", NO_WEBSOCKET),
-  untestable("MQTT3-6.0.0-2", "packets need not align with WebSocket frames", NO_WEBSOCKET),
-  untestable("MQTT3-6.0.0-3", "a client offers the subprotocol mqtt", NO_WEBSOCKET),
-  untestable("MQTT3-6.0.0-4", "the server selects the subprotocol mqtt", NO_WEBSOCKET),
+  covered("MQTT3-6.0.0-1", "packets travel in binary WebSocket frames, other frames close"),
+  covered("MQTT3-6.0.0-2", "packets need not align with WebSocket frames"),
+  clientOnly("MQTT3-6.0.0-3", "a client offers the subprotocol mqtt", "what a client offers is its own"),
+  covered("MQTT3-6.0.0-4", "the server selects the subprotocol mqtt"),
 
   untestable(
     "MQTT3-7.0.0-1",

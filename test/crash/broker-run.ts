@@ -26,6 +26,12 @@ export interface BrokerSpec {
   readonly expected?: RegExp;
 }
 
+/** None outlives a test run that was given up. */
+const running = new Set<Bun.Subprocess>();
+process.on("exit", () => {
+  for (const child of running) child.kill("SIGKILL");
+});
+
 export class BrokerRun {
   /** Ended without having been killed: its exit code or signal. */
   unexpectedEnd: string | undefined;
@@ -52,8 +58,10 @@ export class BrokerRun {
       stdout: "pipe",
       stderr: "pipe",
     });
+    running.add(this.#child);
     const read = Promise.all([this.#read(this.#child.stdout), this.#read(this.#child.stderr)]);
     this.ended = this.#child.exited.then(async (code) => {
+      running.delete(this.#child);
       await read;
       this.#isOver = true;
       if (!this.#isKilled) this.unexpectedEnd = String(this.#child.signalCode ?? code);

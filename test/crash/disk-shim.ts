@@ -13,7 +13,7 @@ export function shimMissing(): string | undefined {
 let compiled: string | undefined;
 
 /** Path of the library. It goes when the process ends. */
-export function compileShim(): string {
+function compileShim(): string {
   if (compiled !== undefined) return compiled;
   const folder = mkdtempSync(join(tmpdir(), "mantou-shim-"));
   process.on("exit", () => rmSync(folder, { recursive: true, force: true }));

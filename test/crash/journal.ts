@@ -1,6 +1,6 @@
 /** The journal of disk-shim.c, read back. Its last record may be cut off by the kill. */
 
-export interface WriteRecord {
+interface WriteRecord {
   readonly kind: "write";
   readonly path: string;
   readonly offset: number;

@@ -16,12 +16,13 @@ const plants = level === "long" ? PLANTS : level === "ci" ? PLANTS.filter(({ isQ
 /** The first run that shows it as it should; undefined when none does. */
 async function find(plant: Plant): Promise<number | undefined> {
   const { root, remove } = plantCopy(plant);
-  const { isPower, syncMs = 0, shows } = plant;
+  const { isPower, syncMs = 0, shows, kind } = plant;
+  const options = { roundCount: ROUND_COUNT, ...(kind === undefined ? {} : { kind }) };
   try {
     for (let seed = 1; seed <= RUNS_MAX; seed++) {
       const hooks =
         isPower || syncMs > 0 ? new ShimHooks({ syncMs, ...(isPower ? { cuts: new Dice(seed) } : {}) }) : {};
-      const { violations } = await crash(seed, { roundCount: ROUND_COUNT }, { spec: { root }, hooks, silenceMs: 1000 });
+      const { violations } = await crash(seed, options, { spec: { root }, hooks, silenceMs: 1000 });
       if (violations.some(({ kind }) => shows.includes(kind))) return seed;
     }
     return undefined;

@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SOURCE_ROOT } from "./broker-run.ts";
 import type { Violation } from "./judge.ts";
+import type { Plan } from "./script.ts";
 
 export interface Plant {
   readonly name: string;
@@ -20,6 +21,8 @@ export interface Plant {
   readonly isPower: boolean;
   /** A slow disk makes its moment longer. */
   readonly syncMs?: number;
+  /** Of runs that come upon it soon. */
+  readonly kind?: Plan["kind"];
   /** Also found in test:ci, within few runs. */
   readonly isQuick?: boolean;
 }
@@ -46,11 +49,12 @@ export const PLANTS: readonly Plant[] = [
   {
     name: "answers a repeated PUBLISH before the original's commit",
     file: "src/mqtt/handle-publish.ts",
-    find: "      engine.awaitAll();\n",
-    replace: "",
+    find: "      engine.awaitAll();\n      connection.acknowledge(PUBREC, packetId, SUCCESS);",
+    replace: '      connection["sendAck"](PUBREC, packetId, SUCCESS);',
     shows: ["lost"],
     isPower: true,
     syncMs: 60,
+    kind: "twice",
   },
   {
     name: "forgets the receipts of QoS 2 messages",

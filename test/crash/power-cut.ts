@@ -249,7 +249,7 @@ export function readImage(dir: string): Image {
   return image;
 }
 
-export function writeImage(dir: string, image: Image): void {
+function writeImage(dir: string, image: Image): void {
   rmSync(dir, { recursive: true, force: true });
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   for (const [path, bytes] of image) {

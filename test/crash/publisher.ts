@@ -28,6 +28,8 @@ export interface PublisherPlan {
   readonly messagesMax: number;
   /** Percent of turns in which it leaves. */
   readonly leaves: number;
+  /** Percent of QoS 2 messages that are sent twice at once: 3.1.1 does not forbid it, and it must change nothing. */
+  readonly repeats: number;
   /** Percent of PUBREC and PUBCOMP that are lost on it. */
   readonly losses: number;
 }
@@ -114,6 +116,7 @@ export class Publisher extends CrashClient {
     const flight = { message, payload, packetId: qos > 0 ? this.#freeId() : 0, isReleased: false };
     if (qos > 0) this.#flights.push(flight);
     this.#sendFlight(flight, false);
+    if (qos === 2 && this.version === 4 && dice.chance(plan.repeats)) this.#sendFlight(flight, true);
   }
 
   #freeId(): number {
@@ -151,6 +154,8 @@ export class Publisher extends CrashClient {
       this.#checkOrder(flight, type);
       this.log({ what: "puback", key, code });
       this.#flights.splice(index, 1);
+    } else if (type === "pubrec" && flight.isReleased && this.plan.repeats > 0) {
+      return; // the second answer to what was sent twice
     } else if (type === "pubrec" && message.qos === 2 && !flight.isReleased) {
       this.#checkOrder(flight, type);
       this.#handlePubrec(flight, index, code);

@@ -4,7 +4,7 @@ import type { MournerPlan } from "./mourner.ts";
 import type { PublisherPlan } from "./publisher.ts";
 import type { SubscriberPlan } from "./subscriber.ts";
 
-export interface Round {
+interface Round {
   /** From ready to the kill. */
   readonly upMs: number;
   /** Starts that are killed after so many milliseconds each, ready or not, before the one that counts. */
@@ -13,7 +13,8 @@ export interface Round {
 
 export interface Plan {
   readonly seed: number;
-  readonly kind: "mixed" | "heavy" | "backlog";
+  /** heavy: thousands of messages; backlog: many for clients that are away; twice: all QoS 2, each sent twice at once. */
+  readonly kind: "mixed" | "heavy" | "backlog" | "twice";
   readonly publishers: readonly PublisherPlan[];
   readonly subscribers: readonly SubscriberPlan[];
   readonly mourners: readonly MournerPlan[];
@@ -35,7 +36,8 @@ const FILTERS = ["t/#", "t/a/+", "t/+/1", "t/a/1", "t/b/2", "t/c", "r/#", "r/1"]
 
 export function drawPlan(seed: number, options: PlanOptions): Plan {
   const dice = new Dice(seed);
-  const kind = options.kind ?? dice.pick(["mixed", "mixed", "mixed", "heavy", "backlog"] as const);
+  const kind =
+    options.kind ?? dice.pick(["mixed", "mixed", "mixed", "mixed", "heavy", "heavy", "backlog", "twice"] as const);
   const publishers = Array.from({ length: dice.between(2, 4) }, (_, i) => drawPublisher(dice, kind, i + 1));
   const subscribers = Array.from({ length: dice.between(4, 8) }, (_, i) => drawSubscriber(dice, kind, i + 1));
   for (let g = 1; g <= dice.below(3); g++) subscribers.push(...drawGroup(dice, g));
@@ -49,19 +51,21 @@ export function drawPlan(seed: number, options: PlanOptions): Plan {
 
 function drawPublisher(dice: Dice, kind: Plan["kind"], number: number): PublisherPlan {
   const isHeavy = kind === "heavy";
+  const isTwice = kind === "twice";
   return {
     id: `p${number}`,
-    version: dice.pick([4, 5]),
+    version: isTwice ? 4 : dice.pick([4, 5]),
     isClean: dice.chance(15),
     topics: dice.shuffled(TOPICS).slice(0, dice.between(1, 3)),
     retainedTopics: dice.chance(60) ? RETAINED_TOPICS : [],
-    qosMix: dice.pick([[1], [2], [1, 2], [0, 1, 2], [1, 1, 2, 2, 0]]),
+    qosMix: isTwice ? [2] : dice.pick([[1], [2], [1, 2], [0, 1, 2], [1, 1, 2, 2, 0]]),
     window: dice.pick(isHeavy ? [100, 400] : [1, 4, 20, 60]),
     burstMax: isHeavy ? 60 : dice.pick([1, 4, 12]),
     pauseMsMax: isHeavy ? 4 : dice.pick([3, 10, 25]),
     payloadBytesMax: dice.pick([20, 300, 300, 3000, 20_000]),
     messagesMax: isHeavy ? 2500 : 300,
     leaves: dice.pick([0, 1, 3]),
+    repeats: isTwice ? 100 : dice.pick([0, 0, 20]),
     losses: dice.pick([0, 2, 8]),
   };
 }

@@ -82,7 +82,7 @@ export class CrashLedger extends CrashWills {
       link.client.link = undefined;
       link.client.lostMs = this.nowMs;
     }
-    if (link.will) link.will.lostMs = Math.min(link.will.lostMs, this.nowMs);
+    this.handleEnd(model);
   }
 
   /** The broker is gone, and with it every link. */
@@ -108,13 +108,16 @@ export class CrashLedger extends CrashWills {
         );
         return;
       case "unsubscribe": {
-        const ended = epoch.grants.filter(({ filter, goneAt }) => input.filters.includes(filter) && goneAt === Infinity);
+        const ended = epoch.grants.filter(
+          ({ filter, goneAt }) => input.filters.includes(filter) && goneAt === Infinity,
+        );
         for (const grant of ended) grant.leavingAt = Math.min(grant.leavingAt, this.event);
         link.unsubscribes.set(input.packetId, ended);
         return;
       }
       case "disconnect":
         if (link.will && input.reasonCode === 0) link.will.isDiscarded = true;
+        this.handleEnd(model);
         if (input.expirySec === undefined) return;
         client.presence = "unknown";
         epoch.isKept = false;
@@ -126,11 +129,12 @@ export class CrashLedger extends CrashWills {
   private handleConnect(link: LinkRecord, input: Extract<Input, { type: "connect" }>): void {
     const { client } = link;
     link.mustBePresent = input.isCleanStart ? false : this.presenceOf(client);
+    if (client.presence === "limited") link.presentUntilMs = client.leftMs + client.expirySec * 1000 - EXPIRY_SLACK_MS;
     link.expirySec = input.expirySec;
     link.heardAt = this.event;
     if (link.mustBePresent === false) client.epoch = link.epoch = new Epoch(client.id);
     link.epoch.isKept = input.expirySec > 0 && (link.mustBePresent === false || link.epoch.isKept);
-    this.follow(client);
+    link.comeTrue = this.follow(client);
     client.link = link;
     const isStill = client.presence === "kept" && !input.isCleanStart && input.expirySec === NEVER;
     if (!isStill) client.presence = "unknown";
@@ -205,9 +209,12 @@ export class CrashLedger extends CrashWills {
   private handleConnack(link: LinkRecord, reasonCode: number, isPresent: boolean): void {
     if (reasonCode !== 0) return;
     const { client, mustBePresent, expirySec } = link;
-    const isRight = mustBePresent === undefined || mustBePresent === isPresent;
+    const isLate = this.nowMs > link.presentUntilMs && !isPresent;
+    const isRight = mustBePresent === undefined || mustBePresent === isPresent || isLate;
     this.check(isRight, () => `CONNACK tells ${client.id} session present ${isPresent}, which is wrong`);
     if (link.will) link.will.isConfirmed = true;
+    const will = expirySec > 0 ? link.comeTrue : undefined; // this answer waits for all that was noted before
+    if (will) for (const each of this.clients.values()) this.owe(each, will.message, will.askedAt);
     this.supersede(client.id, link.heardAt);
     client.presence = expirySec === NEVER ? "kept" : expirySec === 0 ? "none" : "limited";
     client.expirySec = expirySec;
@@ -215,10 +222,14 @@ export class CrashLedger extends CrashWills {
 
   private confirm({ epoch }: LinkRecord, grant: Grant, reasonCode: number): void {
     if (reasonCode >= 0x80) return; // refused for now: nobody knows, so it is neither owed nor a ghost
-    this.check(reasonCode === grant.qos, () => `SUBACK grants ${reasonCode} for ${grant.filter}, asked for ${grant.qos}`);
+    this.check(
+      reasonCode === grant.qos,
+      () => `SUBACK grants ${reasonCode} for ${grant.filter}, asked for ${grant.qos}`,
+    );
     grant.firmAt = this.event;
     for (const other of epoch.grants) {
-      if (other.filter === grant.filter && other.askedAt < grant.askedAt) other.goneAt = Math.min(other.goneAt, this.event);
+      if (other.filter === grant.filter && other.askedAt < grant.askedAt)
+        other.goneAt = Math.min(other.goneAt, this.event);
     }
   }
 
@@ -235,7 +246,8 @@ export class CrashLedger extends CrashWills {
   owe({ epoch, presence }: ClientRecord, message: Message, since: number): void {
     if (!epoch.isKept) return;
     for (const grant of epoch.grants) {
-      if (Math.min(grant.qos, message.qos) === 0 || !grant.isFirmSince(since) || !grant.matches(message.topic)) continue;
+      if (Math.min(grant.qos, message.qos) === 0 || !grant.isFirmSince(since) || !grant.matches(message.topic))
+        continue;
       if (!grant.isShared) epoch.owed.add(message);
       else if (presence === "kept") this.group(grant.filter).owed.add(message);
     }
@@ -247,7 +259,11 @@ export class CrashLedger extends CrashWills {
     return group;
   }
 
-  handleEnd(): void {}
+  /** The broker has done with the link, though it is still there. */
+  handleEnd(model: LinkModel): void {
+    const { will } = this.links.get(model)!;
+    if (will) will.lostMs = Math.min(will.lostMs, this.nowMs);
+  }
 
   /** Hook: a delivery was dropped. */
   onDrop(clientId: string | undefined, reason: string, payload: Uint8Array): void {
@@ -304,7 +320,10 @@ export class CrashLedger extends CrashWills {
     if (!epoch.isKept) return; // after a crash another member may get what this one no longer has
     for (const filter of new Set(open.filter(({ isShared }) => isShared).map((grant) => grant.filter))) {
       const { exact } = this.group(filter);
-      this.check(!exact.has(message), () => `${filter} gets message ${message.no} at QoS 2 again, by ${epoch.clientId}`);
+      this.check(
+        !exact.has(message),
+        () => `${filter} gets message ${message.no} at QoS 2 again, by ${epoch.clientId}`,
+      );
       exact.add(message);
     }
   }
@@ -349,10 +368,8 @@ export class CrashLedger extends CrashWills {
     for (const [topic, list] of this.retained) {
       const last = list.findLastIndex(done);
       const allowed = list.slice(Math.max(0, last));
-    const value = values.get(topic);
-      const isRight = value
-        ? allowed.includes(value)
-        : last < 0 || allowed.some(({ payload }) => payload.length === 0);
+      const value = values.get(topic);
+      const isRight = value ? allowed.includes(value) : last < 0 || allowed.some(({ payload }) => payload.length === 0);
       const wanted = allowed.map(({ no, payload }) => (payload.length === 0 ? `none (${no})` : no));
       this.check(isRight, () => `the retained message of ${topic} is ${value?.no ?? "gone"}, not one of ${wanted}`);
     }

@@ -96,6 +96,8 @@ export class LinkRecord {
   readonly subscribes = new Map<number, Grant[]>();
   readonly unsubscribes = new Map<number, Grant[]>();
   will: WillRecord | undefined;
+  /** Of the connection before: its time had come before CONNECT did. */
+  comeTrue: WillRecord | undefined;
   expirySec = 0;
   /** When CONNECT reached the broker; Infinity while it has not. */
   heardAt = Infinity;
@@ -103,6 +105,8 @@ export class LinkRecord {
   isLost = false;
   /** Session present, as it must be; undefined when either is right. */
   mustBePresent: boolean | undefined;
+  /** After this its session may have expired before CONNECT was answered. */
+  presentUntilMs = Infinity;
 
   constructor(
     readonly client: ClientRecord,

@@ -108,19 +108,17 @@ export class CrashScript {
   private publish(client: SimClient): void {
     const { dice } = this.world;
     for (let left = dice.pick([1, 1, 2, 6, 12]); left > 0; left--) {
-      const qos = dice.pick([0, 1, 1, 2, 2]);
+      const isRetained = dice.chance(8);
+      const qos = isRetained ? dice.between(1, 2) : dice.pick([0, 1, 1, 2, 2]);
       if (!client.canPublish(qos)) return;
-      const message = dice.chance(8)
-        ? this.retained(client)
-        : this.makeMessage(client, dice.pick(topics), qos, false);
+      const message = isRetained ? this.retained(client, qos) : this.makeMessage(client, dice.pick(topics), qos, false);
       client.publish(message, client.version === 5 && dice.chance(20));
     }
   }
 
   /** On a topic of its own and always at the same QoS: so its values come in order, whatever is sent again. */
-  private retained(client: SimClient): Message {
+  private retained(client: SimClient, qos: number): Message {
     const { dice } = this.world;
-    const qos = dice.between(1, 2);
     const topic = `r/${client.id}/${qos}/${dice.below(2)}`;
     const part = { topic, qos, isRetain: true, isWill: false, expirySec: undefined, hasUserProperty: false };
     const size = dice.chance(25) ? -1 : dice.pick([8, 100]);
@@ -150,7 +148,11 @@ export class CrashScript {
     const isV5 = client.version === 5;
     const isEnding = isV5 && ledger.links.get(client.link!.model)!.expirySec > 0 && dice.chance(15);
     if (isEnding) client.needsCleanStart = true; // whether it was heard, nobody knows
-    client.send({ type: "disconnect", reasonCode: isV5 && dice.chance(30) ? 4 : 0, expirySec: isEnding ? 0 : undefined });
+    client.send({
+      type: "disconnect",
+      reasonCode: isV5 && dice.chance(30) ? 4 : 0,
+      expirySec: isEnding ? 0 : undefined,
+    });
     const { link } = client;
     this.world.leave(client);
     link!.cut(dice.chance(85) ? link!.upBytes : dice.below(link!.upBytes + 1));

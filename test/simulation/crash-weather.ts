@@ -62,7 +62,7 @@ export function drawCrashWeather(dice: Dice): CrashWeather {
         queueQos0: dice.chance(20),
         willGraceSec,
       },
-      messages: { bytesMax: isCrowded ? 60_000 : 1 << 30 },
+      messages: { bytesMax: isCrowded ? 12_000 : 1 << 30 },
       retained: { replayBatch: dice.pick([512, 2]) },
       shared: { strategy: dice.pick(["random", "round-robin", "sticky", "hash-client", "local"] as const) },
     },

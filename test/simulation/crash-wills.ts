@@ -22,7 +22,6 @@ export abstract class CrashWills {
   requiredWillCount = 0;
 
   abstract readonly clients: ReadonlyMap<string, ClientRecord>;
-  abstract owe(client: ClientRecord, message: Message, since: number): void;
 
   protected giveWill({ message, delaySec }: NonNullable<ConnectInput["will"]>, isKept: boolean): WillRecord {
     const will = new WillRecord(message, delaySec, this.event, this.life, isKept);
@@ -51,7 +50,8 @@ export abstract class CrashWills {
   /** The broker has restored what the disk had. */
   onReady(): void {
     this.readyMs = this.nowMs;
-    for (const will of this.wills.values()) if (will.life < this.life) will.restoredMs = Math.min(will.restoredMs, this.nowMs);
+    for (const will of this.wills.values())
+      if (will.life < this.life) will.restoredMs = Math.min(will.restoredMs, this.nowMs);
   }
 
   /** When a will that outlived its broker is due. It may have been noted that its connection ended, or not. */
@@ -70,21 +70,18 @@ export abstract class CrashWills {
     return Math.max(delaySec, this.willGraceSec);
   }
 
-  /** The client's next CONNECT reaches the broker: a will whose time had come was published, and reaches who wanted it. */
-  protected follow(client: ClientRecord): void {
+  /** The client's next CONNECT reaches the broker: a will whose time had come was published. Returns it, or undefined. */
+  protected follow(client: ClientRecord): WillRecord | undefined {
     const { will } = client;
     client.will = undefined;
     client.followedIn = this.life;
-    if (!will) return;
+    if (!will) return undefined;
     const isDue = this.nowMs > this.latestMs(will) + TIMER_SLACK_MS;
-    if (!isDue || !will.isConfirmed || !will.isKept || will.isDiscarded || !this.seesRoutes) return;
-    const { message } = will;
+    if (!isDue || !will.isConfirmed || !will.isKept || will.isDiscarded || !this.seesRoutes) return undefined;
+    const { message, routedIn } = will;
     this.requiredWillCount++;
-    if (will.routedIn.size === 0) {
-      throw new Violation(`the will ${message.no} of ${client.id} was due at ${this.latestMs(will)} and has not come`);
-    }
-    if (message.expirySec !== undefined) return;
-    for (const each of this.clients.values()) this.owe(each, message, will.askedAt);
+    if (routedIn.size > 0) return message.expirySec === undefined ? will : undefined;
+    throw new Violation(`the will ${message.no} of ${client.id} was due at ${this.latestMs(will)} and has not come`);
   }
 
   /** CONNACK is out: what the client left behind before must not be published any more. */

@@ -8,32 +8,28 @@
  *   end     retained messages compared, sessions ended, and neither engine nor disk has anything left but those
  */
 import { Random } from "#base/random.ts";
-import { Engine } from "#core/engine.ts";
+import type { Engine } from "#core/engine.ts";
 import { Connection } from "#mqtt/connection.ts";
-import { MqttContext } from "#mqtt/context.ts";
-import { DurableStore } from "#store/durable-store.ts";
 import { MemoryLog } from "#store/memory-log.ts";
 import { describePacket } from "#test/support/packets.ts";
-import { CrashDisk } from "./crash-disk.ts";
 import { CrashLedger } from "./crash-ledger.ts";
+import { type CrashPlant, type Life, makeLife } from "./crash-life.ts";
 import { ClientRecord } from "./crash-records.ts";
+import { checkNothingLeft, compareRetained, crashOnceMore } from "./crash-verdict.ts";
 import { CrashScript } from "./crash-script.ts";
 import { type CrashWeather, drawCrashWeather } from "./crash-weather.ts";
-import { type ConnectInput, describeInput, LinkModel, type Message, numberIn, SessionModel, Violation } from "./model.ts";
+import {
+  type ConnectInput,
+  describeInput,
+  LinkModel,
+  type Message,
+  numberIn,
+  SessionModel,
+  Violation,
+} from "./model.ts";
 import { SimClient } from "./sim-client.ts";
 import { SimLink } from "./sim-link.ts";
 import { Dice } from "./weather.ts";
-
-/** One life of the broker: what a crash takes away. */
-export interface Life {
-  readonly disk: CrashDisk;
-  readonly store: DurableStore;
-  readonly engine: Engine;
-  readonly context: MqttContext;
-}
-
-/** Changes the broker in each of its lives, to see whether that is found. What it returns undoes what outlives them. */
-export type CrashPlant = (life: Life) => (() => void) | void;
 
 export class CrashWorld {
   readonly dice: Dice;
@@ -55,6 +51,7 @@ export class CrashWorld {
   private isCalm = false;
   private linkCount = 0;
   private readonly sessions = new Map<string, SessionModel>();
+  private readonly wrapped = new WeakSet<object>();
   private bugs: unknown[] = [];
   private violation: Violation | undefined;
   private readonly undo: (() => void)[] = [];
@@ -79,7 +76,7 @@ export class CrashWorld {
     this.script = new CrashScript(this);
   }
 
-  private addClient(id: string): SimClient {
+  addClient(id: string): SimClient {
     const { dice } = this;
     // What waits for a member whose session is not stored is lost with the broker: here all are stored.
     const groups = id === "observer" ? [] : ["$share/g/s/+", "$share/h/s/#", "$queue/s/a"];
@@ -101,31 +98,22 @@ export class CrashWorld {
 
   // ---- the broker
 
-  private start(): void {
+  start(): void {
     const { ledger, weather } = this;
     ledger.life++;
     ledger.readyMs = Infinity;
     this.monotonicMs = this.dice.below(1_000_000);
     this.isWorkAsked = false;
-    const disk = new CrashDisk(this.log, weather.isInstant);
-    const store = new DurableStore({
-      backend: disk,
-      nowMs: () => this.monotonicMs,
-      wakeAfter: () => {}, // `tick` comes with every step
-      limits: weather.store,
-    });
-    const engine = new Engine({
-      limits: weather.limits,
+    this.life = makeLife({
+      log: this.log,
+      weather,
       seed: this.seed,
-      nowMs: this.monotonicMs,
+      nowMs: () => this.monotonicMs,
       nowSec: Math.floor(this.nowMs / 1000),
-      store,
       onWork: () => (this.isWorkAsked = true),
       onBug: (error) => void this.bugs.push(error),
     });
-    const reporter = { fault: () => {}, bug: (_: unknown, error: unknown) => void this.bugs.push(error) };
-    const context = new MqttContext(engine, { reporter });
-    this.life = { disk, store, engine, context };
+    const { engine, store } = this.life;
     this.listen(engine);
     const undo = this.plant?.(this.life);
     if (undo) this.undo.push(undo);
@@ -180,7 +168,7 @@ export class CrashWorld {
     this.leave(client);
   }
 
-  private checkLife({ engine }: Life): void {
+  checkLife({ engine }: Life): void {
     const lost = engine.metrics.get("store.messages.lost");
     this.ledger.check(lost === 0, () => `${lost} messages were lost on the disk`);
     this.ledger.check(engine.metrics.get("bugs") === 0, () => "there was a bug");
@@ -202,7 +190,7 @@ export class CrashWorld {
   }
 
   /** A call into the broker. */
-  private call(action: () => void): void {
+  call(action: () => void): void {
     this.ledger.event++;
     action();
     if (this.violation) throw this.violation;
@@ -306,7 +294,7 @@ export class CrashWorld {
 
   // ---- time and disk
 
-  private moveClock(ms: number): void {
+  moveClock(ms: number): void {
     this.nowMs += ms;
     this.monotonicMs += ms;
     this.ledger.nowMs = this.nowMs;
@@ -343,9 +331,9 @@ export class CrashWorld {
       if (!this.life) this.start();
       this.heal();
       this.ledger.checkKept();
-      this.crashOnceMore();
-      this.compareRetained();
-      this.finish();
+      crashOnceMore(this);
+      compareRetained(this);
+      checkNothingLeft(this);
     } catch (error) {
       if (!(error instanceof Violation)) throw error;
       throw new Violation(
@@ -381,12 +369,14 @@ export class CrashWorld {
     this.downUntil = this.stepNo + dice.pick([0, 1, 5, 20]);
   }
 
-  /** As if the session had used nearly all packet ids by now. */
+  /** As if the session had used nearly all packet ids by now, once in a life: nobody waits for 65,000 messages. */
   private wrap(client: SimClient): void {
     const { sessions } = this.life!.engine;
     const session = sessions.find(Buffer.from(client.id));
     const queue = session < 0 ? null : sessions.queueOf(session);
-    if (queue !== null && queue.inflight.total === 0 && !queue.isOnDisk) queue.inflight["lastId"] = 65_530;
+    if (queue === null || queue.isOnDisk || this.wrapped.has(queue)) return;
+    this.wrapped.add(queue);
+    queue.inflight["lastId"] = 65_530;
   }
 
   private calmStep(): void {
@@ -398,7 +388,7 @@ export class CrashWorld {
     this.moveDisk(100);
   }
 
-  private calm(isEnough: () => boolean): void {
+  calm(isEnough: () => boolean): void {
     for (let i = 0; i < 6000; i++) {
       this.calmStep();
       if (isEnough()) return;
@@ -406,10 +396,10 @@ export class CrashWorld {
     throw new Violation(`does not come to rest: ${this.unrest()}`);
   }
 
-  private heal(): void {
+  heal(): void {
     this.isCalm = true;
     this.failingUntil = 0;
-    for (const link of [...this.links]) this.setStalled(link, false);
+    for (const link of this.links) this.setStalled(link, false);
     for (const client of this.clients) client.isMute = false;
     this.calm(() => {
       for (const client of this.clients) if (!client.link) this.script.comeBack(client, false);
@@ -418,7 +408,7 @@ export class CrashWorld {
   }
 
   /** What is not at rest. */
-  private unrest(): string {
+  unrest(): string {
     const { disk, engine, store } = this.life!;
     for (const link of this.links) {
       if (link.isCut || link.isEnded) return `link ${link.model.no} is not closed`;
@@ -435,76 +425,6 @@ export class CrashWorld {
     if (disk.answerCount > 0) return "reads";
     if (disk.waitingCount > 0 || store.durableSeq < engine.delivery.lastSeq) return "commits";
     return this.isWorkAsked ? "work" : "";
-  }
-
-  /** What survives is what was acknowledged: sessions and subscriptions, seen by messages to every topic. */
-  private crashOnceMore(): void {
-    this.crash(true);
-    this.start();
-    this.heal();
-    const publisher = this.addClient("publisher");
-    this.script.comeBack(publisher, true);
-    this.calm(() => publisher.isConnected);
-    for (const topic of ["a", "a/b", "b/x", "b/y", "c/1", "s/a", "s/b", "r/none"]) {
-      for (const qos of [1, 2]) {
-        if (publisher.canPublish(qos)) publisher.publish(this.script.makeMessage(publisher, topic, qos, false), false);
-        this.calm(() => this.unrest() === "");
-      }
-    }
-    this.ledger.checkKept();
-  }
-
-  private compareRetained(): void {
-    const observer = this.addClient("observer");
-    const values = new Map<string, Message>();
-    observer.onDelivered = ({ topic, payload, retain }) => {
-      if (retain) values.set(topic, this.ledger.messages[numberIn(payload)]!);
-    };
-    this.script.comeBack(observer, true);
-    this.calm(() => observer.isConnected);
-    observer.subscribe([{ filter: "r/#", qos: 1, noLocal: false, retainAsPublished: false, retainHandling: 0 }], 0);
-    this.calm(() => this.unrest() === "");
-    if (this.weather.isCrowded) return; // values may have been refused
-    this.ledger.checkRetained(values, (message) => this.clients.some(({ published }) => published.has(message)));
-  }
-
-  /** All sessions end: engine and disk have nothing left but the retained messages. */
-  private finish(): void {
-    for (const client of this.clients) {
-      this.cut(client);
-      this.script.comeBack(client, true);
-    }
-    this.calm(() => this.unrest() === "");
-    for (const client of this.clients) client.send({ type: "disconnect", reasonCode: 0, expirySec: undefined });
-    this.calm(() => this.links.length === 0);
-    const { store, engine, disk } = this.life!;
-    let isWritten = false;
-    this.call(() => store.flush(() => (isWritten = true)));
-    this.calm(() => isWritten);
-    this.moveClock(20_000); // the next checkpoint collects
-    this.calm(() => disk.waitingCount === 0 && disk.log.bodies.length === 0);
-    this.checkLife(this.life!);
-    this.checkEmpty(engine);
-    this.checkDisk(disk.crash(), engine.retainedIndex.count);
-  }
-
-  private checkEmpty({ messages, sessions, index, groups, delivery, retainedIndex }: Engine): void {
-    const left = [messages.count - retainedIndex.count, sessions.count, index.subscriptionCount, groups.count];
-    this.ledger.check(left.every((count) => count === 0), () => `left in memory: ${left}`);
-    this.ledger.check(delivery.idLists.count === 0, () => `${delivery.idLists.count} identifier lists are left`);
-  }
-
-  private checkDisk(log: MemoryLog, retainedCount: number): void {
-    let sessionCount = 0;
-    let valueCount = 0;
-    log.recover({
-      sessions: (sessions) => (sessionCount += sessions.length),
-      retained: (values) => (valueCount += values.length),
-      done: () => {},
-    });
-    const pageCount = log["durable"].pages.size;
-    const isClean = sessionCount === 0 && pageCount === 0 && valueCount === retainedCount;
-    this.ledger.check(isClean, () => `on disk: ${sessionCount} sessions, ${pageCount} with pages, ${valueCount} retained`);
   }
 
   makeMessage(part: Omit<Message, "no" | "payload" | "routedCount">, size: number): Message {

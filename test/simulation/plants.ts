@@ -1,8 +1,7 @@
 /** Bugs to plant in the broker, each of which the simulation must find. Every change is undone by the function returned. */
 import { Delivery } from "#core/delivery.ts";
-import type { Engine, Opened } from "#core/engine.ts";
+import type { Opened } from "#core/engine.ts";
 import { Inflight } from "#core/inflight.ts";
-import type { Lifecycle } from "#core/lifecycle.ts";
 import { MessagePool } from "#core/message.ts";
 import { RetainedIndex } from "#core/retained.ts";
 import { Router } from "#core/router.ts";
@@ -10,10 +9,10 @@ import { Wills } from "#core/will.ts";
 import { Connection } from "#mqtt/connection.ts";
 import type { Plant } from "./world.ts";
 
-type Method = (this: never, ...args: never[]) => unknown;
+export type Method = (this: never, ...args: never[]) => unknown;
 
 /** Replaces a method until undone; `make` gets the original. A name that does not exist is a mistake in this file. */
-function patch(target: object, name: string, make: (original: Method) => Method): () => void {
+export function patch(target: object, name: string, make: (original: Method) => Method): () => void {
   const original: unknown = Reflect.get(target, name);
   if (typeof original !== "function") throw new Error(`there is no ${name} to plant a bug in`);
   const isOwn = Object.hasOwn(target, name);
@@ -21,10 +20,10 @@ function patch(target: object, name: string, make: (original: Method) => Method)
   return () => void (isOwn ? Reflect.set(target, name, original) : Reflect.deleteProperty(target, name));
 }
 
-const nothing = (): Method => () => {};
+export const nothing = (): Method => () => {};
 
 /** Every third call does nothing. */
-const forgetful = (original: Method): Method => {
+export const forgetful = (original: Method): Method => {
   let count = 0;
   return function (...args) {
     return ++count % 3 === 0 ? undefined : original.apply(this, args);
@@ -83,11 +82,11 @@ export const plants: Record<string, Plant> = {
       engine,
       "receive",
       (original) =>
-        function (this: Engine, ...args) {
-          const isKnown = original.apply(this as never, args);
-          this.delivery.storeSeq = 0;
+        function (...args) {
+          const isKnown = original.apply(this, args);
+          engine.delivery.storeSeq = 0;
           return isKnown;
-        } as Engine["receive"] as Method,
+        },
     ),
   "what is held is not sent after its commit": (engine) => patch(engine.sender, "pumpCommitted", nothing),
   "some sessions are taken for not stored": (engine) => {
@@ -96,11 +95,11 @@ export const plants: Record<string, Plant> = {
       engine.lifecycle,
       "open",
       (original) =>
-        function (this: Lifecycle, ...args) {
-          const opened = original.apply(this as never, args) as Opened;
+        function (...args) {
+          const opened = original.apply(this, args) as Opened;
           if (++count % 3 === 0) engine.sessions.isStored[opened.session] = 0;
           return opened;
-        } as Lifecycle["open"] as Method,
+        },
     );
   },
   "a message for a persistent session is not stored": (engine) => patch(engine.store, "enqueue", forgetful),

@@ -44,7 +44,7 @@ export class SimClient {
   readonly published = new Set<Message>();
   nowMs = 0;
   /** Told of each PUBLISH that the application is given. */
-  onDelivered = (_: Extract<Packet, { type: "publish" }>): void => {};
+  onDelivered: (packet: Extract<Packet, { type: "publish" }>) => void = () => {};
   /** Told when it starts a session of which it knows nothing. */
   onForget = (): void => {};
 

@@ -135,7 +135,7 @@ export class Twin extends TwinDeliveries {
     const { message, packetId } = input;
     const receipt = message.qos === 2 ? session.receipts.get(packetId) : undefined;
     if (receipt) return this.owePacket(link, "pubrec", packetId, [0], receipt);
-    const owedCount = this.route(message, session);
+    this.route(message, session);
     if (message.qos === 0) return;
     const made = message.qos === 2 ? { required: -1 } : undefined;
     if (made) session.receipts.set(packetId, made);

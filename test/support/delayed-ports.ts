@@ -17,14 +17,7 @@ import {
   type Verdict,
 } from "#core/ports.ts";
 
-export type LogRecord =
-  | StoreRecord
-  | "enqueued"
-  | "assigned"
-  | "acknowledged"
-  | "shifted"
-  | "withdrawn"
-  | "retained";
+export type LogRecord = StoreRecord | "enqueued" | "assigned" | "acknowledged" | "shifted" | "withdrawn" | "retained";
 
 export interface LogEntry {
   readonly record: LogRecord;

@@ -18,10 +18,25 @@ export interface ConnectionOptions {
   readonly version?: Version;
   /** The session stays when the connection ends. */
   readonly isPersistent?: boolean;
+  readonly login?: { readonly username: string; readonly password: string };
+  /** Without an answer to CONNECT by then it gives up; 0: never. */
+  readonly patienceMs?: number;
   readonly onPacket: OnPacket;
   /** The broker has ended the connection. */
   readonly onClose?: () => void;
 }
+
+/** The broker's CONNACK was a refusal. */
+export class RefusedError extends Error {
+  constructor(
+    readonly clientId: string,
+    readonly code: number,
+  ) {
+    super(`${clientId}: refused with ${code}`);
+  }
+}
+
+export class GaveUpError extends Error {}
 
 export class Connection {
   readonly version: Version;
@@ -50,7 +65,9 @@ export class Connection {
     const accepted = Promise.withResolvers<Connection>();
     const connection = new Connection(options, accepted);
     await Bun.connect<Connection>({ hostname: "127.0.0.1", port: options.port, data: connection, socket: handlers });
-    return accepted.promise;
+    const { patienceMs = 0 } = options;
+    const timer = patienceMs > 0 ? setTimeout(() => connection.giveUp(), patienceMs) : undefined;
+    return accepted.promise.finally(() => clearTimeout(timer));
   }
 
   /** Bytes that the kernel has not taken, or that wait for this turn's end. */
@@ -60,7 +77,7 @@ export class Connection {
 
   opened(socket: Socket<Connection>): void {
     this.socket = socket;
-    socket.write(connectPacket(this.options.clientId, this.version, this.options.isPersistent));
+    socket.write(connectPacket({ ...this.options, version: this.version }));
   }
 
   /** Copies; goes out at the end of this turn. */
@@ -154,6 +171,11 @@ export class Connection {
     return this.ended.promise;
   }
 
+  private giveUp(): void {
+    this.accepted.reject(new GaveUpError(`${this.options.clientId}: no answer in time`));
+    this.cut();
+  }
+
   private keep(bytes: Buffer, at: number): void {
     this.tail = Buffer.from(bytes.subarray(at));
   }
@@ -161,7 +183,7 @@ export class Connection {
   private connected(flags: number, code: number): void {
     this.hadSession = (flags & 1) === 1;
     if (code === 0) this.accepted.resolve(this);
-    else this.accepted.reject(new Error(`${this.options.clientId}: refused with ${code}`));
+    else this.accepted.reject(new RefusedError(this.options.clientId, code));
   }
 }
 

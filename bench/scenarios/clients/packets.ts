@@ -4,10 +4,19 @@ export type Version = 4 | 5;
 
 const KEEP_ALIVE_SEC = 300;
 
-/** With `isPersistent` the session is kept, in 3.1.1 until somebody ends it. */
-export function connectPacket(clientId: string, version: Version, isPersistent = false): Buffer {
-  const head = [0, 4, ...Buffer.from("MQTT"), version, isPersistent ? 0 : 2, KEEP_ALIVE_SEC >> 8, KEEP_ALIVE_SEC & 255];
-  return packet(0x10, Buffer.concat([Buffer.from(head), properties(version), text(clientId)]));
+export interface ConnectPacketOptions {
+  readonly clientId: string;
+  readonly version: Version;
+  /** The session is kept, in 3.1.1 until somebody ends it. */
+  readonly isPersistent?: boolean | undefined;
+  readonly login?: { readonly username: string; readonly password: string } | undefined;
+}
+
+export function connectPacket({ clientId, version, isPersistent, login }: ConnectPacketOptions): Buffer {
+  const flags = (isPersistent === true ? 0 : 2) | (login === undefined ? 0 : 0xc0);
+  const head = [0, 4, ...Buffer.from("MQTT"), version, flags, KEEP_ALIVE_SEC >> 8, KEEP_ALIVE_SEC & 255];
+  const words = [clientId, ...(login === undefined ? [] : [login.username, login.password])];
+  return packet(0x10, Buffer.concat([Buffer.from(head), properties(version), ...words.map(text)]));
 }
 
 /** `identifier` is the Subscription Identifier of MQTT 5.0, 0 for none. */

@@ -1,7 +1,7 @@
 /**
  * The way to Redis: one server, the master that sentinels name, or a cluster.
  *
- *   ask ─► connected? ─no─► wait, until the guard gives up ─► one command, one answer
+ *   ask ─► connected? ─no─► wait, until connecting has failed ─► one command, one answer
  *              │                                              ─► WRONGTYPE: `WrongType`, the server is none the worse
  *              └ yes                                          ─► else a failure
  *
@@ -52,7 +52,6 @@ const RETRY_MS_MAX = 1000;
 export class RedisServer {
   readonly counts = { connected: 0, lost: 0 };
   private client: Redis | Cluster | undefined;
-  private lastError: string | undefined;
 
   /** Throws MantouError `access_invalid` where options do not fit each other. */
   constructor(
@@ -75,7 +74,9 @@ export class RedisServer {
   start(): void {
     const client = this.open();
     this.client = client;
-    client.on("error", (error: Error) => (this.lastError = error.message));
+    // Who waits hears of it; without a listener it would be printed.
+    client.on("error", () => {});
+    client.setMaxListeners(0);
     client.on("ready", () => this.counts.connected++);
     client.on("close", () => this.counts.lost++);
     client.connect().catch(() => {});
@@ -99,22 +100,21 @@ export class RedisServer {
     }
   }
 
+  /** Rejects when connecting fails, which is then tried again, or when nothing has come of it until `signal`. */
   private whenReady(client: Redis | Cluster, signal: AbortSignal): Promise<void> {
     if (client.status === "ready") return Promise.resolve();
     return new Promise((resolve, reject) => {
-      const settle = (): void => {
+      const settle = (error?: Error): void => {
         client.off("ready", handleReady);
+        client.off("error", settle);
         signal.removeEventListener("abort", handleAbort);
+        if (error) reject(error);
+        else resolve();
       };
-      const handleReady = (): void => {
-        settle();
-        resolve();
-      };
-      const handleAbort = (): void => {
-        settle();
-        reject(new Error(this.lastError ?? "not connected"));
-      };
+      const handleReady = (): void => settle();
+      const handleAbort = (): void => settle(new Error("not connected"));
       client.on("ready", handleReady);
+      client.on("error", settle);
       signal.addEventListener("abort", handleAbort, { once: true });
     });
   }
@@ -155,8 +155,7 @@ export class RedisServer {
       name: master!,
       ...(sentinelPassword && { sentinelPassword: sentinelPassword.reveal() }),
       ...(tls && { sentinelTLS: tls, enableTLSForSentinelMode: true }),
-      // When none of them answers, `retryStrategy` decides.
-      sentinelRetryStrategy: () => null,
+      sentinelRetryStrategy: retry,
       sentinelCommandTimeout: this.deadlineMs,
     });
   }

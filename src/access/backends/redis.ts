@@ -105,7 +105,9 @@ export const redis = backendKind({
         ),
       }),
       ...(superCommand !== undefined && { isSuperuser: isSuperuserBy(askerOf("superCommand", superCommand)) }),
-      ...(aclCommand !== undefined && { authorize: authorizeBy(askerOf("aclCommand", aclCommand), fault) }),
+      ...(aclCommand !== undefined && {
+        authorize: authorizeBy(askerOf("aclCommand", aclCommand), /^\s*hgetall\s/i.test(aclCommand), fault),
+      }),
     };
   },
 });
@@ -214,7 +216,7 @@ function readerOf(line: string, name: string): Reader {
         );
       return (reply) => userOf(names.map((field, at) => [field, (reply as unknown[])[at]]));
     case "HGETALL":
-      return (reply) => userOf(Object.entries(reply as object).map(([field, value]) => [field.toLowerCase(), value]));
+      return (reply) => userOf(pairsOf(reply).map(([field, value]) => [field.toLowerCase(), value]));
     default:
       return (reply) => userOf([["password", reply]]);
   }
@@ -257,7 +259,7 @@ function isTrue(value: unknown): boolean {
   return value !== undefined && ["1", "true"].includes(String(value as string | number).toLowerCase());
 }
 
-function authorizeBy(ask: Asker, fault: (what: string) => void): NonNullable<Backend["authorize"]> {
+function authorizeBy(ask: Asker, isHash: boolean, fault: (what: string) => void): NonNullable<Backend["authorize"]> {
   /** Rules of replies that the guard has kept. */
   const rulesOf = new WeakMap<object, readonly AclRule[] | { readonly fault: string }>();
   return (question, answer) =>
@@ -265,7 +267,7 @@ function authorizeBy(ask: Asker, fault: (what: string) => void): NonNullable<Bac
       if (!found.isAnswered) return answer("unavailable");
       if (typeof found.value === "string") return answer(found.value === "unknown" ? "ignore" : "deny");
       let rules = rulesOf.get(found.value);
-      if (!rules) rulesOf.set(found.value, (rules = rulesOfReply(found.value.reply)));
+      if (!rules) rulesOf.set(found.value, (rules = rulesOfReply(found.value.reply, isHash)));
       if ("fault" in rules) {
         fault(`aclCommand: ${rules.fault}`);
         return answer("unavailable");
@@ -274,11 +276,18 @@ function authorizeBy(ask: Asker, fault: (what: string) => void): NonNullable<Bac
     });
 }
 
+/** A hash comes as a list of fields and values in turn, or as an object. */
+function pairsOf(reply: unknown): (readonly [field: string, value: unknown])[] {
+  if (!Array.isArray(reply)) return Object.entries(reply as object);
+  const words = reply as string[];
+  return Array.from({ length: words.length / 2 }, (_, at) => [words[2 * at], words[2 * at + 1]]);
+}
+
 /** Members of a set, or a hash's filters and what may be done with them. */
-function rulesOfReply(reply: unknown): readonly AclRule[] | { readonly fault: string } {
-  const rows = Array.isArray(reply)
-    ? reply.map((member: unknown) => /^(?<access>\S+)\s+(?<topic>.+)$/s.exec(String(member))?.groups ?? {})
-    : Object.entries(reply as object).map(([topic, access]) => ({ topic, access: access as unknown }));
+function rulesOfReply(reply: unknown, isHash: boolean): readonly AclRule[] | { readonly fault: string } {
+  const rows = isHash
+    ? pairsOf(reply).map(([topic, access]) => ({ topic, access }))
+    : (reply as string[]).map((member) => /^(?<access>\S+)\s+(?<topic>.+)$/s.exec(member)?.groups ?? {});
   if (rows.length > RULES_MAX) return { fault: `more than ${RULES_MAX} rules for a client` };
   const rules: AclRule[] = [];
   for (const { access, topic } of rows) {

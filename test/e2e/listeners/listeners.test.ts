@@ -248,7 +248,7 @@ describe("crowds at the door", () => {
   });
 });
 
-test("packets split and joined over WebSocket frames are one stream", async () => {
+test("[MQTT-6.0.0-2] [MQTT3-6.0.0-2] packets split and joined over WebSocket frames are one stream", async () => {
   await using own = await start(["ws://127.0.0.1:0"]);
   const socket = await WebSocketClient.connect(await StreamClient.connect(at(own.port(0))));
   const bytes = Buffer.concat([

@@ -19,7 +19,7 @@ describe.each(kinds)("on %s", (_, options, before) => {
   const open = async (listening: Listening, wish?: UpgradeWish) =>
     WebSocketClient.connect(await stream(listening), wish);
 
-  test("the subprotocol is answered", async () => {
+  test("[MQTT-6.0.0-4] [MQTT3-6.0.0-4] the subprotocol is answered", async () => {
     await using listening = await start();
     for (const protocols of ["mqtt", "mqttv3.1", "x, mqtt"]) {
       const client = await open(listening, { protocols });
@@ -65,7 +65,7 @@ describe.each(kinds)("on %s", (_, options, before) => {
     expect(link.remotePort).toBeGreaterThan(0);
   });
 
-  test("a text frame ends with 1003", async () => {
+  test("[MQTT-6.0.0-1] [MQTT3-6.0.0-1] a text frame ends with 1003", async () => {
     await using listening = await start();
     const client = await open(listening);
     const protocol = await listening.next();

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { connectionsMaxOfProcess } from "#broker/descriptor-limit.ts";
-import { BUN_BACKLOG, DESCRIPTOR_RESERVE } from "#tuning/figures.ts";
+import { DESCRIPTOR_RESERVE } from "#tuning/figures.ts";
 import { readMachine } from "#tuning/machine.ts";
 import { assess, type Finding, type State } from "#tuning/verdict.ts";
 import { AMPLE, type Files, limits, PlantedMachine } from "./planted-machine.ts";
@@ -87,8 +87,9 @@ test("what only hurts under load slows and does not limit", () => {
   expect(backlog.names("slows")).toEqual(["packets waiting per core"]);
 });
 
-test("Bun's backlog is said, whatever somaxconn is", () => {
-  expect(verdictOf(AMPLE, 1_000_000).finding("accept").says).toContain(`${BUN_BACKLOG} a listener`);
+test("the queue of a listener is what somaxconn grants", () => {
+  const ample = { ...AMPLE, "proc/sys/net/core/somaxconn": "32768\n" };
+  expect(verdictOf(ample, 1_000_000).finding("accept").says).toContain("32,768 a listener");
   expect(verdictOf(AMPLE, 500).finding("accept").state).toBe("ok");
   const old = { ...AMPLE, "proc/sys/net/core/somaxconn": "128\n" };
   expect(verdictOf(old, 500).finding("accept").says).toContain("128 a listener");

@@ -5,7 +5,7 @@
  *
  * It is told by its process id, its children too: PostgreSQL's serve the connections.
  */
-import { chownSync, existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -28,7 +28,7 @@ export interface ServerProgram {
   ping(port: number): Promise<void>;
 }
 
-type Run = (command: readonly string[], stdin?: string) => Promise<void>;
+export type Run = (command: readonly string[], stdin?: string) => Promise<void>;
 
 export class DatabaseServer implements AsyncDisposable {
   private child: Bun.Subprocess | undefined;
@@ -88,6 +88,14 @@ export class DatabaseServer implements AsyncDisposable {
   /** Connections are still taken by the kernel; nobody answers. */
   freeze(): void {
     this.signal("SIGSTOP");
+    if (!this.child) return;
+    const { pid } = this.child;
+    // A thread on another core may be about to answer still.
+    const deadlineMs = performance.now() + STOP_MS_MAX;
+    while (![pid, ...childrenOf(pid)].every(isStopped)) {
+      if (performance.now() > deadlineMs) throw new Error(`${this.program.name} does not stop`);
+      Bun.sleepSync(1);
+    }
   }
 
   thaw(): void {
@@ -133,6 +141,18 @@ export class DatabaseServer implements AsyncDisposable {
 function childrenOf(pid: number): number[] {
   const words = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim();
   return words === "" ? [] : words.split(" ").map(Number);
+}
+
+/** All of its threads. One that ends meanwhile: not yet. */
+function isStopped(pid: number): boolean {
+  try {
+    return readdirSync(`/proc/${pid}/task`).every((thread) => {
+      const words = readFileSync(`/proc/${pid}/task/${thread}/stat`, "utf8");
+      return words.slice(words.lastIndexOf(")") + 2).startsWith("T");
+    });
+  } catch {
+    return false;
+  }
 }
 
 function isRoot(): boolean {
