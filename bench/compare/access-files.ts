@@ -19,7 +19,7 @@ const BCRYPT_COST = 10;
 const BCRYPT_COST_CHEAP = 4;
 
 /** A site's rules: the broker's own topics, wards, devices, and what nobody may; the bench's clients are near the end. */
-const RULES = `
+export const RULES = `
 - { allow: subscribe, user: dashboard, topics: ["$SYS/#"] }
 - { allow: all, user: operator }
 - { deny: subscribe, topics: ["$SYS/#", { eq: "#" }] }

@@ -39,6 +39,7 @@ export interface BrokerSetup {
   readonly nodelay: boolean;
   readonly store: StoreKind;
   readonly access?: AccessKind | undefined;
+  readonly hasAllCores: boolean;
   readonly countsSyncs: boolean;
 }
 
@@ -176,7 +177,7 @@ function byCommand(name: string, command: string): Broker {
 /** Resolves when the broker answers a CONNECT. */
 export async function startBroker(
   broker: Broker,
-  { nodelay, store, access, countsSyncs }: BrokerSetup,
+  { nodelay, store, access, hasAllCores, countsSyncs }: BrokerSetup,
 ): Promise<RunningBroker> {
   const parent = store === "memory" ? tmpdir() : DISK_FOLDER;
   if (store !== "memory" && isInMemory(parent))
@@ -186,7 +187,7 @@ export async function startBroker(
   // Where a broker gives up root, as mosquitto does, it must still reach its folder.
   chmodSync(dir, 0o755);
   const tracer = countsSyncs ? ["strace", "-f", "-e", "trace=fsync,fdatasync", "-o", join(dir, SYNC_FILE)] : [];
-  const child = spawn([...tracer, ...broker.command({ port, dir, nodelay }, store, access)], "broker", dir);
+  const child = spawn([...tracer, ...broker.command({ port, dir, nodelay }, store, access)], hasAllCores ? "anywhere" : "broker", dir);
   void drainOutput(child.stdout);
   const stop = async (): Promise<void> => {
     await child.stop();

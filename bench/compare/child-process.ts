@@ -4,10 +4,11 @@
  */
 import { availableParallelism } from "node:os";
 
-export type Side = "broker" | "generator";
+/** `anywhere`: on all cores. */
+export type Side = "broker" | "generator" | "anywhere";
 
 const STOP_MS = 5000;
-const coreOf: Readonly<Record<Side, number>> = { broker: 0, generator: 1 };
+const coreOf: Readonly<Record<Exclude<Side, "anywhere">, number>> = { broker: 0, generator: 1 };
 
 export interface ChildProcess {
   readonly pid: number;
@@ -37,7 +38,8 @@ process.on("exit", () => {
 for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, () => process.exit(130));
 
 export function spawn(command: readonly string[], side: Side, cwd?: string): ChildProcess {
-  const pinned = pinningFault() === undefined ? ["taskset", "-c", String(coreOf[side]), ...command] : [...command];
+  const isPinned = side !== "anywhere" && pinningFault() === undefined;
+  const pinned = isPinned ? ["taskset", "-c", String(coreOf[side]), ...command] : [...command];
   const child = Bun.spawn(pinned, {
     ...(cwd === undefined ? {} : { cwd }),
     env: Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("MANTOU_"))),

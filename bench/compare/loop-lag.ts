@@ -24,9 +24,15 @@ export class LoopLag {
   constructor() {
     setInterval(() => {
       const nowMs = performance.now();
-      this.histogram.add((nowMs - this.lastMs - STEP_MS) * 1e6);
+      this.note(nowMs - this.lastMs - STEP_MS);
       this.lastMs = nowMs;
     }, STEP_MS).unref();
+  }
+
+  /** A loop that stands still for long is late for every packet that comes meanwhile, not for one. */
+  private note(lateMs: number): void {
+    this.histogram.add(lateMs * 1e6);
+    for (let rest = lateMs - STEP_MS; rest > 0; rest -= STEP_MS) this.histogram.add(rest * 1e6);
   }
 
   /** Since the start or the last call. */

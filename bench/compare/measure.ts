@@ -84,6 +84,7 @@ async function outcomeOf({ scenario, part, broker, why }: Place, options: Measur
     nodelay: scenario.wantsNoDelay === true,
     store: part.store ?? "memory",
     access: part.access,
+    hasAllCores: part.hasAllCores === true,
     countsSyncs: part.countsSyncs === true,
   });
   let companion: ChildProcess | undefined;

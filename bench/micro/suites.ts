@@ -16,5 +16,6 @@ export const suites: Readonly<Record<string, () => Promise<Suite>>> = {
   deliver: async () => (await import("./deliver.ts")).suite,
   connection: async () => (await import("./connection.ts")).suite,
   churn: async () => (await import("./churn.ts")).suite,
+  access: async () => (await import("./access.ts")).suite,
   scale: async () => (await import("./scale.ts")).suite,
 };

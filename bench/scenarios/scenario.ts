@@ -72,6 +72,8 @@ export interface Part {
   readonly load: Load;
   /** Everybody may do everything by default. Only for brokers of this repository. */
   readonly access?: AccessKind;
+  /** The broker is not kept on one core: what is measured is that another thread works beside its loop. */
+  readonly hasAllCores?: boolean;
   /** In memory by default. A part on the disk runs for brokers that can. */
   readonly store?: StoreKind;
   /** The load's rate is this share of what another part of the same broker reached in this round. */

@@ -9,10 +9,12 @@
  * `hasChanged` tells when somebody else has written. A point read takes some microseconds, on the calling thread.
  */
 import { Database } from "bun:sqlite";
-import { mkdirSync } from "node:fs";
+import { closeSync, mkdirSync, openSync } from "node:fs";
 import { dirname } from "node:path";
 import { MantouError } from "#base/error.ts";
 
+const WAL_TRY_COUNT = 100;
+const WAL_PAUSE_MS = 10;
 const SCHEMA_VERSION = 1;
 const SCHEMA = `
   CREATE TABLE users (username TEXT PRIMARY KEY, hash TEXT NOT NULL, isSuperuser INTEGER NOT NULL) WITHOUT ROWID;
@@ -77,11 +79,11 @@ export class AccessDb {
   /** `:memory:` for one that is not kept. Throws MantouError `access_db_unusable`. */
   constructor(readonly path: string) {
     try {
-      if (path !== ":memory:") mkdirSync(dirname(path), { recursive: true });
+      if (path !== ":memory:") makePrivate(path);
       this.db = new Database(path, { create: true, strict: true });
-      this.db.run("PRAGMA journal_mode = WAL");
-      this.db.run("PRAGMA synchronous = FULL");
       this.db.run("PRAGMA busy_timeout = 2000");
+      this.useWal();
+      this.db.run("PRAGMA synchronous = FULL");
       this.db.run("PRAGMA foreign_keys = ON");
       this.migrate();
       this.seenVersion = this.dataVersion();
@@ -199,6 +201,17 @@ export class AccessDb {
     this.db.query("DELETE FROM bans WHERE untilSec <= ?").run(nowSec);
   }
 
+  /** While two processes make the file, SQLite refuses one of them at once, whatever `busy_timeout` says. */
+  private useWal(): void {
+    for (let left = WAL_TRY_COUNT; ; left--)
+      try {
+        return void this.db.run("PRAGMA journal_mode = WAL");
+      } catch (error) {
+        if (left === 0 || (error as { code?: string }).code !== "SQLITE_BUSY") throw error;
+        Bun.sleepSync(WAL_PAUSE_MS);
+      }
+  }
+
   private migrate(): void {
     const version = this.pragma("user_version");
     if (version > SCHEMA_VERSION) {
@@ -222,6 +235,12 @@ export class AccessDb {
   private pragma(name: string): number {
     return Object.values(this.db.query<Record<string, number>, []>(`PRAGMA ${name}`).get()!)[0];
   }
+}
+
+/** Hashes are nobody else's business: SQLite gives the files beside it the same mode. */
+function makePrivate(path: string): void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  closeSync(openSync(path, "a", 0o600));
 }
 
 function userOf(row: Row): UserRow {

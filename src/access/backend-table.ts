@@ -9,6 +9,7 @@ import { cookie } from "./backends/cookie.ts";
 import { http } from "./backends/http.ts";
 import { jwt } from "./backends/jwt.ts";
 import { ldap } from "./backends/ldap.ts";
+import { mongodb } from "./backends/mongodb.ts";
 import { redis } from "./backends/redis.ts";
 import { scram } from "./backends/scram.ts";
 import { mysql, postgresql, sqlite } from "./backends/sql.ts";
@@ -25,6 +26,7 @@ export const backendKinds = [
   http,
   jwt,
   ldap,
+  mongodb,
   mysql,
   postgresql,
   redis,

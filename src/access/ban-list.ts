@@ -78,6 +78,7 @@ export class BanList {
       throw error;
     }
     this.db?.putBan(ban);
+    if (ban.kind === "address") this.deleteSpellings(ban.value, ban.value);
   }
 
   /** False when there was none. `value` as it was given to `add`, or another spelling of the same address. */
@@ -86,7 +87,15 @@ export class BanList {
     if (!same) return false;
     this.forget(same);
     this.db?.deleteBan(kind, same.value);
+    if (kind === "address") this.deleteSpellings(value);
     return true;
+  }
+
+  /** Bans of the same address under other words, which another process may have written. */
+  private deleteSpellings(value: string, except?: string): void {
+    for (const ban of this.db?.bans() ?? [])
+      if (ban.kind === "address" && ban.value !== except && isSameRange(ban.value, value))
+        this.db?.deleteBan("address", ban.value);
   }
 
   /** Forgets those whose time is over; call it now and then. Costs nothing until the first one ends. */
@@ -163,7 +172,11 @@ function keyOf(ban: Ban): string {
 
 function sameValue(ban: Ban, value: string): boolean {
   if (ban.kind !== "address") return ban.value === value;
-  const own = rangeOf(ban);
-  const other = parseRange(value);
-  return other !== undefined && own.prefixBits === other.prefixBits && Buffer.from(own.bytes).equals(other.bytes);
+  return isSameRange(ban.value, value);
+}
+
+/** Also when the bits behind the prefix differ: 10.1.2.3/8 is 10.0.0.0/8. */
+function isSameRange(a: string, b: string): boolean {
+  const [own, other] = [parseRange(a), parseRange(b)];
+  return own !== undefined && other !== undefined && own.prefixBits === other.prefixBits && hasPrefix(own.bytes, other);
 }

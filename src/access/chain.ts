@@ -33,6 +33,7 @@ import {
   CONTINUE,
   NOT_AUTHORIZED,
   type RefusalCode,
+  SERVER_BUSY,
   SERVER_UNAVAILABLE,
 } from "./reason.ts";
 import { copyOf, Standing, Standings } from "./standing.ts";
@@ -45,8 +46,18 @@ class Exchange {
   constructor(
     readonly attempt: Attempt & { data: Buffer | undefined },
     readonly members: readonly Member[],
+    /** Revocations before this one are of no concern. */
+    readonly firstRevocation: number,
   ) {}
 }
+
+interface Revocation {
+  readonly match: ClientMatch;
+  readonly reasonCode: number;
+}
+
+/** Revocations that are kept for those whose credentials are being looked at meanwhile. */
+const REVOCATION_COUNT_MAX = 256;
 
 export class AccessChain implements Access {
   readonly isOpen: boolean;
@@ -54,6 +65,9 @@ export class AccessChain implements Access {
   readonly counts = { accepted: 0, refused: 0, banned: 0, publishDenied: 0, subscribeDenied: 0, asked: 0, bugs: 0 };
   readonly standings = new Standings();
   private generation = 0;
+  /** A ring; `revocationCount` is the number of the next. */
+  private readonly revocations: Revocation[] = [];
+  private revocationCount = 0;
   private nowSec: number;
   private readonly seed: number;
   private readonly backends: ReadonlySet<Backend>;
@@ -81,18 +95,29 @@ export class AccessChain implements Access {
   }
 
   /** Ends the connections of live clients. They must be known: `standings.open` and `close` are called for each. */
-  revoke({ clientId, username, holds }: ClientMatch, reasonCode: number = NOT_AUTHORIZED): number {
+  revoke(match: ClientMatch, reasonCode: number = NOT_AUTHORIZED): number {
+    this.revocations[this.revocationCount++ % REVOCATION_COUNT_MAX] = { match, reasonCode };
+    const { clientId } = match;
     const known = clientId === undefined ? [...this.standings.all()] : [this.standings.find(clientId)];
     let count = 0;
     for (const standing of known) {
       if (!standing) continue;
       const { client } = standing;
-      if (username !== undefined && client.username !== username) continue;
-      if (holds && !holds(client)) continue;
+      if (!isMeant(client, match)) continue;
       count++;
       this.options.kick(client.clientId, reasonCode);
     }
     return count;
+  }
+
+  /** What has been taken away from a client while it was asked about; 0: nothing. */
+  private lostSince(first: number, client: ClientInfo): number {
+    if (this.revocationCount - first > REVOCATION_COUNT_MAX) return SERVER_BUSY;
+    for (let at = first; at < this.revocationCount; at++) {
+      const { match, reasonCode } = this.revocations[at % REVOCATION_COUNT_MAX];
+      if (isMeant(client, match)) return reasonCode === NOT_AUTHORIZED ? NOT_AUTHORIZED : BANNED;
+    }
+    return ACCEPTED;
   }
 
   // ---- who may come in
@@ -115,7 +140,7 @@ export class AccessChain implements Access {
     // Nobody here knows the method. [MQTT-4.12.0-1]
     if (method !== undefined && members.length === 0) return this.refuse(request, client, BAD_AUTHENTICATION_METHOD);
     const attempt = { client, method, password, data, isReauthentication, state: undefined };
-    const exchange = new Exchange(attempt, members);
+    const exchange = new Exchange(attempt, members, this.revocationCount);
     const { attempts } = this.options;
     if (!attempts) return this.askNext(request, exchange);
     attempts.admit(client.address, (refusal) => {
@@ -156,17 +181,17 @@ export class AccessChain implements Access {
       case "deny":
         return this.refuse(request, client, answer.code ?? BAD_USER_NAME_OR_PASSWORD, answer.reasonString);
       case "allow":
-        return this.admit(request, client, { grant: answer.grant ?? {}, data: answer.data });
+        return this.admit(request, exchange, { grant: answer.grant ?? {}, data: answer.data });
       case "unavailable":
         if (whenUnavailable === "ignore") return next();
         if (whenUnavailable === "deny" || backend.methods) return this.refuse(request, client, SERVER_UNAVAILABLE);
-        return this.admit(request, client, { grant: {}, data: undefined });
+        return this.admit(request, exchange, { grant: {}, data: undefined });
     }
   }
 
   private admit(
     request: AuthenticateRequest,
-    client: ClientInfo,
+    { attempt: { client }, firstRevocation }: Exchange,
     { grant, data }: { grant: Grant; data: Buffer | undefined },
   ): void {
     const named = grant.username === undefined ? client : copyOf(client, grant.username);
@@ -178,6 +203,8 @@ export class AccessChain implements Access {
     if (request.isReauthentication && this.standings.of(request.client).client.username !== named.username)
       return this.refuse(request, named, NOT_AUTHORIZED);
     const finish = (isSuperuser: boolean): void => {
+      const lost = this.lostSince(firstRevocation, named);
+      if (lost !== ACCEPTED) return this.refuse(request, named, lost);
       this.counts.accepted++;
       // One that has come to its end within a backend's tolerance ends with the next second.
       const { expiresAtSec: sec } = grant;
@@ -396,6 +423,12 @@ export class AccessChain implements Access {
     this.counts.bugs++;
     this.options.onBug?.(error);
   }
+}
+
+function isMeant(client: ClientInfo, { clientId, username, holds }: ClientMatch): boolean {
+  if (clientId !== undefined && client.clientId !== clientId) return false;
+  if (username !== undefined && client.username !== username) return false;
+  return holds === undefined || holds(client);
 }
 
 /** Who brought credentials hears no more than that they are wrong: not that the user is unknown. */

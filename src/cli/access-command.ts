@@ -67,6 +67,10 @@ function withDataFlags(command: Command): Command {
     .option("--data <dir>", "directory of what the broker keeps (default: ./data)");
 }
 
+function collect(value: string, before: readonly string[] = []): readonly string[] {
+  return [...before, value];
+}
+
 function withPasswordFlags(command: Command): Command {
   return command
     .option("--password-stdin", "read the password from standard input, without the line end after it")
@@ -85,7 +89,7 @@ function addUserCommands(program: Command, { host, input }: Context): void {
       if (given !== undefined && flags.passwordStdin)
         command.error("error: the password is given twice: as an argument and with --password-stdin");
       await withTable({ flags, host, mayMake: true }, async ({ db, users, path, access }) => {
-        if (db.user(name)) throw exists("user", name, path, "mantou users password");
+        if (db.user(name)) throw alreadyThere("user", name, path, "mantou users password");
         if (given !== undefined)
           host.err("warning: a password on the command line is seen by the shell's history and by other users\n");
         const password = given === undefined ? await passwordOf(flags, command, { host, input }) : Buffer.from(given);
@@ -99,11 +103,11 @@ function addUserCommands(program: Command, { host, input }: Context): void {
     .addHelpText("after", KICKED)
     .action((name: string, flags: Flags, command: Command) =>
       withTable({ flags, host }, async ({ db, users, path }) => {
-        if (!db.user(name)) throw unknown("user", name, path);
+        if (!db.user(name)) throw notThere("user", name, path);
         const password = await passwordOf(flags, command, { host, input });
         // Somebody may have deleted the user, or made him a super user, while the password was typed.
         const user = db.user(name);
-        if (!user) throw unknown("user", name, path);
+        if (!user) throw notThere("user", name, path);
         await users.put(name, password, user.isSuperuser);
         host.out(`ok: user ${shown(name)} has another password\n`);
       }),
@@ -114,7 +118,7 @@ function addUserCommands(program: Command, { host, input }: Context): void {
     .addHelpText("after", KICKED)
     .action((name: string, answer: string, flags: Flags) =>
       withTable({ flags, host }, ({ users, path }) => {
-        if (!users.setSuperuser(name, answer === "yes")) throw unknown("user", name, path);
+        if (!users.setSuperuser(name, answer === "yes")) throw notThere("user", name, path);
         host.out(`ok: user ${shown(name)} ${answer === "yes" ? "is a super user" : "is no super user"}\n`);
       }),
     );
@@ -123,7 +127,7 @@ function addUserCommands(program: Command, { host, input }: Context): void {
     .addHelpText("after", KICKED)
     .action((name: string, flags: Flags) =>
       withTable({ flags, host }, ({ users, path }) => {
-        if (!users.delete(name)) throw unknown("user", name, path);
+        if (!users.delete(name)) throw notThere("user", name, path);
         host.out(`ok: user ${shown(name)} deleted\n`);
       }),
     );
@@ -146,11 +150,11 @@ function addClientIdCommands(program: Command, { host, input }: Context): void {
   const group = program.command("client-ids").description("client ids that may come in, of the built-in table");
   withDataFlags(withPasswordFlags(group.command("add").description("add a client id")))
     .argument("<client-id>")
-    .option("--address <range...>", "only from here: addresses and ranges, such as 10.0.0.0/8")
+    .option("--address <range>", "only from this address or range, such as 10.0.0.0/8; repeatable", collect)
     .option("--ask-password", "it needs a password, which is asked for at the terminal")
     .action(async (clientId: string, flags: Flags, command: Command) => {
       await withTable({ flags, host, mayMake: true }, async ({ db, users, path, access }) => {
-        if (db.client(clientId)) throw exists("client id", clientId, path, "mantou client-ids delete");
+        if (db.client(clientId)) throw alreadyThere("client id", clientId, path, "mantou client-ids delete");
         const hasPassword = flags.askPassword || flags.passwordStdin;
         const password = hasPassword ? await passwordOf(flags, command, { host, input }) : undefined;
         await users.putClient(clientId, password, [flags.address ?? []].flat());
@@ -163,7 +167,7 @@ function addClientIdCommands(program: Command, { host, input }: Context): void {
     .addHelpText("after", KICKED)
     .action((clientId: string, flags: Flags) =>
       withTable({ flags, host }, ({ users, path }) => {
-        if (!users.deleteClient(clientId)) throw unknown("client id", clientId, path);
+        if (!users.deleteClient(clientId)) throw notThere("client id", clientId, path);
         host.out(`ok: client id ${shown(clientId)} deleted\n`);
       }),
     );
@@ -216,7 +220,7 @@ function addBanCommands(program: Command, host: Host): void {
   withTarget(group.command("delete").alias("del").description("end a ban")).action((flags: Flags, command: Command) => {
     const { kind, value } = targetOf(flags, command);
     return withBans(flags, host, (bans, path) => {
-      if (!bans.remove(kind, value)) throw unknown(`banned ${BAN_KINDS[kind]}`, value, path);
+      if (!bans.remove(kind, value)) throw notThere(`ban of ${BAN_KINDS[kind]}`, value, path);
       host.out(`ok: ${BAN_KINDS[kind]} ${shown(value)} no longer banned\n`);
     });
   });
@@ -320,15 +324,19 @@ const READS_PLAINLY = /^[^\s"\\\p{C}]+$/u;
 
 /** A name as it is, or between quotation marks when it could be taken for something else. */
 function shown(name: string): string {
-  return READS_PLAINLY.test(name) ? name : escapeControl(JSON.stringify(name));
+  return READS_PLAINLY.test(name) ? name : quoted(name);
 }
 
-function exists(what: string, name: string, path: string, command: string): MantouError {
-  return new MantouError("already_there", `${what}: found ${shown(name)} in ${path} already; see ${command}`);
+function quoted(name: string): string {
+  return escapeControl(JSON.stringify(name));
 }
 
-function unknown(what: string, name: string, path: string): MantouError {
-  return new MantouError("not_there", `${what}: found no ${shown(name)} in ${path}`);
+function alreadyThere(what: string, name: string, path: string, command: string): MantouError {
+  return new MantouError("already_there", `${what} ${quoted(name)} is in ${path} already; see ${command}`);
+}
+
+function notThere(what: string, name: string, path: string): MantouError {
+  return new MantouError("not_there", `no ${what} ${quoted(name)} in ${path}`);
 }
 
 /** Says so when the broker would not ask what was added to. */

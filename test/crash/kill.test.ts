@@ -4,14 +4,15 @@ import { expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { rounds } from "#test/support/level.ts";
 import { crash, seeds, survive } from "./campaign.ts";
+import { rootOf } from "./plants.ts";
 
 const RUN_MS = 40_000;
-const runCount = rounds(1, 7, 150);
+const runCount = rounds(1, 6, 150);
 const roundCount = rounds(2, 5, 6);
 
 test(
   `after kill -9 nothing acknowledged is lost, doubled, out of order or back from the dead (${runCount} × ${roundCount} kills)`,
-  () => survive(seeds(runCount), (seed) => crash(seed, { roundCount }, {})),
+  () => survive(seeds(runCount), (seed) => crash(seed, { roundCount }, { spec: { root: rootOf(seed) } })),
   runCount * RUN_MS,
 );
 

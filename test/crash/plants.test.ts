@@ -5,7 +5,7 @@ import { Dice } from "#test/simulation/weather.ts";
 import { level } from "#test/support/level.ts";
 import { crash } from "./campaign.ts";
 import { shimMissing } from "./disk-shim.ts";
-import { type Plant, plantCopy, planted, PLANTS } from "./plants.ts";
+import { type Plant, copySource, edited, PLANTS, SMALL_LIMITS } from "./plants.ts";
 import { ShimHooks } from "./shim-hooks.ts";
 
 const RUNS_MAX = level === "long" ? 40 : 8;
@@ -15,20 +15,15 @@ const plants = level === "long" ? PLANTS : level === "ci" ? PLANTS.filter(({ isQ
 
 /** The first run that shows it as it should; undefined when none does. */
 async function find(plant: Plant): Promise<number | undefined> {
-  const { root, remove } = plantCopy(plant);
+  const root = copySource([plant]);
   const { isPower, syncMs = 0, shows, kind } = plant;
   const options = { roundCount: ROUND_COUNT, ...(kind === undefined ? {} : { kind }) };
-  try {
-    for (let seed = 1; seed <= RUNS_MAX; seed++) {
-      const hooks =
-        isPower || syncMs > 0 ? new ShimHooks({ syncMs, ...(isPower ? { cuts: new Dice(seed) } : {}) }) : {};
-      const { violations } = await crash(seed, options, { spec: { root }, hooks, silenceMs: 1000 });
-      if (violations.some(({ kind }) => shows.includes(kind))) return seed;
-    }
-    return undefined;
-  } finally {
-    remove();
+  for (let seed = 1; seed <= RUNS_MAX; seed++) {
+    const hooks = isPower || syncMs > 0 ? new ShimHooks({ syncMs, ...(isPower ? { cuts: new Dice(seed) } : {}) }) : {};
+    const { violations } = await crash(seed, options, { spec: { root }, hooks, silenceMs: 1000 });
+    if (violations.some(({ kind }) => shows.includes(kind))) return seed;
   }
+  return undefined;
 }
 
 for (const plant of plants) {
@@ -42,7 +37,10 @@ for (const plant of plants) {
   );
 }
 
-test.each(PLANTS.map((plant) => [plant.name, plant] as const))("the place of “%s” is in the source", (_, plant) => {
-  expect(planted(plant)).toContain(plant.replace);
-  expect(() => planted({ ...plant, find: "this text is nowhere" })).toThrow("0 times");
-});
+test.each([...PLANTS, ...SMALL_LIMITS].map((edit) => [edit.replace, edit] as const))(
+  "the place of %j is in the source",
+  (replace, edit) => {
+    expect(edited(edit)).toContain(replace);
+    expect(() => edited({ ...edit, find: "this text is nowhere" })).toThrow("0 times");
+  },
+);

@@ -1,7 +1,8 @@
 /**
- * Bugs that the harness must find: each is a small change of the broker's source, made in a copy that is then run.
+ * Copies of the source with small changes: bugs that the harness must find, and limits so small that what is rare in a short
+ * run (pages, snapshots, collections, checkpoints of SQLite) happens all the time.
  *
- * A plant whose text is not found exactly once fails its test: the source has changed, and the plant must follow it.
+ * A change whose text is not found exactly once fails its test: the source has changed, and the table must follow it.
  */
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,11 +11,15 @@ import { SOURCE_ROOT } from "./broker-run.ts";
 import type { Violation } from "./judge.ts";
 import type { Plan } from "./script.ts";
 
-export interface Plant {
-  readonly name: string;
+/** A replacement in a file of the source. */
+interface Edit {
   readonly file: string;
   readonly find: string;
   readonly replace: string;
+}
+
+export interface Plant extends Edit {
+  readonly name: string;
   /** What it shows as: any of these. */
   readonly shows: readonly Violation["kind"][];
   /** Found by power cuts; the others by kills alone. */
@@ -109,19 +114,49 @@ export const PLANTS: readonly Plant[] = [
   },
 ];
 
-/** A copy of the source with the plant in it, to be run as `BrokerSpec.root`. */
-export function plantCopy(plant: Plant): { readonly root: string; remove(): void } {
-  const root = mkdtempSync(join(tmpdir(), "mantou-plant-"));
+const STORE = "src/store/durable-store.ts";
+
+export const SMALL_LIMITS: readonly Edit[] = [
+  { file: STORE, find: "  pageCount: 256,\n", replace: "  pageCount: 8,\n" },
+  { file: STORE, find: "  pageBytes: 256 * 1024,\n", replace: "  pageBytes: 8192,\n" },
+  { file: STORE, find: "  logBytesMax: 8 * 1024 * 1024,\n", replace: "  logBytesMax: 30_000,\n" },
+  { file: STORE, find: "  checkpointSec: 10,\n", replace: "  checkpointSec: 0.2,\n" },
+  { file: "src/store/checkpoint.ts", find: "const COLLECT_COUNT = 20_000;", replace: "const COLLECT_COUNT = 100;" },
+  { file: "src/store/checkpoint.ts", find: "const COLLECT_EVERY_MS = 1000;", replace: "const COLLECT_EVERY_MS = 30;" },
+  { file: "src/store/paging.ts", find: "const HEAD_COUNT = 512;", replace: "const HEAD_COUNT = 4;" },
+  {
+    file: "src/store/session-replay.ts",
+    find: "const PAGE_ENTRIES_MAX = 256;",
+    replace: "const PAGE_ENTRIES_MAX = 8;",
+  },
+  {
+    file: "src/store/store-writer-sqlite.ts",
+    find: "const CHECKPOINT_PAGES = 1000;",
+    replace: "const CHECKPOINT_PAGES = 20;",
+  },
+];
+
+/** Root of a copy of the source with these changes, for `BrokerSpec.root`. It goes when the process ends. */
+export function copySource(edits: readonly Edit[]): string {
+  const root = mkdtempSync(join(tmpdir(), "mantou-copy-"));
+  process.on("exit", () => rmSync(root, { recursive: true, force: true }));
   cpSync(join(SOURCE_ROOT, "src"), join(root, "src"), { recursive: true });
   cpSync(join(SOURCE_ROOT, "package.json"), join(root, "package.json"));
   symlinkSync(join(SOURCE_ROOT, "node_modules"), join(root, "node_modules"));
-  writeFileSync(join(root, plant.file), planted(plant));
-  return { root, remove: () => rmSync(root, { recursive: true, force: true }) };
+  for (const edit of edits) writeFileSync(join(root, edit.file), edited(edit, root));
+  return root;
 }
 
-/** The text of its file with the plant in it. Throws when the place is not there, or more than once. */
-export function planted({ name, file, find, replace }: Plant): string {
-  const parts = readFileSync(join(SOURCE_ROOT, file), "utf8").split(find);
-  if (parts.length !== 2) throw new Error(`“${name}”: ${file} has ${parts.length - 1} times ${JSON.stringify(find)}`);
+/** The text of its file with the change made. Throws when its place is not there, or more than once. */
+export function edited({ file, find, replace }: Edit, root = SOURCE_ROOT): string {
+  const parts = readFileSync(join(root, file), "utf8").split(find);
+  if (parts.length !== 2) throw new Error(`${file} has ${parts.length - 1} times ${JSON.stringify(find)}`);
   return parts.join(replace);
+}
+
+let smallRoot: string | undefined;
+
+/** The source as it is for even seeds, with small limits for odd ones. */
+export function rootOf(seed: number): string {
+  return seed % 2 === 0 ? SOURCE_ROOT : (smallRoot ??= copySource(SMALL_LIMITS));
 }

@@ -5,6 +5,7 @@ import { Dice } from "#test/simulation/weather.ts";
 import { level, rounds } from "#test/support/level.ts";
 import { crash, seeds, survive } from "./campaign.ts";
 import { shimMissing } from "./disk-shim.ts";
+import { rootOf } from "./plants.ts";
 import { ShimHooks } from "./shim-hooks.ts";
 import type { Verdict } from "./world.ts";
 
@@ -14,7 +15,7 @@ const roundCount = rounds(2, 4, 5);
 const why = shimMissing();
 
 function cut(seed: number, sync: string): Promise<Verdict> {
-  const spec = { flags: ["--set", `store.sync=${sync}`] };
+  const spec = { root: rootOf(seed), flags: ["--set", `store.sync=${sync}`] };
   const silenceMs = sync === "full" ? undefined : 1000;
   const dice = new Dice(seed);
   const hooks = new ShimHooks({ cuts: dice, syncMs: dice.pick([0, 0, 5, 25]) });

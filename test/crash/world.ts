@@ -24,7 +24,8 @@ import { Subscriber } from "./subscriber.ts";
 
 /** Nothing has come for so long: what is missing will not come any more. */
 const SILENCE_MS = 5000;
-const DRAIN_MS = 60_000;
+/** So many times the silence, whatever comes. */
+const DRAIN_SILENCES_MAX = 8;
 /** A duplicate comes soon or never. */
 const AFTERMATH_MS = 150;
 const TOLD_VIOLATIONS_MAX = 6;
@@ -192,14 +193,15 @@ export class World implements Ground {
   /** Until every client has finished and nothing that is owed is missing, or nothing comes any more. */
   async #drain(): Promise<void> {
     this.isDraining = true;
-    const deadlineMs = performance.now() + DRAIN_MS;
+    const silenceMs = this.options.silenceMs ?? SILENCE_MS;
+    const deadlineMs = performance.now() + silenceMs * DRAIN_SILENCES_MAX;
     const isMissing = (): boolean =>
       !this.clients.every(({ isDone }) => isDone) || this.#judge().some(({ kind }) => kind === "lost");
     this.#lastEventMs = performance.now();
     while (isMissing()) {
       const nowMs = performance.now();
       if (this.#broker?.isOver === true) return;
-      if (nowMs > this.#lastEventMs + (this.options.silenceMs ?? SILENCE_MS) || nowMs > deadlineMs) {
+      if (nowMs > this.#lastEventMs + silenceMs || nowMs > deadlineMs) {
         this.note("the drain was given up");
         return;
       }

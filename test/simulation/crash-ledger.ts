@@ -271,6 +271,7 @@ export class CrashLedger extends CrashWills {
     const no = numberIn(payload);
     const isTrue = reason === "expired" ? this.messages[no]?.expirySec !== undefined : this.canDrop(reason);
     this.check(isTrue, () => `message ${no} is dropped for ${clientId} as ${reason}, which cannot be`);
+    if (reason === "memory_full" && this.messages[no]?.publisher === clientId) this.refuseWill(this.messages[no]!);
     if (reason === "store_full") this.excused.add(`anybody ${no}`); // refused, and then published again
     this.excused.add(`${clientId} ${no}`);
     if (clientId === undefined || this.workers.has(clientId)) this.excused.add(`workers ${no}`);

@@ -71,6 +71,8 @@ export class WillRecord {
   /** CONNACK of its connection was sent. */
   isConfirmed = false;
   isDiscarded = false;
+  /** There was no memory for it, and that was reported. */
+  isRefused = false;
   /** A later connection of its client was told that it is connected. */
   isSuperseded = false;
   /** When the broker noticed that the connection was gone; Infinity while it has not. */

@@ -29,6 +29,11 @@ export abstract class CrashWills {
     return will;
   }
 
+  protected refuseWill(message: Message): void {
+    const will = this.wills.get(message);
+    if (will) will.isRefused = true;
+  }
+
   /** Hook: the broker routes a will. */
   onWillRouted(message: Message): void {
     const will = this.wills.get(message);
@@ -76,7 +81,7 @@ export abstract class CrashWills {
     client.will = undefined;
     client.followedIn = this.life;
     if (!will) return undefined;
-    const isDue = this.nowMs > this.latestMs(will) + TIMER_SLACK_MS;
+    const isDue = this.nowMs > this.latestMs(will) + TIMER_SLACK_MS && !will.isRefused;
     if (!isDue || !will.isConfirmed || !will.isKept || will.isDiscarded || !this.seesRoutes) return undefined;
     const { message, routedIn } = will;
     this.requiredWillCount++;

@@ -51,7 +51,7 @@ export class CrashWorld {
   private isCalm = false;
   private linkCount = 0;
   private readonly sessions = new Map<string, SessionModel>();
-  private readonly wrapped = new WeakSet<object>();
+  private readonly wrapped = new Set<SimClient>();
   private bugs: unknown[] = [];
   private violation: Violation | undefined;
   private readonly undo: (() => void)[] = [];
@@ -369,13 +369,13 @@ export class CrashWorld {
     this.downUntil = this.stepNo + dice.pick([0, 1, 5, 20]);
   }
 
-  /** As if the session had used nearly all packet ids by now, once in a life: nobody waits for 65,000 messages. */
+  /** As if the session had used nearly all packet ids by now, once: nobody waits for 65,000 messages. */
   private wrap(client: SimClient): void {
     const { sessions } = this.life!.engine;
     const session = sessions.find(Buffer.from(client.id));
     const queue = session < 0 ? null : sessions.queueOf(session);
-    if (queue === null || queue.isOnDisk || this.wrapped.has(queue)) return;
-    this.wrapped.add(queue);
+    if (queue === null || queue.isOnDisk || this.wrapped.has(client)) return;
+    this.wrapped.add(client);
     queue.inflight["lastId"] = 65_530;
   }
 

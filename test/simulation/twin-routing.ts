@@ -224,8 +224,7 @@ export class TwinRouting extends TwinSessions {
       return this.markDropped(sent);
     }
     const isNewest = reason === "queue_full" && this.weather.dropPolicy !== "oldest";
-    const isIn = (each: Expectation): boolean => reason !== "queue_full" || each.heldId === 0;
-    const candidates = session.waiting.filter((each) => each.state === WAITING && isIn(each) && isSame(each));
+    const candidates = this.droppable(session, reason).filter(isSame);
     const waiting = candidates.at(isNewest ? -1 : 0);
     if (waiting) {
       session.waiting = session.waiting.filter((each) => each !== waiting);
@@ -248,14 +247,29 @@ export class TwinRouting extends TwinSessions {
     return undefined;
   }
 
+  /** What waits and could be dropped for this reason. */
+  private droppable(session: SessionModel, reason: string): Expectation[] {
+    const waiting = session.waiting.filter((each) => each.state === WAITING);
+    if (reason === "queue_full") return waiting.filter(({ heldId }) => heldId === 0);
+    if (reason !== "packet_too_large") return waiting;
+    // A retained copy at QoS 0 passes what waits for the window.
+    return waiting.filter((each) => each.qos === 0 || this.hasRoom(session));
+  }
+
+  private hasRoom(session: SessionModel): boolean {
+    const link = session.link ?? session.lastLink;
+    let used = 0;
+    for (const each of session.inflight.values()) if (each.state === RELEASED || each.link === link) used++;
+    return used < link!.windowMax;
+  }
+
   /** Of what was sent and is not acknowledged: any while the session ends, else the next that is to be sent again. */
   private findSent(session: SessionModel, isSame: (each: Expectation) => boolean): Expectation | undefined {
     const inflight = [...session.inflight.values()];
     if (session.isEnding) return inflight.find((each) => each.state === SENT && isSame(each));
     const link = session.link ?? session.lastLink;
-    const used = inflight.filter((each) => each.state === RELEASED || each.link === link).length;
     const next = inflight.find((each) => each.state === SENT && each.link !== link);
-    return next && isSame(next) && used < link!.windowMax ? next : undefined;
+    return next && isSame(next) && this.hasRoom(session) ? next : undefined;
   }
 
   /** Messages of which a group's copy was dropped: of several groups and routings nobody says which one lost it. */

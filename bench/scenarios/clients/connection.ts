@@ -22,7 +22,7 @@ export interface ConnectionOptions {
   /** Without an answer to CONNECT by then it gives up; 0: never. */
   readonly patienceMs?: number;
   readonly onPacket: OnPacket;
-  /** The broker has ended the connection. */
+  /** The broker has ended the connection that it had accepted. */
   readonly onClose?: () => void;
 }
 
@@ -50,6 +50,7 @@ export class Connection {
   private outLength = 0;
   private isBlocked = false;
   private isScheduled = false;
+  private isAccepted = false;
   private isClosing = false;
 
   private constructor(
@@ -153,7 +154,7 @@ export class Connection {
   closed(): void {
     this.ended.resolve();
     this.accepted.reject(new Error(`${this.options.clientId}: closed by the broker`));
-    if (!this.isClosing) this.options.onClose?.();
+    if (this.isAccepted && !this.isClosing) this.options.onClose?.();
   }
 
   /** Without a DISCONNECT, as when the network goes. */
@@ -182,7 +183,8 @@ export class Connection {
 
   private connected(flags: number, code: number): void {
     this.hadSession = (flags & 1) === 1;
-    if (code === 0) this.accepted.resolve(this);
+    this.isAccepted = code === 0;
+    if (this.isAccepted) this.accepted.resolve(this);
     else this.accepted.reject(new RefusedError(this.options.clientId, code));
   }
 }

@@ -29,7 +29,7 @@ const options = numbers({
   delay: 1,
   hang: 0,
   stop: 0,
-  retry: 1,
+  retry: 3,
 });
 const pid = options["broker-pid"];
 const folder = folderOf(pid);

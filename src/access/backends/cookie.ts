@@ -1,7 +1,7 @@
 /**
  * A browser's cookie, as it came with the WebSocket's upgrade request: whoever is logged in on the page is on the broker.
  *
- *   cookie: sid=abc  ─► origin right? ─► lookup: a token, or a session that a service knows ─► a grant with the user's name
+ *   cookie: sid=abc  ─► origin right? ─► lookup: a token, or a session that a service or Redis knows ─► a grant with the user's name
  *
  * A browser sends its cookies also for a page of somebody else who opens a WebSocket to this broker. So the page's origin
  * must be the host that was asked, or one of `origins`. Programs that are no browsers send no origin and no cookie that
@@ -19,6 +19,7 @@ import type { ClientInfo } from "#core/ports.ts";
 import { cookieHttp } from "./cookie-http.ts";
 import { cookieJwt } from "./cookie-jwt.ts";
 import type { CookieLookup } from "./cookie-lookup.ts";
+import { cookieRedis } from "./cookie-redis.ts";
 
 const COOKIE_BYTES_MAX = 16 * 1024;
 const NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
@@ -39,11 +40,13 @@ export const cookie = backendKind({
       .meta({ description: "pages that may use the cookie, besides those of the host that was asked" }),
     jwt: cookieJwt.options.optional(),
     http: cookieHttp.options.optional(),
+    redis: cookieRedis.options.optional(),
   }),
-  make({ cookie: name, origins, jwt, http }, parts): Backend {
+  make({ cookie: name, origins, jwt, http, redis }, parts): Backend {
     const lookups = [
       ...(jwt ? [cookieJwt.make(jwt, name, parts)] : []),
       ...(http ? [cookieHttp.make(http, name, parts)] : []),
+      ...(redis ? [cookieRedis.make(redis, name, parts)] : []),
     ];
     return backendOf(theOnly(lookups, parts), { name, origins }, parts);
   },
@@ -51,7 +54,7 @@ export const cookie = backendKind({
 
 function theOnly(lookups: readonly CookieLookup[], { name }: BackendParts): CookieLookup {
   if (lookups.length === 1) return lookups[0];
-  throw new MantouError("access_invalid", `access: ${name}: found ${lookups.length} of jwt, http, allowed: one`);
+  throw new MantouError("access_invalid", `access: ${name}: found ${lookups.length} of jwt, http, redis, allowed: one`);
 }
 
 function backendOf(

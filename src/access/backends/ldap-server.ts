@@ -54,7 +54,7 @@ const REFUSALS: ReadonlySet<number> = new Set([
   53, // unwillingToPerform
 ]);
 
-export interface LdapSearch {
+interface LdapSearch {
   readonly base: string;
   readonly scope: "base" | "one" | "sub";
   readonly filter: string;
@@ -179,7 +179,8 @@ class LdapConnection {
       url,
       timeout: deadlineMs,
       connectTimeout: deadlineMs,
-      tlsOptions: tls,
+      // Given, it means TLS from the first byte.
+      ...(url.startsWith("ldaps:") && { tlsOptions: tls }),
       createConnection: ((port: number, host: string) =>
         this.only(() => connect({ port, host, keepAlive: true }))) as typeof connect,
       createSecureConnection: ((...args: [number, string, ConnectionOptions] | [ConnectionOptions]) =>

@@ -199,9 +199,11 @@ class Directory {
           refuse(`found \${${part.variable}}, allowed: variables that are known at CONNECT, but the password`);
     for (const [key, filter] of [["search", search?.filter] as const, ["groups", groups?.filter] as const])
       if (filter !== undefined && !isFilter(filter)) refuse(`${key}.filter: found ${filter}, allowed: an LDAP filter`);
-    const texts = (groups?.rules ?? []).map(({ group: _, ...rule }) => rule);
-    const rules = parseYamlRules(JSON.stringify(texts), `access: ${name}: groups.rules`);
-    this.rules = rules.map((rule, at) => ({ group: groups?.rules[at].group, rule }));
+    const items = groups?.rules ?? [];
+    // JSON is YAML, and leaves out what is undefined.
+    const texts = JSON.stringify(items.map((item) => ({ ...item, group: undefined })));
+    const rules = parseYamlRules(texts, `access: ${name}: groups.rules`);
+    this.rules = rules.map((rule, at) => ({ group: items[at].group, rule }));
   }
 
   /** `unknown`: the client has not what is asked about. `refused`: it has words that go into no question. */

@@ -2,14 +2,16 @@
 import { z } from "zod";
 import { type Backend, backendKind, DENY_CREDENTIALS, IGNORE } from "#access/backend.ts";
 import { beginScram, finishScram, SCRAM_MECHANISMS, type ScramState } from "#access/scram.ts";
+import { watchUsers } from "./user-table.ts";
 
 export const scram = backendKind({
   type: "scram",
   roles: ["authenticate"],
   options: z.strictObject({}),
-  make(_options, { name, accessDb }): Backend {
+  make(_options, { name, accessDb, revoke }): Backend {
     return {
       name,
+      ...watchUsers({ accessDb, revoke }),
       methods: SCRAM_MECHANISMS,
       authenticate(attempt, answer) {
         const { method, data, client } = attempt;

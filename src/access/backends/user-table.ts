@@ -1,7 +1,7 @@
 /** Users of the built-in table, managed by CLI and REST; argon2id. One that is changed or deleted is disconnected. */
 import { z } from "zod";
 import { answerOf } from "#access/answer.ts";
-import { type Backend, backendKind, DENY_CREDENTIALS, IGNORE } from "#access/backend.ts";
+import { type Backend, backendKind, type BackendParts, DENY_CREDENTIALS, IGNORE } from "#access/backend.ts";
 import { AUTO_SCHEME } from "#access/password.ts";
 
 export const userTable = backendKind({
@@ -9,12 +9,9 @@ export const userTable = backendKind({
   roles: ["authenticate"],
   options: z.strictObject({}),
   make(_options, { name, accessDb, passwords, revoke }): Backend {
-    let seen = 0;
     return {
       name,
-      async start() {
-        seen = accessDb().lastChange();
-      },
+      ...watchUsers({ accessDb, revoke }),
       authenticate({ client: { username }, password }, answer) {
         const user = username === undefined ? undefined : accessDb().user(username);
         if (!user) return answer(IGNORE);
@@ -24,12 +21,24 @@ export const userTable = backendKind({
           answer(answerOf(verdict, { isSuperuser })),
         );
       },
-      handleDbChange() {
-        const changed = accessDb().changedSince(seen, "username");
-        seen = accessDb().lastChange();
-        const names = new Set(changed);
-        if (names.size > 0) revoke({ holds: ({ username }) => username !== undefined && names.has(username) });
-      },
     };
   },
 });
+
+/** Disconnects the users of the table who are changed or deleted. */
+export function watchUsers({
+  accessDb,
+  revoke,
+}: Pick<BackendParts, "accessDb" | "revoke">): Pick<Backend, "start" | "handleDbChange"> {
+  let seen = 0;
+  return {
+    async start() {
+      seen = accessDb().lastChange();
+    },
+    handleDbChange() {
+      const names = new Set(accessDb().changedSince(seen, "username"));
+      seen = accessDb().lastChange();
+      if (names.size > 0) revoke({ holds: ({ username }) => username !== undefined && names.has(username) });
+    },
+  };
+}

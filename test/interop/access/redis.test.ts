@@ -1,9 +1,10 @@
 /** Redis as it is: contract, hostile words, TLS, the page's example, sentinel, cluster, and servers that come and go under load. */
 import { afterAll, describe, expect, test } from "bun:test";
-import { createHash } from "node:crypto";
+import { createHash, createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { AuthenticateAnswer, Backend, BackendParts } from "#access/backend.ts";
+import { cookie } from "#access/backends/cookie.ts";
 import { redis } from "#access/backends/redis.ts";
 import {
   askAuthenticate,
@@ -172,7 +173,72 @@ if (server) {
     topics: TOPICS,
   }));
 
+  const SECRET = "keyboard cat";
+  const signed = (id: string, key = SECRET): string => {
+    const signature = createHmac("sha256", key).update(id).digest("base64").replace(/=+$/, "");
+    return encodeURIComponent(`s:${id}.${signature}`);
+  };
+  const withCookie = (value: string): object => ({ identity: { headers: { cookie: `sid=${value}` } } });
+  const withSessions = (options: object): Backend => {
+    const { parts, stop } = fixture("cookie");
+    const guard = { deadlineMs: 20_000, openMs: 50 };
+    const lookup = { server: place, guard, ...options };
+    const backend = cookie.make(cookie.options.parse({ cookie: "sid", redis: lookup }), parts);
+    ends.push(async () => {
+      await backend.stop?.();
+      stop();
+    });
+    return backend;
+  };
+
+  backendContract("cookie, a session in a hash of Redis", async () => {
+    await run("HSET", "hash:s1", "username", "alice");
+    await run("HSET", "hash:s2", "other", "alice");
+    await run("SET", "hash:s3", "alice");
+    return {
+      backend: withSessions({ prefix: "hash:", field: "username" }),
+      cut: () => server.kill(),
+      mend: () => server.start(),
+      clients: [
+        { client: withCookie("s1"), expected: "allow" },
+        { client: { username: "root", ...withCookie("s1") }, expected: "allow" },
+        { client: withCookie("s2"), expected: "deny" },
+        { client: withCookie("s3"), expected: "deny" },
+        { client: withCookie("unknown"), expected: "deny" },
+        { client: { username: "alice" }, password: "wonder", expected: "ignore" },
+      ],
+    };
+  });
+
+  backendContract("cookie, a signed session in JSON in Redis", async () => {
+    await run("SET", "sess:j1", JSON.stringify({ cookie: {}, user: { name: "alice" } }));
+    await run("SET", "sess:j2", JSON.stringify({ cookie: {}, user: { name: ["alice"] } }));
+    await run("SET", "sess:j3", "no JSON");
+    return {
+      backend: withSessions({ prefix: "sess:", kind: "json", field: "user.name", secret: SECRET }),
+      clients: [
+        { client: withCookie(signed("j1")), expected: "allow" },
+        { client: withCookie(signed("j1", "another")), expected: "deny" },
+        { client: withCookie(signed("j1").replace("j1", "j2")), expected: "deny" },
+        { client: withCookie("j1"), expected: "deny" },
+        { client: withCookie("s:.x"), expected: "deny" },
+        { client: withCookie("%zz"), expected: "deny" },
+        { client: withCookie(signed("j2")), expected: "deny" },
+        { client: withCookie(signed("j3")), expected: "deny" },
+        { client: withCookie(signed("gone")), expected: "deny" },
+      ],
+    };
+  });
+
   describe("redis", () => {
+    test("a session's user name is the client's, whatever CONNECT says", async () => {
+      await run("SET", "plain:s1", "alice");
+      const backend = withSessions({ prefix: "plain:", kind: "text" });
+      await backend.start!();
+      const answer = await askAuthenticate(backend, attemptOf({ username: "root", ...withCookie("s1") }, undefined));
+      expect(answer).toMatchObject({ verdict: "allow", grant: { username: "alice" } });
+    });
+
     test("after all hostile words the data are what they were", async () => {
       const backend = await started({ ...COMMANDS, server: place });
       const before = await run("DBSIZE");
@@ -222,6 +288,19 @@ if (server) {
         new Promise((resolve) => backend.isSuperuser!({ ...knownClient, username }, resolve));
       expect([await isSuper("root"), await isSuper("alice"), await isSuper("supers")]).toEqual([true, false, false]);
     });
+
+    test("a connection on which nothing is answered is given up", async () => {
+      const backend = await started({ ...COMMANDS, server: place, guard: QUICK });
+      expect(await verdict(backend, "alice", "wonder")).toBe("allow");
+      server.freeze();
+      try {
+        expect(await verdict(backend, "alice", "wonder")).toBe("unavailable");
+        await until("true", async () => String(backend.health!().counts["lost"] > 0));
+      } finally {
+        server.thaw();
+      }
+      await until("allow", () => verdict(backend, "alice", "wonder"));
+    }, 60_000);
 
     test("a wrong password of the broker is told in the log, and lets nobody in", async () => {
       const { promise, resolve } = Promise.withResolvers<unknown>();
@@ -306,11 +385,12 @@ if (tlsServer)
 
 const master = server && (await opened(redisServer));
 const replica = master && (await opened(redisServer));
+// The sentinel looks for replicas when it starts, and then every ten seconds.
+if (replica) await redisCommand(replica.port, ["REPLICAOF", "127.0.0.1", `${master!.port}`]);
 const sentinel = replica && (await opened(redisSentinel(master!.port)));
 
 if (sentinel)
   test("redis: when the master is gone, the one that the sentinel names then is asked", async () => {
-    await redisCommand(replica.port, ["REPLICAOF", "127.0.0.1", `${master.port}`]);
     for (const words of DATA.slice(0, 1)) await redisCommand(master.port, words);
     await until("1", async () => String(await redisCommand(replica.port, ["EXISTS", "mqtt_user:alice"])));
     await until("1", async () =>
@@ -354,20 +434,16 @@ if (nodes.every((node) => node !== undefined) && nodes.length > 0)
     const verdicts = await Promise.all(users.map((user) => verdict(backend, user, user)));
     expect(verdicts).toEqual(users.map(() => "allow"));
     expect(await verdict(backend, users[1], "wrong")).toBe("deny");
+    const everybody = async (): Promise<string> =>
+      (await Promise.all(users.map((user) => verdict(backend, user, user)))).find((one) => one !== "allow") ?? "allow";
     await nodes[1].kill();
-    await until(
-      "unavailable",
-      async () =>
-        (await Promise.all(users.map((user) => verdict(backend, user, user)))).find((one) => one !== "allow") ??
-        "allow",
-    );
+    await until("unavailable", everybody);
     await nodes[1].start();
-    await until(
-      "allow",
-      async () =>
-        (await Promise.all(users.map((user) => verdict(backend, user, user)))).find((one) => one !== "allow") ??
-        "allow",
-    );
+    await until("allow", everybody);
+    nodes[1].freeze();
+    await until("unavailable", everybody);
+    nodes[1].thaw();
+    await until("allow", everybody);
   }, 120_000);
 
 function freePort(): number {

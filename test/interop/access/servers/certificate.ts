@@ -1,8 +1,8 @@
 import { join } from "node:path";
-import type { ServerProgram } from "./database-server.ts";
+import type { Run } from "./database-server.ts";
 
 /** A certificate that signs itself, for 127.0.0.1 and no other name: `cert.pem`, `key.pem`. */
-export async function certify(folder: string, run: Parameters<ServerProgram["prepare"]>[1]): Promise<void> {
+export async function certify(folder: string, run: Run): Promise<void> {
   const subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"];
   const key = [
     "-newkey",

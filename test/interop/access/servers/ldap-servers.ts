@@ -42,15 +42,20 @@ export function slapd(scheme: "ldap" | "ldaps", ldif: string): ServerProgram {
     },
     command: (folder, port) => [
       "/usr/sbin/slapd",
-      ...["-f", configuration(folder), "-h", `${scheme}://127.0.0.1:${port}/`, "-d", "0"],
+      "-f",
+      configuration(folder),
+      "-h",
+      `${scheme}://127.0.0.1:${port}/`,
+      "-d",
+      "0",
     ],
     async ping(port) {
-      const tlsOptions = { rejectUnauthorized: false };
+      const tls = scheme === "ldaps" ? { tlsOptions: { rejectUnauthorized: false } } : {};
       const client = new Client({
         url: `${scheme}://127.0.0.1:${port}`,
         timeout: 2000,
         connectTimeout: 2000,
-        tlsOptions,
+        ...tls,
       });
       try {
         await client.bind(BROKER_DN, LDAP_PASSWORD);

@@ -6,31 +6,24 @@ import type { ServerProgram } from "./database-server.ts";
 
 export const REDIS_PASSWORD = "server pw";
 
+const SETTINGS = ["--bind 127.0.0.1", "--appendonly yes", "--appendfsync no"];
+
 function redisProgram(options: readonly string[], tls = false): ServerProgram {
   return {
     name: "Redis",
     program: "/usr/bin/redis-server",
     refusesRoot: false,
     prepare: (folder, run) => certify(folder, run),
-    command: (folder, port) => [
-      "/usr/bin/redis-server",
-      ...["--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "yes", "--appendfsync", "no"],
-      ...["--requirepass", REDIS_PASSWORD, "--masterauth", REDIS_PASSWORD],
-      ...(tls
-        ? [
-            "--port",
-            "0",
-            "--tls-port",
-            `${port}`,
-            "--tls-auth-clients",
-            "no",
-            "--tls-ca-cert-file",
-            join(folder, "cert.pem"),
-          ]
-        : ["--port", `${port}`]),
-      ...(tls ? ["--tls-cert-file", join(folder, "cert.pem"), "--tls-key-file", join(folder, "key.pem")] : []),
-      ...options,
-    ],
+    command(folder, port) {
+      const certificate = join(folder, "cert.pem");
+      const listening = tls
+        ? ["--port 0", `--tls-port ${port}`, "--tls-auth-clients no", `--tls-ca-cert-file ${certificate}`]
+        : [`--port ${port}`];
+      const keys = [`--tls-cert-file ${certificate}`, `--tls-key-file ${join(folder, "key.pem")}`];
+      const settings = [...listening, ...(tls ? keys : []), ...SETTINGS, `--dir ${folder}`, ...options];
+      const passwords = ["--save", "", "--requirepass", REDIS_PASSWORD, "--masterauth", REDIS_PASSWORD];
+      return ["/usr/bin/redis-server", ...settings.flatMap((setting) => setting.split(" ")), ...passwords];
+    },
     ping: (port) => redisCommand(port, ["PING"], { isTls: tls }).then(() => {}),
   };
 }
@@ -40,7 +33,7 @@ export const redisTlsServer = redisProgram([], true);
 
 /** `busPort` must be free; slots are given out by `makeCluster`. */
 export const redisNode = (busPort: number): ServerProgram =>
-  redisProgram(["--cluster-enabled", "yes", "--cluster-port", `${busPort}`, "--cluster-node-timeout", "2000"]);
+  redisProgram(["--cluster-enabled yes", `--cluster-port ${busPort}`, "--cluster-node-timeout 2000"]);
 
 /** Watches the master on `masterPort` under the name `access`. */
 export const redisSentinel = (masterPort: number): ServerProgram => ({

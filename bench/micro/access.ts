@@ -1,0 +1,91 @@
+/**
+ * What it costs to judge a PUBLISH by twenty rules. As long as the answer is kept, rules do not matter: what does is whether
+ * a client publishes to one topic or to several in turn, and how many clients there are.
+ */
+import { decideByRules } from "#access/acl-rule.ts";
+import { parseYamlRules } from "#access/acl-yaml.ts";
+import type { Backend } from "#access/backend.ts";
+import { AccessChain } from "#access/chain.ts";
+import { Standing } from "#access/standing.ts";
+import { LOGIN, RULES } from "#bench/compare/access-files.ts";
+import type { MessageView } from "#core/message.ts";
+import { ALLOW, type ClientInfo } from "#core/ports.ts";
+import { publishPacket, viewOf } from "./fixture.ts";
+import { type Recorder, type Suite, sized } from "./recorder.ts";
+
+const PUBLISHES = 1000;
+const SEED = 4711;
+
+export const suite: Suite = {
+  about: "AccessChain.authorizePublish with twenty rules; an operation is one PUBLISH",
+  async run(recorder) {
+    await judged(recorder, { clients: 1, topics: 1 });
+    await judged(recorder, { clients: 50, topics: 1 });
+    await judged(recorder, { clients: 50, topics: 8 });
+    await judged(recorder, { clients: 5000, topics: 1 });
+    await judged(recorder, { clients: 50, topics: 1, cacheCountMax: 0 });
+  },
+};
+
+interface Shape {
+  readonly clients: number;
+  /** Of each client, in turn. */
+  readonly topics: number;
+  /** 0: every PUBLISH is judged by the rules. */
+  readonly cacheCountMax?: number;
+}
+
+async function judged(recorder: Recorder, { clients, topics, cacheCountMax = 256 }: Shape): Promise<void> {
+  const chain = chainOf(cacheCountMax);
+  const count = sized(recorder, clients);
+  const infos = Array.from({ length: count }, (_, i) => clientOf(i));
+  for (const info of infos) {
+    chain.standings.admit(info, new Standing(info));
+    chain.standings.open(info);
+  }
+  const views = Array.from({ length: topics }, (_, i) => viewOf(publishPacket(`bench/${i}`, 64, 0, 4), 4));
+  const name = `${count} clients, ${topics} topics each${cacheCountMax === 0 ? ", no answer kept" : ""}`;
+  let turn = 0;
+  await recorder.time(name, PUBLISHES, () => {
+    turn += PUBLISHES;
+    return judge(chain, infos, views, turn);
+  });
+}
+
+function judge(chain: AccessChain, infos: readonly ClientInfo[], views: readonly MessageView[], turn: number): number {
+  let allowed = 0;
+  let client = turn % infos.length;
+  let topic = Math.floor(turn / infos.length) % views.length;
+  for (let i = 0; i < PUBLISHES; i++) {
+    if (chain.authorizePublish(infos[client], views[topic]) === ALLOW) allowed++;
+    if (++client < infos.length) continue;
+    client = 0;
+    topic = (topic + 1) % views.length;
+  }
+  if (allowed !== PUBLISHES) throw new Error("a PUBLISH was refused");
+  return allowed;
+}
+
+function chainOf(cacheCountMax: number): AccessChain {
+  const rules = parseYamlRules(RULES, "rules");
+  const backend: Backend = {
+    name: "rules",
+    authorize: (question, answer) => answer(decideByRules(rules, question)),
+  };
+  return new AccessChain({
+    authenticate: [],
+    authorize: [{ backend, whenUnavailable: "deny" }],
+    noMatch: "deny",
+    deniedPublish: "drop",
+    cacheCountMax,
+    cacheSec: 60,
+    seed: SEED,
+    nowSec: 0,
+    kick: () => {},
+  });
+}
+
+function clientOf(i: number): ClientInfo {
+  const { username } = LOGIN;
+  return { clientId: `client-${i}`, username, address: "127.0.0.1", port: 1024 + i, version: 4, listener: "tcp:1883" };
+}
