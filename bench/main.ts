@@ -29,7 +29,8 @@ const benches: Readonly<Record<string, Bench>> = {
   },
   compare: {
     about: "brokers or commits side by side, with a verdict for each goal and a report; see bench/README.md",
-    usage: "[goals|guide|durable|access|all|NAME…] [--brokers A,B,NAME=COMMAND] [--commits A,B] [--rounds 3] [--out DIR]",
+    usage:
+      "[goals|guide|durable|access|all|NAME…] [--brokers A,B,NAME=COMMAND] [--commits A,B] [--rounds 3] [--out DIR]",
     run: async (args) => (await import("./compare.ts")).runCompare(args),
   },
   report: {

@@ -187,7 +187,11 @@ export async function startBroker(
   // Where a broker gives up root, as mosquitto does, it must still reach its folder.
   chmodSync(dir, 0o755);
   const tracer = countsSyncs ? ["strace", "-f", "-e", "trace=fsync,fdatasync", "-o", join(dir, SYNC_FILE)] : [];
-  const child = spawn([...tracer, ...broker.command({ port, dir, nodelay }, store, access)], hasAllCores ? "anywhere" : "broker", dir);
+  const child = spawn(
+    [...tracer, ...broker.command({ port, dir, nodelay }, store, access)],
+    hasAllCores ? "anywhere" : "broker",
+    dir,
+  );
   void drainOutput(child.stdout);
   const stop = async (): Promise<void> => {
     await child.stop();

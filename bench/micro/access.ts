@@ -10,11 +10,12 @@ import { Standing } from "#access/standing.ts";
 import { LOGIN, RULES } from "#bench/compare/access-files.ts";
 import type { MessageView } from "#core/message.ts";
 import { ALLOW, type ClientInfo } from "#core/ports.ts";
-import { publishPacket, viewOf } from "./fixture.ts";
+import { MqttContext } from "#mqtt/context.ts";
+import { makeEngine, openClient, publishPacket, SEED, subscribePacket, viewOf } from "./fixture.ts";
 import { type Recorder, type Suite, sized } from "./recorder.ts";
 
 const PUBLISHES = 1000;
-const SEED = 4711;
+const PAIRS = 50;
 
 export const suite: Suite = {
   about: "AccessChain.authorizePublish with twenty rules; an operation is one PUBLISH",
@@ -24,8 +25,33 @@ export const suite: Suite = {
     await judged(recorder, { clients: 50, topics: 8 });
     await judged(recorder, { clients: 5000, topics: 1 });
     await judged(recorder, { clients: 50, topics: 1, cacheCountMax: 0 });
+    for (const chunk of [1, 15]) await pairs(recorder, chunk);
   },
 };
+
+/** Bytes in, bytes out, without sockets: what of a PUBLISH is the judging. Publishers take turns, `chunk` messages each. */
+async function pairs(recorder: Recorder, chunk: number): Promise<void> {
+  const ways = { open: pairsOf(undefined, chunk), judged: pairsOf(chainOf(256), chunk) };
+  await recorder.compare(`pairs 50 → 50, QoS 0, ${chunk} in a chunk`, PAIRS * chunk, ways);
+}
+
+function pairsOf(chain: AccessChain | undefined, chunk: number): () => number {
+  const engine = makeEngine({}, chain);
+  const context = new MqttContext(engine);
+  // As the broker's assembly does.
+  if (chain) engine.hooks.clientConnected.add((client) => chain.standings.open(client));
+  const publishers = Array.from({ length: PAIRS }, (_, i) => {
+    const subscriber = openClient({ version: 4, context, clientId: `s${i}` });
+    subscriber.connection.handleData(subscribePacket(`bench/${i}`, 0, 4));
+    const { connection } = openClient({ version: 4, context, clientId: `p${i}` });
+    const sent = Buffer.concat(Array.from({ length: chunk }, () => publishPacket(`bench/${i}`, 64, 0, 4)));
+    return { connection, sent };
+  });
+  return () => {
+    for (const { connection, sent } of publishers) connection.handleData(sent);
+    return engine.metrics.counts[0];
+  };
+}
 
 interface Shape {
   readonly clients: number;
@@ -70,10 +96,11 @@ function chainOf(cacheCountMax: number): AccessChain {
   const rules = parseYamlRules(RULES, "rules");
   const backend: Backend = {
     name: "rules",
+    authenticate: (_, answer) => answer({ verdict: "allow", grant: { username: LOGIN.username } }),
     authorize: (question, answer) => answer(decideByRules(rules, question)),
   };
   return new AccessChain({
-    authenticate: [],
+    authenticate: [{ backend, whenUnavailable: "deny" }],
     authorize: [{ backend, whenUnavailable: "deny" }],
     noMatch: "deny",
     deniedPublish: "drop",

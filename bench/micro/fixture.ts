@@ -1,6 +1,6 @@
 /** What several suites need: a seeded engine, sinks and links that only count, topics by number. */
 import { Engine, type LimitOverrides, MessageView, type Sink } from "#core/engine.ts";
-import type { Link } from "#core/ports.ts";
+import type { Access, Link } from "#core/ports.ts";
 import { Random } from "#base/random.ts";
 import { decodePublish } from "#mqtt/codec/publish.ts";
 import { Connection } from "#mqtt/connection.ts";
@@ -9,8 +9,9 @@ import { generate, type IConnectPacket, type IPublishPacket } from "mqtt-packet"
 
 export const SEED = 4711;
 
-export function makeEngine(limits: LimitOverrides = {}): Engine {
-  return new Engine({ seed: SEED, nowMs: 1_000_000, nowSec: 1_000, limits });
+/** Everybody may do everything, unless there is an `access`. */
+export function makeEngine(limits: LimitOverrides = {}, access?: Access): Engine {
+  return new Engine({ seed: SEED, nowMs: 1_000_000, nowSec: 1_000, limits, ...(access && { access }) });
 }
 
 /** Takes everything at once and remembers the packet ids it owes an acknowledgement. */

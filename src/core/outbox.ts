@@ -26,7 +26,7 @@ export const DELIVERY_QOS = 3;
 export const DELIVERY_RETAIN = 4;
 /** The message's priority, 0 to 7: the lane it waits in. */
 export const DELIVERY_LANE_SHIFT = 3;
-export const DELIVERY_LANE = 7 << DELIVERY_LANE_SHIFT;
+const DELIVERY_LANE = 7 << DELIVERY_LANE_SHIFT;
 /** It was sent before: the next time it is a duplicate. */
 export const DELIVERY_SENT = 64;
 

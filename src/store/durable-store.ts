@@ -32,7 +32,7 @@ const BATCHES_UNDER_WAY = 2;
 /** Of the changes that are written out: those of a queue. */
 const queueChanges: ReadonlySet<number> = new Set([Change.enqueued, Change.loaded, Change.pageDropped]);
 
-export const defaultStoreLimits: StoreLimits = {
+const defaultStoreLimits: StoreLimits = {
   pageCount: 256,
   pageBytes: 256 * 1024,
   logBytesMax: 8 * 1024 * 1024,

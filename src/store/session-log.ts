@@ -17,7 +17,7 @@
  */
 import { ByteReader, type ByteWriter, putU16, putU32 } from "#base/byte-writer.ts";
 
-export const FORMAT_VERSION = 1;
+const FORMAT_VERSION = 1;
 const ENTRY_HEAD_BYTES = 13;
 
 /** Kinds of changes, and the fields after `session`. */

@@ -1,7 +1,6 @@
 /** What the durable store has done since the start. */
 
-/** Upper bounds of the commit times that are counted apart, in milliseconds; the last count is of those above. */
-export const COMMIT_BOUNDS_MS = [0.5, 1, 2, 5, 10, 20, 50, 100, 250, 500, 1000] as const;
+const COMMIT_BOUNDS_MS = [0.5, 1, 2, 5, 10, 20, 50, 100, 250, 500, 1000] as const;
 
 export class StoreStats {
   /** Changes written, and messages that their receivers' acknowledgements made unnecessary to write. */
@@ -11,7 +10,9 @@ export class StoreStats {
   batchCount = 0;
   batchBytes = 0;
   commitMs = 0;
-  /** Batches by commit time, see `COMMIT_BOUNDS_MS`. */
+  /** Upper bounds of the commit times that are counted apart, in milliseconds. */
+  readonly commitBoundsMs: readonly number[] = COMMIT_BOUNDS_MS;
+  /** Batches by commit time: up to each bound, and above the last. */
   readonly commitCounts: number[] = Array.from({ length: COMMIT_BOUNDS_MS.length + 1 }, () => 0);
   /** How often writing began to fail. */
   troubleCount = 0;

@@ -28,7 +28,11 @@ async function survives(data: string, options: BrokerOptions = {}): Promise<void
 
   await using second = await startBroker(["--data", data], options);
   const after = harnessOf(tcpTarget(second.url));
-  const again = await after.connect({ clientId: "stays", cleanStart: false, properties: [["sessionExpiryIntervalSec", 1000]] });
+  const again = await after.connect({
+    clientId: "stays",
+    cleanStart: false,
+    properties: [["sessionExpiryIntervalSec", 1000]],
+  });
   await again.expect("publish", { topic: "a/b", payload: "kept", qos: 1 });
   const other = await after.connect({ clientId: "new" });
   await other.subscribe("a/#", 1);

@@ -4,7 +4,7 @@
  */
 import type { Random } from "#base/random.ts";
 import type { CommitInfo, LoadedEntries, LogBackend, RecoveryReceiver } from "#store/log-backend.ts";
-import type { MemoryLog } from "#store/memory-log.ts";
+import type { MemoryLog } from "#test/support/memory-log.ts";
 
 export class CrashDisk implements LogBackend {
   onCommitted: (info: CommitInfo) => void = () => {};

@@ -2,7 +2,7 @@
 import { Engine } from "#core/engine.ts";
 import { MqttContext } from "#mqtt/context.ts";
 import { DurableStore } from "#store/durable-store.ts";
-import type { MemoryLog } from "#store/memory-log.ts";
+import type { MemoryLog } from "#test/support/memory-log.ts";
 import { CrashDisk } from "./crash-disk.ts";
 import type { CrashWeather } from "./crash-weather.ts";
 

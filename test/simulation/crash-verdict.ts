@@ -1,6 +1,6 @@
 /** The end of a crash run, when all is drained: what survives one more crash, retained messages, and what is left over. */
 import type { Engine } from "#core/engine.ts";
-import type { MemoryLog } from "#store/memory-log.ts";
+import type { MemoryLog } from "#test/support/memory-log.ts";
 import type { CrashWorld } from "./crash-world.ts";
 import { type Message, numberIn } from "./model.ts";
 

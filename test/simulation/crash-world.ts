@@ -10,7 +10,7 @@
 import { Random } from "#base/random.ts";
 import type { Engine } from "#core/engine.ts";
 import { Connection } from "#mqtt/connection.ts";
-import { MemoryLog } from "#store/memory-log.ts";
+import { MemoryLog } from "#test/support/memory-log.ts";
 import { describePacket } from "#test/support/packets.ts";
 import { CrashLedger } from "./crash-ledger.ts";
 import { type CrashPlant, type Life, makeLife } from "./crash-life.ts";

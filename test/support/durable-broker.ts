@@ -20,7 +20,7 @@ import { DurableStore } from "#store/durable-store.ts";
 import { BatchReader } from "#store/batch-reader.ts";
 import { DROP_PAGE, OPS, PAGE, REMOVE, SNAPSHOT, TRIM } from "#store/log-backend.ts";
 import type { CommitInfo, LoadedEntries, LogBackend, RecoveryReceiver } from "#store/log-backend.ts";
-import { MemoryLog } from "#store/memory-log.ts";
+import { MemoryLog } from "#test/support/memory-log.ts";
 import type { Pending } from "#store/pending.ts";
 import type { RestoreInfo } from "#store/restore.ts";
 import type { StoreLimits } from "#store/store-parts.ts";

@@ -38,7 +38,8 @@ function problemsOf(given: Given): string[] {
   return [];
 }
 
-const SECTIONS = "node, listeners, mqtt, session, messages, retained, shared, cache, send, priorities, store, access, broker, log";
+const SECTIONS =
+  "node, listeners, mqtt, session, messages, retained, shared, cache, send, priorities, store, access, broker, log";
 const LISTEN = "tcp://HOST:PORT, tls://HOST:PORT, ws://HOST:PORT, wss://HOST:PORT, unix:///PATH";
 
 describe("defaults", () => {
@@ -247,7 +248,10 @@ describe("problems, word by word", () => {
       'MANTOU__LOG__LEVEL: log.level: found "", allowed: one of trace, debug, info, warn, error, silent',
     ],
     [{ env: { MANTOU__: "1" } }, `MANTOU__: found an unknown key, allowed: ${SECTIONS}`],
-    [{ file: "store: { type: postgres }" }, 'mantou.yaml:1: store.type: found "postgres", allowed: one of sqlite, memory'],
+    [
+      { file: "store: { type: postgres }" },
+      'mantou.yaml:1: store.type: found "postgres", allowed: one of sqlite, memory',
+    ],
     [{ file: "workers: 1" }, `mantou.yaml:1: workers: found an unknown key, allowed: ${SECTIONS}`],
     [
       { set: ["session.expirySecMax=.inf"] },

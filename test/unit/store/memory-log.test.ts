@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { Random } from "#base/random.ts";
-import { MemoryLog } from "#store/memory-log.ts";
+import { MemoryLog } from "#test/support/memory-log.ts";
 import { type LogFixture, logBackendContract, recover } from "#test/contract/log-backend-contract.ts";
 import { BatchWriter, entryOf, OpsWriter } from "./batch-writer.ts";
 

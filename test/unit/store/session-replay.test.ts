@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { Random } from "#base/random.ts";
 import { BatchReader } from "#store/batch-reader.ts";
 import { OPS } from "#store/log-backend.ts";
-import { MemoryLog } from "#store/memory-log.ts";
+import { MemoryLog } from "#test/support/memory-log.ts";
 import { PAGE_BYTES_MAX, PAGE_ENTRIES_MAX, Replayer } from "#store/session-replay.ts";
 import { readEntries, readQueue } from "#store/session-log.ts";
 import { recover } from "#test/contract/log-backend-contract.ts";

@@ -8,12 +8,12 @@
  */
 import { ByteReader } from "#base/byte-writer.ts";
 import type { Random } from "#base/random.ts";
-import { BatchReader } from "./batch-reader.ts";
-import { visitEntries, visitOps, visitQueue } from "./change-reader.ts";
-import { BODY, COLLECT, DROP_PAGE, META, OPS, PAGE, REMOVE, RETAINED, SNAPSHOT, TRIM } from "./log-backend.ts";
-import type { CommitInfo, LoadedEntries, LogBackend, RecoveryReceiver } from "./log-backend.ts";
-import { loadEntries, type RecoveryTables, settle } from "./recovery.ts";
-import type { RestingSession, Snapshots } from "./session-replay.ts";
+import { BatchReader } from "#store/batch-reader.ts";
+import { visitEntries, visitOps, visitQueue } from "#store/change-reader.ts";
+import { BODY, COLLECT, DROP_PAGE, META, OPS, PAGE, REMOVE, RETAINED, SNAPSHOT, TRIM } from "#store/log-backend.ts";
+import type { CommitInfo, LoadedEntries, LogBackend, RecoveryReceiver } from "#store/log-backend.ts";
+import { loadEntries, type RecoveryTables, settle } from "#store/recovery.ts";
+import type { RestingSession, Snapshots } from "#store/session-replay.ts";
 
 const CHUNK = 500;
 
