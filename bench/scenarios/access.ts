@@ -65,7 +65,7 @@ export const access: readonly Scenario[] = [
   },
   {
     name: "access-storm",
-    title: "3,000 clients log in at once with slow passwords",
+    title: "3,000 clients log in within a second, with slow passwords",
     purpose:
       "What others who publish notice of a login storm, how many logins a second there are, and whether clients that give up after 10 s ever come in.",
     parts: [

@@ -3,7 +3,7 @@
  * publish.
  *
  *   calm     the others alone, for comparison
- *   onset    all come at once; longer than the broker waits for a client, so that what has been given up shows
+ *   onset    all come within a second; longer than the broker waits for a client, so that what has been given up shows
  *   storm    logins are counted
  *
  * What the others notice is taken from onset and storm together.

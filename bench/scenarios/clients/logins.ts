@@ -9,6 +9,8 @@ import { Connection, GaveUpError, RefusedError } from "./connection.ts";
 const SERVER_UNAVAILABLE = 0x88;
 const SERVER_BUSY = 0x89;
 const FAULTS_MAX = 5;
+/** All come within this time: in the same moment they would hold up their own process, and what it measures. */
+const ARRIVAL_MS = 1000;
 
 export interface LoginPlan {
   readonly port: number;
@@ -44,7 +46,8 @@ export class Logins {
 
   start(): void {
     this.isRunning = true;
-    for (let index = 0; index < this.plan.clients; index++) void this.repeat(index);
+    const { clients } = this.plan;
+    for (let index = 0; index < clients; index++) void this.repeat(index, (index / clients) * ARRIVAL_MS);
   }
 
   /** No further attempts. */
@@ -69,7 +72,8 @@ export class Logins {
     return [...this.faultTexts].slice(0, FAULTS_MAX).map(([text, count]) => `${count} logins: ${text}`);
   }
 
-  private async repeat(index: number): Promise<void> {
+  private async repeat(index: number, delayMs: number): Promise<void> {
+    await Bun.sleep(delayMs);
     while (this.isRunning) {
       const connection = await this.once(index);
       if (connection === undefined) await Bun.sleep(this.plan.retryMs * (0.5 + Math.random()));
