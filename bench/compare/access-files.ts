@@ -61,8 +61,7 @@ export function writeAccess(dir: string, access: AccessKind): string {
   } else if (access.kind === "service") {
     const port = freePort();
     writeFileSync(join(dir, SERVICE_FILE), String(port));
-    const { deadlineMs } = access;
-    authenticate.push({ type: "http", auth: { url: `http://127.0.0.1:${port}/auth` }, guard: { deadlineMs } });
+    authenticate.push({ type: "http", auth: { url: `http://127.0.0.1:${port}/auth` }, guard: access.guard });
   }
   const path = join(dir, CONFIG_FILE);
   writeFileSync(path, JSON.stringify({ access: config })); // YAML too

@@ -9,6 +9,8 @@ const WAITING_MAX = 1024;
 const LAG_US_MAX = 20_000;
 /** Their own limits are ten seconds and more. A queue that is never full of those who still wait is no fault here. */
 const IMPATIENT = ["--patience", "10", "--waiting", "0"];
+/** The defaults of `guard`. */
+const GUARD = { deadlineMs: 5000, openMs: 2000 };
 const files: AccessKind = { kind: "files" };
 const qos1 = flow("pair", { qos: 1, windowCount: 20 });
 
@@ -38,7 +40,7 @@ function storm(name: string, algorithm: "argon2id" | "bcrypt", rest: Partial<Par
 function remote(name: string, args: string, aroundSec = 3): Part {
   return {
     name,
-    access: { kind: "service", deadlineMs: 5000 },
+    access: { kind: "service", guard: GUARD },
     load: { kind: "client", client: "remote-logins", args: args.split(" ") },
     aroundSec,
   };

@@ -65,7 +65,7 @@ export type AccessKind =
       readonly isCheap?: boolean;
     }
   /** As `files`, and an HTTP service that is asked about all others; who runs it is the load's client. */
-  | { readonly kind: "service"; readonly deadlineMs: number };
+  | { readonly kind: "service"; readonly guard: { readonly deadlineMs: number; readonly openMs: number } };
 
 export interface Part {
   readonly name: string;

@@ -3,7 +3,7 @@
  *
  *   plain md5 sha1 sha256 sha512          ─► at once (about a microsecond)
  *   pbkdf2 bcrypt argon2id  ─► [ waiting, at most waitingMax ] ─► at most runningMax at a time, off the loop
- *                               └─ full: "busy", the client is told Server busy
+ *                               └─ full, or waited for longer than waitingMsMax: "busy", the client is told Server busy
  *
  * Comparisons take the same time wherever the first difference is. The formats stand in `password-format.ts`.
  */
@@ -46,6 +46,13 @@ export interface PasswordQueueOptions {
   readonly runningMax?: number;
   /** Slow hashes that may wait; beyond: busy. */
   readonly waitingMax?: number;
+  /**
+   * One that has waited for longer is not computed any more: busy. Less than `mqtt.connectTimeoutSec` and than clients
+   * wait for, or a full queue holds only those who have left, and nobody ever comes in.
+   */
+  readonly waitingMsMax?: number;
+  /** Monotonic milliseconds; for tests. */
+  readonly nowMs?: () => number;
   /** For passwords that are stored from now on; argon2id. */
   readonly memoryKiB?: number;
   readonly timeCost?: number;
@@ -54,19 +61,31 @@ export interface PasswordQueueOptions {
 /** A pbkdf2 key that was cut off would match too much. */
 const KEY_BYTES_MIN = 16;
 
+const REFUSED_PER_TURN = 50;
+
 type Slow = () => Promise<boolean>;
+
+interface Waiting {
+  readonly sinceMs: number;
+  readonly run: () => void;
+  readonly refuse: () => void;
+}
 
 export class PasswordChecker {
   readonly counts = { checked: 0, busy: 0, malformed: 0 };
   private readonly runningMax: number;
   private readonly waitingMax: number;
   private readonly cost: { memoryCost: number; timeCost: number };
-  private readonly waiting: (() => void)[] = [];
+  private readonly waitingMsMax: number;
+  private readonly nowMs: () => number;
+  private readonly waiting: Waiting[] = [];
   private running = 0;
 
   constructor(options: PasswordQueueOptions = {}) {
     this.runningMax = options.runningMax ?? Math.max(1, availableParallelism() - 1);
     this.waitingMax = options.waitingMax ?? 1024;
+    this.waitingMsMax = options.waitingMsMax ?? 5000;
+    this.nowMs = options.nowMs ?? (() => performance.now());
     this.cost = { memoryCost: options.memoryKiB ?? 19_456, timeCost: options.timeCost ?? 2 };
   }
 
@@ -115,7 +134,7 @@ export class PasswordChecker {
       this.running++;
       run();
     } else if (this.waiting.length < this.waitingMax) {
-      this.waiting.push(run);
+      this.waiting.push({ sinceMs: this.nowMs(), run, refuse });
     } else {
       this.counts.busy++;
       refuse();
@@ -124,10 +143,22 @@ export class PasswordChecker {
 
   /** One has ended: the next begins before the answer is given, which may ask again. */
   private leave(answer: () => void): void {
-    const next = this.waiting.shift();
-    if (next) next();
+    const late: Waiting[] = [];
+    let next = this.waiting.shift();
+    for (const nowMs = this.nowMs(); next && nowMs - next.sinceMs > this.waitingMsMax; next = this.waiting.shift())
+      late.push(next);
+    if (next) next.run();
     else this.running--;
     answer();
+    this.refuseLate(late);
+  }
+
+  /** A few in a turn: a thousand refusals at once would hold the loop. */
+  private refuseLate(late: Waiting[]): void {
+    const some = late.splice(0, REFUSED_PER_TURN);
+    this.counts.busy += some.length;
+    for (const { refuse } of some) refuse();
+    if (late.length > 0) setImmediate(() => this.refuseLate(late));
   }
 }
 

@@ -65,6 +65,8 @@ interface Job {
   readonly generation: number;
 }
 
+const REFUSED_PER_TURN = 50;
+
 const hmacKey = randomBytes(32);
 
 export class RemoteGuard {
@@ -90,6 +92,7 @@ export class RemoteGuard {
   private openUntilMs = -1;
   private isProbing = false;
   private isStopped = false;
+  private isRefusing = false;
   private generation = 0;
   private lastError: string | undefined;
 
@@ -264,18 +267,26 @@ export class RemoteGuard {
 
   /** Those who wait when the breaker opens are not sent one by one into their deadlines. */
   private runNext(): void {
-    if (this.openUntilMs >= 0) {
-      for (const job of this.waiting.splice(0)) {
-        this.counts.refusedOpen++;
-        this.finish(job, this.staleOr(job.key, { isAnswered: false, why: "open" }));
-      }
-      return;
-    }
+    if (this.openUntilMs >= 0) return this.refuseWaiting();
     while (this.running.size < this.options.runningMax) {
       const next = this.waiting.shift();
       if (!next) return;
       this.run(next);
     }
+  }
+
+  /** A few in a turn: thousands of refusals at once would hold the loop. */
+  private refuseWaiting(): void {
+    if (this.isRefusing || this.waiting.length === 0) return;
+    this.isRefusing = true;
+    for (const job of this.waiting.splice(0, REFUSED_PER_TURN)) {
+      this.counts.refusedOpen++;
+      this.finish(job, this.staleOr(job.key, { isAnswered: false, why: "open" }));
+    }
+    setImmediate(() => {
+      this.isRefusing = false;
+      this.runNext();
+    });
   }
 
   private staleOr(key: string | undefined, failure: Guarded<unknown>): Guarded<unknown> {

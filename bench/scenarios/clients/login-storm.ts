@@ -33,6 +33,7 @@ const options = numbers({
   calm: 3,
   onset: 15,
   storm: 10,
+  arrival: 1,
   retry: 3,
   patience: 0,
 });
@@ -52,6 +53,7 @@ const calm = { latency: bystanders.takeLatency(), lag: await takeLagOf(pid, fold
 const logins = new Logins({
   port: options.port,
   clients: options.clients,
+  arrivalMs: options.arrival * 1000,
   isStaying: true,
   retryMs: options.retry * 1000,
   patienceMs: options.patience * 1000,

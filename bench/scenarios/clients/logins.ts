@@ -9,12 +9,12 @@ import { Connection, GaveUpError, RefusedError } from "./connection.ts";
 const SERVER_UNAVAILABLE = 0x88;
 const SERVER_BUSY = 0x89;
 const FAULTS_MAX = 5;
-/** All come within this time: in the same moment they would hold up their own process, and what it measures. */
-const ARRIVAL_MS = 1000;
 
 export interface LoginPlan {
   readonly port: number;
   readonly clients: number;
+  /** Within which all come: thousands in the same moment would hold up their own process, and what it measures. */
+  readonly arrivalMs: number;
   /** Else who was let in goes, and comes again. */
   readonly isStaying: boolean;
   /** After a refusal. */
@@ -46,8 +46,8 @@ export class Logins {
 
   start(): void {
     this.isRunning = true;
-    const { clients } = this.plan;
-    for (let index = 0; index < clients; index++) void this.repeat(index, (index / clients) * ARRIVAL_MS);
+    const { clients, arrivalMs } = this.plan;
+    for (let index = 0; index < clients; index++) void this.repeat(index, (index / clients) * arrivalMs);
   }
 
   /** No further attempts. */

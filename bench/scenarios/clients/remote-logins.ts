@@ -29,6 +29,7 @@ const options = numbers({
   delay: 1,
   hang: 0,
   stop: 0,
+  arrival: 1,
   retry: 3,
 });
 const pid = options["broker-pid"];
@@ -41,6 +42,7 @@ const bystanders = await Bystanders.open(options.port, options.pairs);
 const logins = new Logins({
   port: options.port,
   clients: options.clients,
+  arrivalMs: options.arrival * 1000,
   isStaying: false,
   retryMs: options.retry * 1000,
   patienceMs: 0,

@@ -103,6 +103,20 @@ describe("the queue", () => {
     expect(small.waitingCount).toBe(0);
   });
 
+  test("who has waited for too long is told busy, and those who came later get in", async () => {
+    let nowMs = 0;
+    const limits = { runningMax: 1, waitingMsMax: 5000, memoryKiB: 64, timeCost: 1, nowMs: () => nowMs };
+    const small = new PasswordChecker(limits);
+    const hash = await new Promise<string | undefined>((resolve) => small.hash(Buffer.from("p"), resolve));
+    const stored = { hash: hash!, scheme: AUTO_SCHEME };
+    const first = check("p", stored, small);
+    const late = check("p", stored, small);
+    nowMs = 5001;
+    const last = check("p", stored, small);
+    expect(await Promise.all([first, late, last])).toEqual(["match", "busy", "match"]);
+    expect([small.counts.busy, small.waitingCount]).toEqual([1, 0]);
+  });
+
   test("digests never wait in it", async () => {
     const none = new PasswordChecker({ runningMax: 0, waitingMax: 0 });
     const scheme: PasswordScheme = { ...AUTO_SCHEME, algorithm: "sha256" };

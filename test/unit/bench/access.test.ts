@@ -65,7 +65,14 @@ describe("a client that logs in", () => {
 
   test("comes again when the server was busy, and is counted for what it was told", async () => {
     using some = server((count) => (count < 2 ? SERVER_BUSY : count === 2 ? 0x88 : count === 3 ? NOT_AUTHORIZED : 0));
-    const logins = new Logins({ port: some.port, clients: 1, isStaying: true, retryMs: 1, patienceMs: 0 });
+    const logins = new Logins({
+      port: some.port,
+      clients: 1,
+      arrivalMs: 0,
+      isStaying: true,
+      retryMs: 1,
+      patienceMs: 0,
+    });
     logins.start();
     await logins.nextAccepted();
     const { accepted, busy, unavailable, latency } = logins.takeCounts();
@@ -86,7 +93,14 @@ describe("a client that logs in", () => {
       port: 0,
       socket: { data: (socket) => void socket.end(Buffer.from([0x20, 3, 0, 0, 0])) },
     });
-    const logins = new Logins({ port: cruel.port, clients: 1, isStaying: true, retryMs: 1, patienceMs: 0 });
+    const logins = new Logins({
+      port: cruel.port,
+      clients: 1,
+      arrivalMs: 0,
+      isStaying: true,
+      retryMs: 1,
+      patienceMs: 0,
+    });
     logins.start();
     await until(() => logins.faults().length > 0);
     expect(logins.faults()).toEqual(["1 logins: lost their connection"]);
@@ -134,7 +148,7 @@ test("a message that is lost, and one that comes twice, are missed", async () =>
 });
 
 test("a service hangs, is gone, and comes back on its port", async () => {
-  writeAccess(folder, { kind: "service", deadlineMs: 100 });
+  writeAccess(folder, { kind: "service", guard: { deadlineMs: 100, openMs: 100 } });
   const port = servicePort(folder);
   const service = new LoginService(port, 1);
   const ask = (): Promise<unknown> =>
@@ -257,7 +271,8 @@ describe("small", () => {
   test.each(["argon2id", "bcrypt"] as const)(
     "a storm of %s: some are let in, others told to come again",
     async (algorithm) => {
-      const args = "--clients 60 --waiting 4 --pairs 2 --rate 100 --calm 0.2 --onset 0.4 --storm 0.4 --retry 0.05";
+      const args =
+        "--clients 60 --waiting 4 --pairs 2 --rate 100 --calm 0.2 --arrival 0 --onset 0.4 --storm 0.4 --retry 0.05";
       const { metrics } = await run("access-storm", algorithm, (part) => ({
         ...withArgs(part, args),
         access: { kind: "slow password", algorithm, waitingMax: 4, isCheap: true },
@@ -272,8 +287,8 @@ describe("small", () => {
   test(
     "a service that hangs or goes, and comes back",
     async () => {
-      const small = "--clients 20 --pairs 2 --rate 100 --calm 0.1 --retry 0.1";
-      const access: AccessKind = { kind: "service", deadlineMs: 300 };
+      const small = "--clients 20 --pairs 2 --rate 100 --calm 0.1 --arrival 0 --retry 0.1";
+      const access: AccessKind = { kind: "service", guard: { deadlineMs: 200, openMs: 100 } };
       const hung = await run("access-remote", "hangs", (part) => ({ ...withArgs(part, `${small} --hang 1`), access }));
       expect(hung.metrics.loginsPerSec).toBeGreaterThan(0);
       expect(hung.metrics.unavailablePerSec).toBeGreaterThan(0);
