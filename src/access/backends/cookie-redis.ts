@@ -13,6 +13,7 @@ import { createHmac } from "node:crypto";
 import { z } from "zod";
 import { unanswered } from "#access/answer.ts";
 import { type AuthenticateAnswer, DENY_CREDENTIALS } from "#access/backend.ts";
+import { lifeOf } from "#access/fetched.ts";
 import { choice, guardOptions, secret, text } from "#access/option.ts";
 import { isEqualSecret } from "#access/password.ts";
 import { RemoteGuard } from "#access/remote-guard.ts";
@@ -49,18 +50,12 @@ export const cookieRedis = cookieLookup({
         throw error;
       }
     };
+    const life = lifeOf(guard, server, parts.log);
     return {
+      ...life,
       async start() {
         key = signing?.reveal();
-        server.start();
-      },
-      async stop() {
-        guard.stop();
-        server.stop();
-      },
-      health() {
-        const { counts, ...rest } = guard.health();
-        return { ...rest, counts: { ...counts, ...server.counts } };
+        await life.start();
       },
       find(value, _client, answer) {
         const session = key === undefined ? value : signedPart(value, key);

@@ -11,6 +11,7 @@
 import { z } from "zod";
 import { unanswered } from "#access/answer.ts";
 import { type AuthenticateAnswer, type Backend, backendKind, DENY_CREDENTIALS, IGNORE } from "#access/backend.ts";
+import { strictTextOf } from "#access/fetched.ts";
 import { type TemplateValues, valuesOf } from "#access/template.ts";
 import { MantouError } from "#base/error.ts";
 import {
@@ -71,22 +72,11 @@ function isAbout(short: string, variable: string, { url, params, headers }: Requ
   return texts.some((words) => words.includes(short) || words.toLowerCase().includes(`\${${variable}}`));
 }
 
-const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-
-/** Undefined for bytes that are no text: replaced characters would make two passwords one. */
-function textOf(bytes: Buffer): string | undefined {
-  try {
-    return utf8.decode(bytes);
-  } catch {
-    return undefined;
-  }
-}
-
 function authenticateBy(ask: Ask, needsPassword: boolean, nowSec: () => number): NonNullable<Backend["authenticate"]> {
   return ({ client, password }, answer) => {
     const isEmpty = password === undefined || password.length === 0;
     if (needsPassword && isEmpty) return answer(client.username === undefined ? IGNORE : DENY_CREDENTIALS);
-    const words = isEmpty ? undefined : textOf(password);
+    const words = isEmpty ? undefined : strictTextOf(password);
     if (needsPassword && words === undefined) return answer(DENY_CREDENTIALS);
     ask({ ...valuesOf(client), password: words }, (reply) => answer(answerOfReply(reply, nowSec)));
   };

@@ -103,6 +103,10 @@ export class LdapServer {
     }
   }
 
+  tryOut(signal: AbortSignal): Promise<unknown> {
+    return this.run(signal, (connection) => connection.bindAsBroker());
+  }
+
   stop(): void {
     for (const connection of [...this.busy, ...this.idle.splice(0)]) this.close(connection);
     this.busy.clear();

@@ -21,12 +21,12 @@ import { unanswered } from "#access/answer.ts";
 import {
   type AuthenticateAnswer,
   type Backend,
-  type BackendParts,
   backendKind,
   DENY_CREDENTIALS,
   IGNORE,
   UNAVAILABLE,
 } from "#access/backend.ts";
+import { lifeOf, strictTextOf } from "#access/fetched.ts";
 import { choice, guardOptions, template, text } from "#access/option.ts";
 import { RemoteGuard } from "#access/remote-guard.ts";
 import {
@@ -90,24 +90,13 @@ export const ldap = backendKind({
     return {
       name,
       mayGrant: options.groups !== undefined && options.groups.rules.length > 0,
-      async start() {
-        server.start();
-        tryOut(guard, server, parts);
-      },
-      async stop() {
-        guard.stop();
-        server.stop();
-      },
-      health() {
-        const { counts, ...rest } = guard.health();
-        return { ...rest, counts: { ...counts, ...server.counts } };
-      },
+      ...lifeOf(guard, server, log),
       authenticate({ client, password: bytes }, answer) {
         const question = directory.questionOf(valuesOf(client));
         if (question === "unknown") return answer(IGNORE);
         // Some directories end a password at a NUL.
         const isWhole = bytes !== undefined && bytes.length > 0 && !bytes.includes(0);
-        const password = isWhole ? textOf(bytes) : undefined;
+        const password = isWhole ? strictTextOf(bytes) : undefined;
         if (question === "refused" || password === undefined) return answer(DENY_CREDENTIALS);
         const key = guard.secretKey(JSON.stringify(question), password);
         guard.ask(
@@ -127,29 +116,6 @@ export const ldap = backendKind({
 });
 
 type LdapOptions = z.output<(typeof ldap)["options"]>;
-
-const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-
-/** Undefined for bytes that are no text: LDAP's passwords are octets, but what was stored was once a text. */
-function textOf(bytes: Buffer): string | undefined {
-  try {
-    return utf8.decode(bytes);
-  } catch {
-    return undefined;
-  }
-}
-
-/** Nobody waits for it: so that the log and the health know of a server that is away before the first client comes. */
-function tryOut(guard: RemoteGuard, server: LdapServer, { log }: BackendParts): void {
-  guard.ask(
-    undefined,
-    (signal) => server.run(signal, (connection) => connection.bindAsBroker()),
-    (result) => {
-      if (!result.isAnswered && result.why !== "stopped")
-        log.warn("the directory has not answered when it was tried out", { detail: guard.health().detail });
-    },
-  );
-}
 
 /** A client's words, put in their places. */
 interface Question {

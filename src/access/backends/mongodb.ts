@@ -15,25 +15,28 @@
  */
 import { type Document, MongoClient } from "mongodb";
 import { z } from "zod";
-import { type AclRule, decideByRules, ruleOfRow } from "#access/acl-rule.ts";
-import { answerOf, unanswered } from "#access/answer.ts";
+import type { AclRule } from "#access/acl-rule.ts";
+import { type Backend, backendKind } from "#access/backend.ts";
 import {
-  type Backend,
-  type BackendParts,
-  backendKind,
-  DENY_CREDENTIALS,
-  IGNORE,
-  UNAVAILABLE,
-} from "#access/backend.ts";
+  authenticateFetched,
+  authorizeFetched,
+  type Fetch,
+  type Fetched,
+  isSuperuserFetched,
+  isTrue,
+  lifeOf,
+  rulesOfRows,
+  type StoredUser,
+  type Unusable,
+} from "#access/fetched.ts";
 import { guardOptions, passwordScheme, secret, text } from "#access/option.ts";
-import { type Guarded, RemoteGuard } from "#access/remote-guard.ts";
+import { RemoteGuard } from "#access/remote-guard.ts";
 import {
   expandText,
   isTemplate,
   parseTemplate,
   type TemplateValues,
   templateOf,
-  valuesOf,
   type VariableName,
 } from "#access/template.ts";
 import { MantouError } from "#base/error.ts";
@@ -41,7 +44,6 @@ import { MantouError } from "#base/error.ts";
 /** Operators under which a text is a value and nothing else. */
 const PLAIN_OPERATORS = ["$and", "$or", "$nor", "$eq", "$ne", "$in", "$nin", "$all", "$elemMatch"];
 const DOCUMENTS_MAX = 1000;
-const RULES_MAX = 10_000;
 
 const selectorError = `a selector whose texts may have variables such as %u, %c, %a, as a whole or in part; but the password, and only under ${PLAIN_OPERATORS.join(", ")}`;
 
@@ -99,8 +101,13 @@ export const mongodb = backendKind({
     if (!auth && !superuser && !acl)
       throw new MantouError("access_invalid", `access: ${name}: found no query, allowed: auth, super, acl`);
     let client: MongoClient | undefined;
+    const database = {
+      start: () => void (client = clientOf(server.uri.reveal(), limits, name)),
+      stop: () => client?.close(true),
+      tryOut: () => client!.db(server.database).command({ ping: 1 }),
+    };
     const fault = (what: string): void => log.warn("what a query has found cannot be used", { what });
-    const askerOf = (query: Query, countMax: number): Asker =>
+    const askerOf = (query: Query, countMax: number): Fetch<readonly Document[]> =>
       asker(guard, query, async (selector, signal) => {
         const collection = client!.db(server.database).collection(query.collection);
         return collection
@@ -109,25 +116,27 @@ export const mongodb = backendKind({
       });
     return {
       name,
-      async start() {
-        client = clientOf(server.uri.reveal(), limits, name);
-        tryOut(guard, client, server.database, parts);
-      },
-      async stop() {
-        guard.stop();
-        await client?.close(true);
-      },
-      health: () => guard.health(),
+      ...lifeOf(guard, database, log),
       ...(auth && {
-        authenticate: authenticateBy(askerOf(auth, 2), auth, fault, (bytes, stored, answer) =>
-          passwords.check(bytes, { ...stored, scheme }, (verdict) => {
-            if (verdict === "malformed") fault("auth: a password that is not stored as `password` says");
-            answer(answerOf(verdict));
-          }),
+        authenticate: authenticateFetched(askerOf(auth, 2), (documents) => userOf(documents, auth), {
+          passwords,
+          scheme,
+          fault,
+          query: "auth",
+        }),
+      }),
+      ...(superuser && {
+        isSuperuser: isSuperuserFetched(askerOf(superuser, 2), (documents) =>
+          documents.some((one) => Object.hasOwn(one, superuser.field) && isTrue(one[superuser.field])),
         ),
       }),
-      ...(superuser && { isSuperuser: isSuperuserBy(askerOf(superuser, 2), superuser.field) }),
-      ...(acl && { authorize: authorizeBy(askerOf(acl, DOCUMENTS_MAX + 1), fault) }),
+      ...(acl && {
+        authorize: authorizeFetched(askerOf(acl, DOCUMENTS_MAX + 1), {
+          rulesOf: rulesOfDocuments,
+          fault,
+          query: "acl",
+        }),
+      }),
     };
   },
 });
@@ -157,41 +166,25 @@ function clientOf(
   }
 }
 
-/** Nobody waits for it: so that the log and the health know of a server that is away before the first client comes. */
-function tryOut(guard: RemoteGuard, client: MongoClient, database: string, { log }: BackendParts): void {
-  guard.ask(
-    undefined,
-    () => client.db(database).command({ ping: 1 }),
-    (result) => {
-      if (!result.isAnswered && result.why !== "stopped")
-        log.warn("the server has not answered when it was tried out", { detail: guard.health().detail });
-    },
-  );
-}
-
 interface Query {
   readonly collection: string;
   readonly selector: object;
 }
 
-/** `unknown`: the client has not what is asked about. `refused`: its words go into no query. */
-type Found = readonly Document[] | "unknown" | "refused";
-type Asker = (values: TemplateValues, done: (found: Guarded<Found>) => void) => void;
-
 function asker(
   guard: RemoteGuard,
   { collection, selector }: Query,
   query: (selector: Document, signal: AbortSignal) => Promise<Document[]>,
-): Asker {
+): Fetch<readonly Document[]> {
   const variables = variablesOf(selector);
   return (values, done) => {
     const used = variables.map((variable) => values[variable]);
-    const answer = (value: Found): void => done({ isAnswered: true, value, isStale: false });
+    const answer = (value: "unknown" | "refused"): void => done({ isAnswered: true, value, isStale: false });
     if (used.some((value) => value === undefined || value === "")) return answer("unknown");
     if (used.some((value) => value!.includes("\0") || !value!.isWellFormed())) return answer("refused");
     const composed = compose(selector, values);
     const key = JSON.stringify([collection, composed]);
-    guard.ask<Found>(key, (signal) => query(composed as Document, signal), done);
+    guard.ask<Fetched<readonly Document[]>>(key, (signal) => query(composed as Document, signal), done);
   };
 }
 
@@ -210,79 +203,32 @@ function compose(value: unknown, values: TemplateValues): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, compose(one, values)]));
 }
 
-type Stored = { readonly hash: string; readonly salt: string };
-type Check = (password: Buffer, stored: Stored, answer: Parameters<NonNullable<Backend["authenticate"]>>[1]) => void;
-
-function authenticateBy(
-  ask: Asker,
-  { passwordField, saltField }: { readonly passwordField: string; readonly saltField: string },
-  fault: (what: string) => void,
-  check: Check,
-): NonNullable<Backend["authenticate"]> {
-  return ({ client, password }, answer) =>
-    ask(valuesOf(client), (found) => {
-      if (!found.isAnswered) return answer(unanswered(found.why));
-      if (found.value === "refused") return answer(DENY_CREDENTIALS);
-      if (found.value === "unknown" || found.value.length === 0) return answer(IGNORE);
-      if (found.value.length > 1) {
-        fault("auth: more than one document for a client");
-        return answer(UNAVAILABLE);
-      }
-      const hash = textOf(found.value[0], passwordField);
-      if (password === undefined || password.length === 0 || hash === "") return answer(DENY_CREDENTIALS);
-      check(password, { hash, salt: textOf(found.value[0], saltField) }, answer);
-    });
-}
-
 /** Empty where there is no text. */
 function textOf(document: Document, field: string): string {
   const value: unknown = Object.hasOwn(document, field) ? document[field] : undefined;
   return typeof value === "string" ? value : "";
 }
 
-function isSuperuserBy(ask: Asker, field: string): NonNullable<Backend["isSuperuser"]> {
-  return (client, answer) =>
-    ask(valuesOf(client), (found) => {
-      const documents = found.isAnswered && typeof found.value === "object" ? found.value : [];
-      answer(documents.some((document) => Object.hasOwn(document, field) && isTrue(document[field])));
-    });
-}
-
-function isTrue(value: unknown): boolean {
-  return ["1", "true"].includes(String(value as string | number | boolean).toLowerCase());
-}
-
-function authorizeBy(ask: Asker, fault: (what: string) => void): NonNullable<Backend["authorize"]> {
-  /** Rules of documents that the guard has kept. */
-  const rulesOf = new WeakMap<object, readonly AclRule[] | { readonly fault: string }>();
-  return (question, answer) =>
-    ask(valuesOf(question.client), (found) => {
-      if (!found.isAnswered) return answer("unavailable");
-      if (typeof found.value === "string") return answer(found.value === "unknown" ? "ignore" : "deny");
-      let rules = rulesOf.get(found.value);
-      if (!rules) rulesOf.set(found.value, (rules = rulesOfDocuments(found.value)));
-      if ("fault" in rules) {
-        fault(`acl: ${rules.fault}`);
-        return answer("unavailable");
-      }
-      answer(decideByRules(rules, question));
-    });
-}
-
-function rulesOfDocuments(documents: readonly Document[]): readonly AclRule[] | { readonly fault: string } {
+function rulesOfDocuments(documents: readonly Document[]): readonly AclRule[] | Unusable {
   if (documents.length > DOCUMENTS_MAX) return { fault: `more than ${DOCUMENTS_MAX} documents for a client` };
-  const rules: AclRule[] = [];
+  const rows: { allow: 1; access: string; topic: string }[] = [];
   for (const document of documents)
     for (const access of ["publish", "subscribe", "pubsub"]) {
       const topics: unknown = document[access] ?? [];
       if (!Array.isArray(topics)) return { fault: `${access} is no list of filters` };
       for (const topic of topics as unknown[]) {
         if (typeof topic !== "string") return { fault: `${access} has what is no filter` };
-        const rule = ruleOfRow({ allow: 1, access, topic });
-        if ("fault" in rule) return rule;
-        rules.push(rule);
-        if (rules.length > RULES_MAX) return { fault: `more than ${RULES_MAX} rules for a client` };
+        rows.push({ allow: 1, access, topic });
       }
     }
-  return rules;
+  return rulesOfRows(rows);
+}
+
+function userOf(
+  documents: readonly Document[],
+  { passwordField, saltField }: { readonly passwordField: string; readonly saltField: string },
+): StoredUser | Unusable | undefined {
+  if (documents.length > 1) return { fault: "more than one document for a client" };
+  const [document] = documents;
+  return document && { hash: textOf(document, passwordField), salt: textOf(document, saltField) };
 }

@@ -82,6 +82,10 @@ export class RedisServer {
     client.connect().catch(() => {});
   }
 
+  tryOut(signal: AbortSignal): Promise<unknown> {
+    return this.ask(["PING"], signal);
+  }
+
   stop(): void {
     this.client?.disconnect();
   }

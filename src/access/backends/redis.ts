@@ -13,19 +13,23 @@
  * Rules allow; what no rule covers is left to the next backend. Costs one command a question that the guard has not kept.
  */
 import { z } from "zod";
-import { type AclRule, decideByRules, ruleOfRow } from "#access/acl-rule.ts";
-import { answerOf, unanswered } from "#access/answer.ts";
-import { type Backend, type BackendParts, backendKind, DENY_CREDENTIALS, IGNORE } from "#access/backend.ts";
-import { guardOptions, passwordScheme } from "#access/option.ts";
-import { type Guarded, RemoteGuard } from "#access/remote-guard.ts";
+import type { AclRule } from "#access/acl-rule.ts";
+import { type Backend, backendKind } from "#access/backend.ts";
 import {
-  isTemplate,
-  parseTemplate,
-  type Template,
-  type TemplateValues,
-  templateOf,
-  valuesOf,
-} from "#access/template.ts";
+  authenticateFetched,
+  authorizeFetched,
+  type Fetch,
+  type Fetched,
+  isSuperuserFetched,
+  isTrue,
+  lifeOf,
+  rulesOfRows,
+  type StoredUser,
+  type Unusable,
+} from "#access/fetched.ts";
+import { guardOptions, passwordScheme } from "#access/option.ts";
+import { RemoteGuard } from "#access/remote-guard.ts";
+import { isTemplate, parseTemplate, type Template, type TemplateValues, templateOf } from "#access/template.ts";
 import { MantouError } from "#base/error.ts";
 import { redisServerOptions, RedisServer, WrongType } from "./redis-server.ts";
 
@@ -35,9 +39,6 @@ const COMMANDS = {
   superCommand: { GET: [0, 0], HGET: [1, 1], SISMEMBER: [1, 1] },
   aclCommand: { SMEMBERS: [0, 0], HGETALL: [0, 0] },
 } as const satisfies Record<string, Readonly<Record<string, readonly [number, number]>>>;
-
-/** More than this is no client's list of rules. */
-const RULES_MAX = 10_000;
 
 function command(key: keyof typeof COMMANDS, description: string) {
   const error = `${Object.keys(COMMANDS[key]).join(", ")}, a key and what follows it, with variables such as %u, %c, %a`;
@@ -77,36 +78,28 @@ export const redis = backendKind({
     if ([authCommand, superCommand, aclCommand].every((line) => line === undefined))
       throw invalid(name, "found no command, allowed: authCommand, superCommand, aclCommand");
     const fault = (what: string): void => log.warn("what a command has found cannot be used", { what });
-    const askerOf = (key: keyof typeof COMMANDS, line: string): Asker =>
+    const askerOf = (key: keyof typeof COMMANDS, line: string): Fetch<Found> =>
       asker(guard, server, commandOf(key, line, name), fault);
     return {
       name,
-      async start() {
-        server.start();
-        tryOut(guard, server, parts);
-      },
-      async stop() {
-        guard.stop();
-        server.stop();
-      },
-      health() {
-        const { counts, ...rest } = guard.health();
-        return { ...rest, counts: { ...counts, ...server.counts } };
-      },
+      ...lifeOf(guard, server, log),
       ...(authCommand !== undefined && {
-        authenticate: authenticateBy(
-          askerOf("authCommand", authCommand),
-          readerOf(authCommand, name),
-          (bytes, user, answer) =>
-            passwords.check(bytes, { hash: user.hash, salt: user.salt, scheme }, (verdict) => {
-              if (verdict === "malformed") fault("authCommand: a password that is not stored as `password` says");
-              answer(answerOf(verdict, { isSuperuser: user.isSuperuser }));
-            }),
-        ),
+        authenticate: authenticateFetched(askerOf("authCommand", authCommand), onReply(readerOf(authCommand, name)), {
+          passwords,
+          scheme,
+          fault,
+          query: "authCommand",
+        }),
       }),
-      ...(superCommand !== undefined && { isSuperuser: isSuperuserBy(askerOf("superCommand", superCommand)) }),
+      ...(superCommand !== undefined && {
+        isSuperuser: isSuperuserFetched(askerOf("superCommand", superCommand), onReply(isTrue)),
+      }),
       ...(aclCommand !== undefined && {
-        authorize: authorizeBy(askerOf("aclCommand", aclCommand), /^\s*hgetall\s/i.test(aclCommand), fault),
+        authorize: authorizeFetched(askerOf("aclCommand", aclCommand), {
+          rulesOf: onReply((reply) => rulesOfReply(reply, /^\s*hgetall\s/i.test(aclCommand))),
+          fault,
+          query: "aclCommand",
+        }),
       }),
     };
   },
@@ -157,19 +150,26 @@ function compose(templates: readonly Template[], values: TemplateValues): readon
   return words;
 }
 
-type Found = { readonly reply: unknown } | "unknown" | "refused";
-type Asker = (values: TemplateValues, done: (found: Guarded<Found>) => void) => void;
+/** The reply in an object of its own, so that what is made of it can be kept with it. */
+interface Found {
+  readonly reply: unknown;
+}
+
+const onReply =
+  <R>(read: (reply: unknown) => R) =>
+  ({ reply }: Found): R =>
+    read(reply);
 
 function asker(
   guard: RemoteGuard,
   server: RedisServer,
   templates: readonly Template[],
   fault: (what: string) => void,
-): Asker {
+): Fetch<Found> {
   return (values, done) => {
     const words = compose(templates, values);
     if (typeof words === "string") return done({ isAnswered: true, value: words, isStale: false });
-    const call = async (signal: AbortSignal): Promise<Found> => {
+    const call = async (signal: AbortSignal): Promise<Fetched<Found>> => {
       try {
         return { reply: await server.ask(words, signal) };
       } catch (error) {
@@ -180,25 +180,6 @@ function asker(
     };
     guard.ask(JSON.stringify(words), call, done);
   };
-}
-
-/** Nobody waits for it: so that the log and the health know of a server that is away before the first client comes. */
-function tryOut(guard: RemoteGuard, server: RedisServer, { log }: BackendParts): void {
-  guard.ask(
-    undefined,
-    (signal) => server.ask(["PING"], signal),
-    (result) => {
-      if (!result.isAnswered && result.why !== "stopped")
-        log.warn("the server has not answered when it was tried out", { detail: guard.health().detail });
-    },
-  );
-}
-
-interface StoredUser {
-  /** Empty: nobody has this password. */
-  readonly hash: string;
-  readonly salt: string;
-  readonly isSuperuser: boolean;
 }
 
 /** What `authCommand` has found; undefined where there is no such user. */
@@ -233,49 +214,6 @@ function userOf(fields: readonly (readonly [string, unknown])[]): StoredUser | u
   };
 }
 
-type Check = (password: Buffer, user: StoredUser, answer: Parameters<NonNullable<Backend["authenticate"]>>[1]) => void;
-
-function authenticateBy(ask: Asker, read: Reader, check: Check): NonNullable<Backend["authenticate"]> {
-  return ({ client, password }, answer) =>
-    ask(valuesOf(client), (found) => {
-      if (!found.isAnswered) return answer(unanswered(found.why));
-      if (found.value === "unknown") return answer(IGNORE);
-      if (found.value === "refused") return answer(DENY_CREDENTIALS);
-      const user = read(found.value.reply);
-      if (!user) return answer(IGNORE);
-      if (password === undefined || password.length === 0 || user.hash === "") return answer(DENY_CREDENTIALS);
-      check(password, user, answer);
-    });
-}
-
-function isSuperuserBy(ask: Asker): NonNullable<Backend["isSuperuser"]> {
-  return (client, answer) =>
-    ask(valuesOf(client), (found) =>
-      answer(found.isAnswered && typeof found.value === "object" && isTrue(found.value.reply)),
-    );
-}
-
-function isTrue(value: unknown): boolean {
-  return value !== undefined && ["1", "true"].includes(String(value as string | number).toLowerCase());
-}
-
-function authorizeBy(ask: Asker, isHash: boolean, fault: (what: string) => void): NonNullable<Backend["authorize"]> {
-  /** Rules of replies that the guard has kept. */
-  const rulesOf = new WeakMap<object, readonly AclRule[] | { readonly fault: string }>();
-  return (question, answer) =>
-    ask(valuesOf(question.client), (found) => {
-      if (!found.isAnswered) return answer("unavailable");
-      if (typeof found.value === "string") return answer(found.value === "unknown" ? "ignore" : "deny");
-      let rules = rulesOf.get(found.value);
-      if (!rules) rulesOf.set(found.value, (rules = rulesOfReply(found.value.reply, isHash)));
-      if ("fault" in rules) {
-        fault(`aclCommand: ${rules.fault}`);
-        return answer("unavailable");
-      }
-      answer(decideByRules(rules, question));
-    });
-}
-
 /** A hash comes as a list of fields and values in turn, or as an object. */
 function pairsOf(reply: unknown): (readonly [field: string, value: unknown])[] {
   if (!Array.isArray(reply)) return Object.entries(reply as object);
@@ -284,16 +222,9 @@ function pairsOf(reply: unknown): (readonly [field: string, value: unknown])[] {
 }
 
 /** Members of a set, or a hash's filters and what may be done with them. */
-function rulesOfReply(reply: unknown, isHash: boolean): readonly AclRule[] | { readonly fault: string } {
+function rulesOfReply(reply: unknown, isHash: boolean): readonly AclRule[] | Unusable {
   const rows = isHash
     ? pairsOf(reply).map(([topic, access]) => ({ topic, access }))
     : (reply as string[]).map((member) => /^(?<access>\S+)\s+(?<topic>.+)$/s.exec(member)?.groups ?? {});
-  if (rows.length > RULES_MAX) return { fault: `more than ${RULES_MAX} rules for a client` };
-  const rules: AclRule[] = [];
-  for (const { access, topic } of rows) {
-    const rule = ruleOfRow({ allow: 1, access, topic });
-    if ("fault" in rule) return rule;
-    rules.push(rule);
-  }
-  return rules;
+  return rulesOfRows(rows.map(({ access, topic }) => ({ allow: 1, access, topic })));
 }

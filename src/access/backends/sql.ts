@@ -16,19 +16,22 @@ import type { SQL } from "bun";
 import { readFileSync } from "node:fs";
 import { isAbsolute, join } from "node:path";
 import { z } from "zod";
-import { type AclRow, type AclRule, decideByRules, ruleOfRow } from "#access/acl-rule.ts";
-import { answerOf, unanswered } from "#access/answer.ts";
+import { type Backend, type BackendParts, backendKind } from "#access/backend.ts";
 import {
-  type Backend,
-  type BackendParts,
-  backendKind,
-  DENY_CREDENTIALS,
-  IGNORE,
-  UNAVAILABLE,
-} from "#access/backend.ts";
+  authenticateFetched,
+  authorizeFetched,
+  type Fetch,
+  type Fetched,
+  isSuperuserFetched,
+  isTrue,
+  lifeOf,
+  rulesOfRows,
+  type StoredUser,
+  type Unusable,
+} from "#access/fetched.ts";
 import { choice, guardOptions, passwordScheme, secret, text, wholeNumber } from "#access/option.ts";
-import { type Guarded, RemoteGuard } from "#access/remote-guard.ts";
-import { bindTemplate, type BoundText, type TemplateValues, valuesOf, type VariableName } from "#access/template.ts";
+import { RemoteGuard } from "#access/remote-guard.ts";
+import { bindTemplate, type BoundText, valuesOf, type VariableName } from "#access/template.ts";
 import { MantouError } from "#base/error.ts";
 import type { ClientInfo } from "#core/ports.ts";
 import { SqlPool, type SqlRow, type SqlValue, WordsRefused } from "./sql-pool.ts";
@@ -106,8 +109,6 @@ interface Dialect {
 /** Closed when unused for this long; opened anew after that long, so that a server that has moved is found. */
 const IDLE_SEC = 60;
 const LIFETIME_SEC = 1800;
-/** More than this is no client's list of rules but a query without its condition. */
-const ROWS_MAX = 10_000;
 
 function connectionOptions(
   adapter: "postgres" | "mysql",
@@ -150,23 +151,14 @@ function pathOf(file: string, { baseDir }: BackendParts): string {
 
 const ABOUT_A_TOPIC: readonly VariableName[] = ["topic", "action", "access"];
 
-interface Asker {
-  (values: TemplateValues, done: (found: Guarded<Found>) => void): void;
-}
-
-/** Rows, or that the server does not take this client's words. */
-type Found = readonly SqlRow[] | "refused";
-
 function makeBackend(options: QueryOptions, parts: BackendParts, dialect: Dialect): Backend {
   const { name, log } = parts;
   const guard = new RemoteGuard(options.guard);
   let pool: SqlPool | undefined;
-  const boundOf = (key: "authQuery" | "superQuery" | "aclQuery"): BoundText | undefined =>
-    options[key] === undefined ? undefined : bindQuery(options[key], key, name, dialect.placeholder);
   const fault = (what: string): void => log.warn("what a query has found cannot be used", { what });
 
   /** Undefined where the client has nothing that the query asks about. */
-  const askerOf = (bound: BoundText): Asker => {
+  const askerOf = (bound: BoundText): Fetch<readonly SqlRow[]> => {
     return (values, done) => {
       const list = bound.variables.map((variable): SqlValue => values[variable] ?? null);
       if (list.length > 0 && list.every((value) => value === null))
@@ -178,34 +170,64 @@ function makeBackend(options: QueryOptions, parts: BackendParts, dialect: Dialec
     };
   };
 
-  const auth = boundOf("authQuery");
-  const superuser = boundOf("superQuery");
-  const acl = boundOf("aclQuery");
-  if (!auth && !superuser && !acl)
+  const queries = boundQueries(options, name, dialect);
+  const { auth, superuser, acl } = queries;
+  const database = {
+    get counts() {
+      return pool?.counts ?? {};
+    },
+    start: () => void (pool = new SqlPool(dialect.connection(), dialect.place)),
+    stop: () => pool?.stop(),
+    async tryOut(signal: AbortSignal) {
+      for (const { text: sql, variables } of Object.values(queries).filter((bound) => bound !== undefined)) {
+        const nothing = variables.map(() => null);
+        await find(pool!, sql, nothing, signal);
+      }
+    },
+  };
+  return {
+    name,
+    ...lifeOf(guard, database, log),
+    ...(auth && {
+      authenticate: authenticateFetched(askerOf(auth), userOf, {
+        passwords: parts.passwords,
+        scheme: options.password,
+        fault,
+        query: "authQuery",
+      }),
+    }),
+    ...(superuser && {
+      isSuperuser: isSuperuserFetched(askerOf(superuser), (rows, client) =>
+        rows.some((row) => isOf(row, client) && isTrue(row["is_superuser"])),
+      ),
+    }),
+    ...(acl && {
+      authorize: authorizeFetched(askerOf(acl), {
+        valuesOf: ({ client, action, topic }) => {
+          return { ...valuesOf(client), topic, action, access: action === "subscribe" ? "1" : "2" };
+        },
+        rulesOf: rulesOfRows,
+        fault,
+        query: "aclQuery",
+      }),
+    }),
+  };
+}
+
+/** Throws MantouError `access_invalid`. */
+function boundQueries(options: QueryOptions, name: string, dialect: Dialect): Record<Query, BoundText | undefined> {
+  const boundOf = (key: "authQuery" | "superQuery" | "aclQuery"): BoundText | undefined =>
+    options[key] === undefined ? undefined : bindQuery(options[key], key, name, dialect.placeholder);
+  const bound = { auth: boundOf("authQuery"), superuser: boundOf("superQuery"), acl: boundOf("aclQuery") };
+  if (Object.values(bound).every((one) => one === undefined))
     throw new MantouError(
       "access_invalid",
       `access: ${name}: found no query, allowed: authQuery, superQuery, aclQuery`,
     );
-
-  return {
-    name,
-    async start() {
-      pool = new SqlPool(dialect.connection(), dialect.place);
-      for (const bound of [auth, superuser, acl]) if (bound) tryOut(guard, pool, bound, parts);
-    },
-    async stop() {
-      guard.stop();
-      await pool?.stop();
-    },
-    health() {
-      const { counts, ...rest } = guard.health();
-      return { ...rest, counts: { ...counts, ...pool?.counts } };
-    },
-    ...(auth && { authenticate: authenticateBy(askerOf(auth), options, parts, fault) }),
-    ...(superuser && { isSuperuser: isSuperuserBy(askerOf(superuser)) }),
-    ...(acl && { authorize: authorizeBy(askerOf(acl), fault) }),
-  };
+  return bound;
 }
+
+type Query = "auth" | "superuser" | "acl";
 
 /** Throws MantouError `access_invalid`. */
 function bindQuery(sql: string, key: string, name: string, placeholder: (number: number) => string): BoundText {
@@ -221,7 +243,12 @@ function bindQuery(sql: string, key: string, name: string, placeholder: (number:
   return bound;
 }
 
-async function find(pool: SqlPool, sql: string, values: readonly SqlValue[], signal: AbortSignal): Promise<Found> {
+async function find(
+  pool: SqlPool,
+  sql: string,
+  values: readonly SqlValue[],
+  signal: AbortSignal,
+): Promise<Fetched<readonly SqlRow[]>> {
   try {
     return await pool.query(sql, values, signal);
   } catch (error) {
@@ -230,88 +257,13 @@ async function find(pool: SqlPool, sql: string, values: readonly SqlValue[], sig
   }
 }
 
-/** Nobody waits for it: a server that is down at start is asked again by the first client. */
-function tryOut(guard: RemoteGuard, pool: SqlPool, { text: sql, variables }: BoundText, { log }: BackendParts): void {
-  guard.ask(
-    undefined,
-    async (signal) => {
-      await find(
-        pool,
-        sql,
-        variables.map(() => null),
-        signal,
-      );
-    },
-    (result) => {
-      if (!result.isAnswered && result.why !== "stopped")
-        log.warn("a query has failed when it was tried out", { sql, detail: guard.health().detail });
-    },
-  );
-}
-
-function authenticateBy(
-  ask: Asker,
-  { password: scheme }: QueryOptions,
-  { passwords }: BackendParts,
-  fault: (what: string) => void,
-): NonNullable<Backend["authenticate"]> {
-  return ({ client, password }, answer) =>
-    ask(valuesOf(client), (found) => {
-      if (!found.isAnswered) return answer(unanswered(found.why));
-      if (found.value === "refused") return answer(DENY_CREDENTIALS);
-      const rows = found.value.filter((row) => isOf(row, client));
-      if (rows.length === 0) return answer(IGNORE);
-      const [row] = rows;
-      if (rows.length > 1 || !("password" in row || "password_hash" in row)) {
-        fault(rows.length > 1 ? "authQuery: more than one row for a client" : "authQuery: no column password");
-        return answer(UNAVAILABLE);
-      }
-      const hash = textOf(row["password"] ?? row["password_hash"]);
-      if (password === undefined || password.length === 0 || hash === "") return answer(DENY_CREDENTIALS);
-      passwords.check(password, { hash, salt: textOf(row["salt"]), scheme }, (verdict) => {
-        if (verdict === "malformed") fault("authQuery: a password that is not stored as `password` says");
-        answer(answerOf(verdict));
-      });
-    });
-}
-
-function isSuperuserBy(ask: Asker): NonNullable<Backend["isSuperuser"]> {
-  return (client, answer) =>
-    ask(valuesOf(client), (found) => {
-      const rows = found.isAnswered && found.value !== "refused" ? found.value : [];
-      answer(rows.some((row) => isOf(row, client) && isTrue(row["is_superuser"])));
-    });
-}
-
-function authorizeBy(ask: Asker, fault: (what: string) => void): NonNullable<Backend["authorize"]> {
-  /** Rules of rows that the guard has kept. */
-  const rulesOf = new WeakMap<readonly SqlRow[], readonly AclRule[] | { readonly fault: string }>();
-  return (question, answer) => {
-    const { client, action, topic } = question;
-    ask({ ...valuesOf(client), topic, action, access: action === "subscribe" ? "1" : "2" }, (found) => {
-      if (!found.isAnswered) return answer("unavailable");
-      const { value: rows } = found;
-      if (rows === "refused") return answer("deny");
-      let rules = rulesOf.get(rows);
-      if (!rules) rulesOf.set(rows, (rules = rulesOfRows(rows)));
-      if ("fault" in rules) {
-        fault(`aclQuery: ${rules.fault}`);
-        return answer("unavailable");
-      }
-      answer(decideByRules(rules, question));
-    });
-  };
-}
-
-function rulesOfRows(rows: readonly SqlRow[]): readonly AclRule[] | { readonly fault: string } {
-  if (rows.length > ROWS_MAX) return { fault: `more than ${ROWS_MAX} rows for a client` };
-  const rules: AclRule[] = [];
-  for (const row of rows) {
-    const rule = ruleOfRow(row satisfies AclRow);
-    if ("fault" in rule) return rule;
-    rules.push(rule);
-  }
-  return rules;
+function userOf(found: readonly SqlRow[], client: ClientInfo): StoredUser | Unusable | undefined {
+  const rows = found.filter((row) => isOf(row, client));
+  const [row] = rows;
+  if (!row) return undefined;
+  if (rows.length > 1) return { fault: "more than one row for a client" };
+  if (!("password" in row || "password_hash" in row)) return { fault: "no column password" };
+  return { hash: textOf(row["password"] ?? row["password_hash"]), salt: textOf(row["salt"]) };
 }
 
 /** Where the row says whose it is, it says so to the letter. */
@@ -322,9 +274,4 @@ function isOf(row: SqlRow, { username, clientId }: ClientInfo): boolean {
 
 function textOf(value: unknown): string {
   return value === null || value === undefined ? "" : String(value as string | number);
-}
-
-/** PostgreSQL's boolean, MySQL's number, a bit, a text. */
-function isTrue(value: unknown): boolean {
-  return ["1", "true", "t", "yes"].includes(textOf(value).toLowerCase());
 }
