@@ -17,7 +17,7 @@ import type { Config } from "./config.ts";
 import { connectionsMaxOfProcess } from "./descriptor-limit.ts";
 import { LimitedLog } from "./limited-log.ts";
 import { OpenListeners } from "./listener-setup.ts";
-import type { Logger } from "./log.ts";
+import { type Logger, onLogLevel } from "./log.ts";
 import { type OpenStore, openStore } from "./store-setup.ts";
 
 const TICK_MS = 50;
@@ -73,7 +73,7 @@ export async function startBroker(config: Config, log: Logger): Promise<RunningB
     throw error;
   }
   kept.attach(engine);
-  if (log.isLevelEnabled("debug")) logClients(engine, log);
+  logClients(engine, log);
   const load = new LoadMonitor(config.broker, TICK_MS);
   const clock = setInterval(() => {
     const nowMs = performance.now();
@@ -178,13 +178,29 @@ function reportTo(faults: LimitedLog): Reporter {
   };
 }
 
+/** Who comes and goes, while the level lets it be seen. */
 function logClients(engine: Engine, log: Logger): void {
-  engine.hooks.clientConnected.add(({ clientId, address, version }) => {
-    log.debug({ clientId, address, version }, "client connected");
-  });
-  engine.hooks.clientDisconnected.add(({ clientId }, reasonCode) => {
-    log.debug({ clientId, reasonCode: hex(reasonCode) }, "client disconnected");
-  });
+  const { clientConnected, clientDisconnected } = engine.hooks;
+  let off: (() => void)[] = [];
+  const follow = (): void => {
+    const isWanted = log.isLevelEnabled("debug");
+    if (isWanted === off.length > 0) return;
+    if (isWanted) {
+      off = [
+        clientConnected.add(({ clientId, address, version }) => {
+          log.debug({ clientId, address, version }, "client connected");
+        }),
+        clientDisconnected.add(({ clientId }, reasonCode) => {
+          log.debug({ clientId, reasonCode: hex(reasonCode) }, "client disconnected");
+        }),
+      ];
+      return;
+    }
+    for (const stop of off) stop();
+    off = [];
+  };
+  follow();
+  onLogLevel(log, follow);
 }
 
 function hex(reasonCode: number): string {

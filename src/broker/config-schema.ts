@@ -12,8 +12,7 @@ import { accessSchema } from "./access-schema.ts";
 import { choiceLeaf, meta, numberLeaf } from "./config-leaf.ts";
 import { unitPattern, type Unit } from "./config-unit.ts";
 import { listenerSchema } from "./listener-schema.ts";
-
-const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "silent"] as const;
+import { logSchema } from "./log-schema.ts";
 
 /** The length of a UTF-8 string is two bytes in a packet. */
 const MQTT_STRING_BYTES_MAX = 65_535;
@@ -133,18 +132,10 @@ export const configSchema = z.strictObject({
       ),
     })
     .prefault({}),
-  log: z
-    .strictObject({
-      level: choiceLeaf(LOG_LEVELS).default("info").meta({ description: "the least severe record that is written" }),
-      format: choiceLeaf(["text", "json"])
-        .default("text")
-        .meta({ description: "text: a line for people; json: one object per line for machines" }),
-    })
-    .prefault({}),
+  log: logSchema,
 });
 
 export type Config = z.output<typeof configSchema>;
-export type LogConfig = Config["log"];
 
 /** JSON Schema (2020-12) of the configuration file, for editors. */
 export function configJsonSchema(): Record<string, unknown> {

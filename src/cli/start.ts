@@ -8,7 +8,8 @@
  */
 import { constants } from "node:os";
 import { LimitedLog } from "#broker/limited-log.ts";
-import { createLog, type Logger } from "#broker/log.ts";
+import { createLog, openLog, type Logger } from "#broker/log.ts";
+import type { LineOutput } from "#broker/log-output.ts";
 import { loadConfig, type Config, type ConfigFlags } from "#broker/config.ts";
 import type { Host, RunningBroker, StopSignal } from "./host.ts";
 
@@ -18,8 +19,8 @@ const SIGNAL_EXIT = 128;
 /** Resolves with the exit code once the broker has stopped. */
 export async function start(flags: ConfigFlags, host: Host): Promise<number> {
   const { config } = loadConfig({ ...host.config, flags });
-  const output = host.logOutput(config.log.format);
-  const log = createLog(config.log, output);
+  const stdout = host.logOutput(config.log.format);
+  const log = openLog(config.log, stdout, { cwd: host.config.cwd });
   const stopAsked = awaitStopSignal(host);
 
   const broker = await host.startBroker(config, log);
@@ -29,8 +30,7 @@ export async function start(flags: ConfigFlags, host: Host): Promise<number> {
     faults.write("fatal", "fault", "a bug: nobody caught this error; the broker goes on", { err });
   });
   host.onReload(() => void broker.reloadCertificates());
-  if (config.log.format === "json") sayReadyAsRecord(config, broker, log);
-  else output.write(`${readyLine(config, broker)}\n`);
+  sayReady(config, broker, { log, stdout });
 
   const signal = await Promise.race([stopAsked, broker.failed]);
   if (signal instanceof Error) {
@@ -66,8 +66,13 @@ function readyLine(config: Config, { addresses }: RunningBroker): string {
   return `mantou ready${listeners.join("")}`;
 }
 
-/** Written whatever the level is: scripts wait for it. */
-function sayReadyAsRecord(config: Config, broker: RunningBroker, log: Logger): void {
+/** Written to stdout whatever the level is, since scripts wait for it, and to the log where that is somewhere else too. */
+function sayReady(config: Config, broker: RunningBroker, { log, stdout }: { log: Logger; stdout: LineOutput }): void {
+  const line = readyLine(config, broker);
   const listeners = Object.fromEntries(config.listeners.map(({ name }, index) => [name, broker.addresses[index]]));
-  log.child({}, { level: "info" }).info({ listeners }, readyLine(config, broker));
+  const record = (to: Logger): void => to.child({}, { level: "info" }).info({ listeners }, line);
+  const { format, to } = config.log;
+  if (to !== "stdout") record(log);
+  if (format === "text") stdout.write(`${line}\n`);
+  else if (to !== "both") record(createLog({ level: "info", format }, stdout));
 }
