@@ -5,10 +5,13 @@
  *   config ─► Engine ─► MqttContext ─► TcpTransport ─► listeners ─► ready ─► … ─► stop: refuse, tell, drain, close
  */
 import { randomInt, randomUUID } from "node:crypto";
+import { Pacer } from "#base/pacer.ts";
+import { PacerTable } from "#base/pacer-table.ts";
 import { Engine } from "#core/engine.ts";
 import { SERVER_SHUTTING_DOWN, USE_ANOTHER_SERVER } from "#mqtt/codec/reason-code.ts";
 import { Connection } from "#mqtt/connection.ts";
 import { MqttContext, type Reporter } from "#mqtt/context.ts";
+import { type ClientRates, limitRates } from "#mqtt/pacing.ts";
 import type { DurableStore } from "#store/durable-store.ts";
 import { LoadMonitor } from "#transport/load-monitor.ts";
 import { TcpTransport } from "#transport/tcp.ts";
@@ -16,7 +19,7 @@ import { AccessSetup } from "./access-setup.ts";
 import type { Config } from "./config.ts";
 import { connectionsMaxOfProcess } from "./descriptor-limit.ts";
 import { LimitedLog } from "./limited-log.ts";
-import { OpenListeners } from "./listener-setup.ts";
+import { type Listening, OpenListeners } from "./listener-setup.ts";
 import { type Logger, onLogLevel } from "./log.ts";
 import { type OpenStore, openStore } from "./store-setup.ts";
 
@@ -35,6 +38,8 @@ export interface RunningBroker {
   readonly store: DurableStore | undefined;
   /** Resolves when the broker cannot go on: its store has failed for good. */
   readonly failed: Promise<Error>;
+  /** How late the loop is, how much memory there is, and whether that is too much. */
+  readonly load: LoadMonitor;
   /** Users, bans, the backends' health. */
   readonly access: AccessSetup;
   /** Looks for changed certificate files now, and not only every few seconds. Connections stay. */
@@ -77,8 +82,11 @@ export async function startBroker(config: Config, log: Logger): Promise<RunningB
   const load = new LoadMonitor(config.broker, TICK_MS);
   const clock = setInterval(() => {
     const nowMs = performance.now();
-    context.isBusy = transport.isBusy = load.tick(nowMs);
+    const isBusy = load.tick(nowMs);
     engine.tick(nowMs, wallSec());
+    if (isBusy !== transport.isBusy) logBusy(load, log);
+    transport.isBusy = isBusy;
+    context.setBusy(isBusy);
     kept.tick();
   }, TICK_MS);
   const sweep = setInterval(() => {
@@ -93,6 +101,7 @@ export async function startBroker(config: Config, log: Logger): Promise<RunningB
     engine,
     store: kept.durable,
     failed: kept.failed,
+    load,
     access,
     reloadCertificates: () => listeners.refresh(),
     applyListeners: (configs) => listeners.apply(configs),
@@ -157,9 +166,26 @@ function makeListeners(config: Config, context: MqttContext, transport: TcpTrans
   return new OpenListeners({
     transport,
     packetBytesMax: config.mqtt.packetBytesMax,
-    makeProtocol: (link, name) => new Connection(context, link, name),
+    protocolFor: (listener) => {
+      const rates = ratesOf(listener);
+      return (link) => {
+        const connection = new Connection(context, link, listener.name);
+        if (rates) limitRates(connection, rates);
+        return connection;
+      };
+    },
     notice: (isProblem, text) => (isProblem ? log.error(text) : log.info(text)),
   });
+}
+
+/** Undefined when there are none: connections then pay nothing. */
+function ratesOf({ messageRate, messageBurst, clientRate }: Listening): ClientRates | undefined {
+  if (messageRate === 0 && clientRate === 0) return undefined;
+  const burst = Math.max(messageBurst ?? messageRate, messageRate / 5); // a rest may last 0.15 s longer than asked
+  return {
+    makePacer: messageRate > 0 ? () => new Pacer(messageRate, burst) : undefined,
+    clients: clientRate > 0 ? new PacerTable(clientRate) : undefined,
+  };
 }
 
 /** Faults and bugs as log lines, a few a second of each kind. */
@@ -176,6 +202,12 @@ function reportTo(faults: LimitedLog): Reporter {
       faults.write("error", "bug", "a bug: handling a packet failed; its connection is closed", fields);
     },
   };
+}
+
+function logBusy({ cause, lagMs, memoryBytes }: LoadMonitor, log: Logger): void {
+  const fields = { lagMs: Math.round(lagMs), memoryBytes };
+  if (!cause) return log.info(fields, "no longer busy");
+  log.warn({ cause, ...fields }, "busy: new clients are refused, QoS 0 is dropped, publishers are slowed");
 }
 
 /** Who comes and goes, while the level lets it be seen. */

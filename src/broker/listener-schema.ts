@@ -26,7 +26,9 @@ export const listenerDefaults = {
   identityAs: "none",
   identityFrom: "commonName",
   path: "/mqtt",
+  clientRate: 0,
   readRateBytes: 0,
+  messageRate: 0,
 } as const;
 
 type Defaults = typeof listenerDefaults;
@@ -82,6 +84,10 @@ const keys = z.strictObject({
     "connections a second; more wait their turn, at most handshakeSecMax, then they are closed; 0: any",
   ),
   addressRate: rate("addressRate", "connections a second from one address; more are closed; 0: any"),
+  clientRate: rate(
+    "clientRate",
+    "connections a second of one client id, once it is known to be the client's; more are refused with 0x9F; 3.x: 3; 0: any",
+  ),
   readRateBytes: leaf(
     "readRateBytes",
     numberLeaf("readRateBytes", { min: 0, max: 100 * 1024 ** 3 }),
@@ -91,6 +97,15 @@ const keys = z.strictObject({
     "readBurstBytes",
     numberLeaf("readBurstBytes", { min: 1024, max: 100 * 1024 ** 3 }),
     "bytes that a client may send at once after a pause; unset: those of a second",
+  ),
+  messageRate: rate(
+    "messageRate",
+    "PUBLISH packets a second that a client may send; beyond: reading stops until there is room; 0: any",
+  ),
+  messageBurst: leaf(
+    "messageBurst",
+    numberLeaf("messageBurst", { min: 1, max: RATE_MAX }),
+    "PUBLISH packets that a client may send at once after a pause, at least a fifth of messageRate; unset: those of a second",
   ),
   proxyFrom: textList(
     "proxyFrom",

@@ -23,7 +23,8 @@ export interface ListenerSurroundings {
   readonly packetBytesMax: number;
   /** What is served over HTTP on WebSocket listeners. */
   readonly mounts?: readonly HttpMount[];
-  makeProtocol(link: Link, listener: string): Protocol;
+  /** What makes the protocol of each link of a listener. */
+  protocolFor(listener: Listening): (link: Link) => Protocol;
   notice(isProblem: boolean, text: string): void;
 }
 
@@ -111,7 +112,7 @@ function openOne(config: ListenerConfig, surroundings: ListenerSurroundings): Pr
   const { transport, mounts } = surroundings;
   const host: ListenerHost = {
     transport,
-    makeProtocol: (link) => surroundings.makeProtocol(link, config.name),
+    makeProtocol: surroundings.protocolFor(withDefaults(config)),
     notice: (isProblem, text) => surroundings.notice(isProblem, text),
   };
   return openListener(toOptions(config, surroundings), host, mounts);
@@ -143,14 +144,14 @@ function toOptions(config: ListenerConfig, surroundings: ListenerSurroundings): 
 }
 
 /** A listener with the defaults of what it leaves out. */
-type Full = ListenerConfig & { [K in keyof typeof listenerDefaults]: NonNullable<ListenerConfig[K]> };
+export type Listening = ListenerConfig & { [K in keyof typeof listenerDefaults]: NonNullable<ListenerConfig[K]> };
 
-function withDefaults(config: ListenerConfig): Full {
+function withDefaults(config: ListenerConfig): Listening {
   const given = Object.entries(config).filter(([, value]) => value !== undefined);
-  return { ...listenerDefaults, ...Object.fromEntries(given) } as Full;
+  return { ...listenerDefaults, ...Object.fromEntries(given) } as Listening;
 }
 
-function tlsOf(listener: Full): TlsOptions {
+function tlsOf(listener: Listening): TlsOptions {
   const { cert, key, moreCertificates = [], ca, crl, verify, tlsVersionMin, ciphers } = listener;
   const certificates = [{ cert: cert!, key: key! }, ...moreCertificates];
   return { certificates, ca, crl, verify, versionMin: tlsVersionMin, ciphers };

@@ -345,7 +345,7 @@ export class Engine {
   }
 
   /** Counts a message that its publisher was not allowed to publish, or that was dropped before routing. */
-  dropUnrouted(reason: "not_authorized" | "store_full", view: MessageView): void {
+  dropUnrouted(reason: "not_authorized" | "store_full" | "overloaded", view: MessageView): void {
     this.begin();
     this.delivery.drop(reason, view.publisher, view);
   }

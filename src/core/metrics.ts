@@ -49,6 +49,8 @@ const metricNames = [
   "messages.dropped.stopped_by_hook",
   "messages.dropped.not_authorized",
   "messages.dropped.store_full",
+  "messages.dropped.overloaded",
+  "messages.slowed.busy",
   "store.messages.lost",
   "retained.refused.retained_full",
   "retained.refused.retained_too_large",
@@ -58,6 +60,7 @@ const metricNames = [
   "connections.refused.limit",
   "connections.refused.address",
   "connections.refused.address_rate",
+  "connections.refused.client_rate",
   "connections.refused.rate",
   "connections.refused.proxy",
   "connections.refused.handshake",
@@ -68,6 +71,8 @@ const metricNames = [
   "connections.refused.connect",
   "connections.delayed.rate",
   "connections.paused.rate",
+  "connections.paused.message_rate",
+  "connections.paused.busy",
   "connections.closed.connect_timeout",
   "connections.closed.keep_alive",
   "connections.closed.stalled",
@@ -102,7 +107,8 @@ export type DropReason =
   | "session_ended"
   | "stopped_by_hook"
   | "not_authorized"
-  | "store_full";
+  | "store_full"
+  | "overloaded";
 
 export class Metrics {
   readonly counts = new Float64Array(metricNames.length);

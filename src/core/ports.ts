@@ -56,6 +56,8 @@ export interface Link {
   /** Stops and restarts reading. */
   pause(): void;
   resume(): void;
+  /** True when the link itself has held input back at some time since it was last asked: silence is not the peer's. */
+  takeHeldBack?(): boolean;
 }
 
 /** What speaks on a link. The link calls these; a throw in one closes that link alone and counts as a bug. */

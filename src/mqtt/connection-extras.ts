@@ -1,4 +1,6 @@
 /** What a connection has besides its hot fields. */
+import type { Pacer } from "#base/pacer.ts";
+import type { PacerTable } from "#base/pacer-table.ts";
 import type { CommitGate } from "#core/commit-gate.ts";
 import type { ClientInfo, PeerIdentity } from "#core/ports.ts";
 import type { Connection } from "./connection.ts";
@@ -23,6 +25,13 @@ export class Extras {
   isOrphan = false;
   /** QoS 1 messages whose PUBACK waits for a commit. */
   unackedCount = 0;
+  /** Its listener's rates; see pacing.ts. */
+  pacer: Pacer | null = null;
+  clientRate: PacerTable | null = null;
+  /** While the link is not read on purpose; −1 else. */
+  restTimer = -1;
+  /** It is held meanwhile. */
+  isResting = false;
 }
 
 /** A description that asks the link for its address only when somebody wants to know. */

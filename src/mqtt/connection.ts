@@ -16,7 +16,7 @@ import type { ClientInfo, Link, Protocol, Sink } from "#core/ports.ts";
 import { ackLength, encodeAck } from "./codec/ack.ts";
 import { encodeConnack, isConnackReason } from "./codec/connect.ts";
 import { encodeDisconnect } from "./codec/disconnect.ts";
-import { DISCONNECT, INCOMPLETE, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, readFrame } from "./codec/frame.ts";
+import { DISCONNECT, INCOMPLETE, PUBACK, PUBLISH, PUBREC, PUBREL, readFrame } from "./codec/frame.ts";
 import {
   KEEP_ALIVE_TIMEOUT,
   MALFORMED_PACKET,
@@ -32,6 +32,7 @@ import { AWAITING_CONNECT, CLOSED, HANDLE_AGAIN, OPEN } from "./connection-state
 import type { MqttContext } from "./context.ts";
 import { deliver } from "./deliver.ts";
 import { dispatch } from "./dispatch.ts";
+import { ACK_SENT } from "./handle-ack.ts";
 import { handlePublish } from "./handle-publish.ts";
 import { PacketTail } from "./packet-tail.ts";
 import type { OutboundAliases } from "./topic-alias.ts";
@@ -58,11 +59,12 @@ export class Connection implements Protocol, Sink {
   aliases: OutboundAliases | null = null;
   /** What few connections have for long; see `extras`. */
   rare: Extras | null = null;
-  private lastPacketMs: number;
+  lastPacketMs: number;
   private tail: PacketTail | null = null;
   private holdCount = 0;
   private deadline: number;
-  private readonly number: number;
+  /** In the context. */
+  readonly number: number;
 
   constructor(
     readonly context: MqttContext,
@@ -130,7 +132,7 @@ export class Connection implements Protocol, Sink {
     if (--this.holdCount > 0 || this.state === CLOSED || !rare?.held) return;
     const { held } = rare;
     rare.held = null;
-    this.link.resume();
+    if (rare.restTimer < 0) this.link.resume();
     this.lastPacketMs = this.context.engine.nowMs; // keep-alive stood still
     this.consume(held);
     if (rare.isOrphan && this.holdCount === 0 && this.isAlive) this.leave(0);
@@ -248,7 +250,9 @@ export class Connection implements Protocol, Sink {
     const reason = this.isV5 ? reasonCode : 0;
     const { storeSeq, forwardSeq, store, fabric } = this.context.engine;
     const isSafe = storeSeq <= store.durableSeq && forwardSeq <= fabric.forwardedSeq;
-    if (isSafe && this.gatedCount === 0) return this.sendAck(type, packetId, reason);
+    const isWithheld = this.context.isBusy && (type === PUBACK || type === PUBREC);
+    if (isSafe && this.gatedCount === 0 && !isWithheld) return this.sendAck(type, packetId, reason);
+    if (isWithheld) this.context.engine.metrics.add("messages.slowed.busy");
     if (type === PUBACK) this.extras.unackedCount++;
     this.gate.addAck(storeSeq, forwardSeq, (type << 24) | (packetId << 8) | reason);
     this.watchGate();
@@ -258,7 +262,7 @@ export class Connection implements Protocol, Sink {
   private watchGate(): void {
     const { extras } = this;
     this.context.gated.add(this);
-    if (extras.isGateFull || this.gatedCount < this.context.engine.limits.mqtt.gatedCountMax) return;
+    if (extras.isGateFull || this.gatedCount < this.context.gatedCountMax) return;
     extras.isGateFull = true;
     this.hold();
   }
@@ -290,7 +294,7 @@ export class Connection implements Protocol, Sink {
     this.rare?.gate?.advance(store.durableSeq, fabric.forwardedSeq);
     if (this.gatedCount === 0) this.context.gated.delete(this);
     const { rare } = this;
-    if (!rare?.isGateFull || this.gatedCount * 2 > this.context.engine.limits.mqtt.gatedCountMax) return;
+    if (!rare?.isGateFull || this.gatedCount * 2 > this.context.gatedCountMax) return;
     rare.isGateFull = false;
     this.unhold();
   }
@@ -392,7 +396,8 @@ export class Connection implements Protocol, Sink {
       engine.metrics.add("connections.closed.connect_timeout");
       return this.close(KEEP_ALIVE_TIMEOUT);
     }
-    const silentMs = this.holdCount > 0 ? 0 : engine.nowMs - this.lastPacketMs;
+    const isUnheard = this.holdCount > 0 || (this.rare?.restTimer ?? -1) >= 0 || this.link.takeHeldBack?.() === true;
+    const silentMs = isUnheard ? 0 : engine.nowMs - this.lastPacketMs;
     if (silentMs >= this.silenceMaxMs) {
       engine.metrics.add("connections.closed.keep_alive");
       return this.fail(KEEP_ALIVE_TIMEOUT); // [MQTT-3.1.2-22]
@@ -420,6 +425,7 @@ export class Connection implements Protocol, Sink {
     const info = engine.hooks.clientDisconnected.isUsed && this.state === OPEN ? this.info() : undefined;
     this.state = CLOSED;
     if (this.deadline >= 0) engine.timers.cancel(this.deadline);
+    if (this.rare !== null && this.rare.restTimer >= 0) engine.timers.cancel(this.rare.restTimer);
     this.context.gated.delete(this);
     this.context.remove(this.number);
     this.tail = this.rare = null;
@@ -439,9 +445,3 @@ export class Connection implements Protocol, Sink {
     }
   }
 }
-
-const ACK_SENT: number[] = [];
-ACK_SENT[PUBACK] = Metric["packets.puback.sent"];
-ACK_SENT[PUBREC] = Metric["packets.pubrec.sent"];
-ACK_SENT[PUBREL] = Metric["packets.pubrel.sent"];
-ACK_SENT[PUBCOMP] = Metric["packets.pubcomp.sent"];

@@ -6,6 +6,10 @@ import type { Connection } from "./connection.ts";
 import type { ClientInfo } from "#core/ports.ts";
 import { OPEN } from "./connection-state.ts";
 import { Layouts } from "./deliver.ts";
+import { endRest } from "./pacing.ts";
+
+/** How often acknowledgements leave while the broker is busy. */
+const LET_OUT_MS = 250;
 
 export interface MqttOptions {
   /** Handed to 5.0 clients that ask for it; "" for none. */
@@ -32,12 +36,25 @@ export class MqttContext {
   readonly serverReference: string;
   readonly makeClientId: () => string;
   readonly reporter: Reporter;
-  /** The process has more to do than it can: CONNECT is refused. */
+  /**
+   * The process has more to do than it can (`setBusy`): CONNECT is refused, QoS 0 that clients publish is dropped, and acknowledgements
+   * to publishers leave only now and then, so that their receive maximum slows them.
+   */
   isBusy = false;
+  /** PUBLISH is looked at: busy, or some listener has a rate. */
+  isGuarded = false;
+  private hasPacers = false;
+  private letOutTimer = -1;
+  private shedFrom: Connection | null = null;
+  private shedCount = 0;
+  private shedAtMs = 0;
   /** The PUBLISH that is being handled. */
   readonly incoming: MessageView = new MessageView();
   readonly layouts: Layouts = new Layouts();
   readonly deadlineKind: number;
+  /** Of clients that are not read for a while; see pacing.ts. */
+  readonly restKind: number;
+  private readonly letOutKind: number;
   /** Connections with acknowledgements that wait for a commit. */
   readonly gated: Set<Connection> = new Set();
   private readonly numbers = new Slab();
@@ -52,6 +69,11 @@ export class MqttContext {
     this.makeClientId = options.makeClientId ?? (() => `mantou_${this.randomText()}${this.randomText()}`);
     this.reporter = options.reporter ?? silent;
     this.deadlineKind = engine.addTimerKind((number) => this.connections[number]?.handleDeadline());
+    this.restKind = engine.addTimerKind((number) => {
+      const connection = this.connections[number];
+      if (connection) endRest(connection);
+    });
+    this.letOutKind = engine.addTimerKind(() => this.letOut());
     engine.onSafe = () => this.advanceGates();
   }
 
@@ -83,7 +105,50 @@ export class MqttContext {
     return meant.length;
   }
 
+  /** Answers of a connection that may wait. While acknowledgements are withheld it is held before 5.0 would call it a fault. */
+  get gatedCountMax(): number {
+    const { gatedCountMax, receiveMax } = this.engine.limits.mqtt;
+    return this.isBusy ? Math.max(1, Math.min(gatedCountMax, receiveMax - 1)) : gatedCountMax;
+  }
+
+  setBusy(isBusy: boolean): void {
+    if (isBusy === this.isBusy) return;
+    this.isBusy = isBusy;
+    this.isGuarded = isBusy || this.hasPacers;
+    if (isBusy) return this.armLetOut();
+    this.engine.timers.cancel(this.letOutTimer);
+    this.advanceGates();
+  }
+
+  /** Some connection has a message rate. */
+  notePacer(): void {
+    this.hasPacers = this.isGuarded = true;
+  }
+
+  /** A QoS 0 message was dropped since the broker is busy; how many of the same client in a row, since the clock last moved. */
+  noteShed(connection: Connection): number {
+    const { nowMs } = this.engine;
+    const isRow = connection === this.shedFrom && nowMs === this.shedAtMs;
+    this.shedCount = isRow ? this.shedCount + 1 : 1;
+    this.shedFrom = connection;
+    this.shedAtMs = nowMs;
+    return this.shedCount;
+  }
+
+  private armLetOut(): void {
+    const { timers, nowMs } = this.engine;
+    this.letOutTimer = timers.arm(nowMs + LET_OUT_MS, this.letOutKind, 0);
+  }
+
+  /** Busy: withheld acknowledgements leave, all at once. */
+  private letOut(): void {
+    this.armLetOut();
+    const waiting = [...this.gated]; // what they send now waits for the next time
+    for (const connection of waiting) connection.advanceGate();
+  }
+
   private advanceGates(): void {
+    if (this.isBusy) return;
     for (const connection of this.gated) connection.advanceGate();
   }
 

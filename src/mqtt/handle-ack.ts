@@ -11,6 +11,12 @@ RECEIVED[PUBREC] = Metric["packets.pubrec.received"];
 RECEIVED[PUBREL] = Metric["packets.pubrel.received"];
 RECEIVED[PUBCOMP] = Metric["packets.pubcomp.received"];
 
+export const ACK_SENT: number[] = [];
+ACK_SENT[PUBACK] = Metric["packets.puback.sent"];
+ACK_SENT[PUBREC] = Metric["packets.pubrec.sent"];
+ACK_SENT[PUBREL] = Metric["packets.pubrel.sent"];
+ACK_SENT[PUBCOMP] = Metric["packets.pubcomp.sent"];
+
 /** An acknowledgement of `type` whose body is [body, end). Returns 0 or a reason code. */
 export function handleAck(connection: Connection, type: number, bytes: Buffer, body: number, end: number): number {
   const { engine } = connection.context;

@@ -14,6 +14,7 @@ import { decodeAuth, encodeAuth } from "./codec/disconnect.ts";
 import type { Properties } from "./codec/properties.ts";
 import {
   CLIENT_IDENTIFIER_NOT_VALID,
+  CONNECTION_RATE_EXCEEDED,
   CONTINUE_AUTHENTICATION,
   NOT_AUTHORIZED,
   PROTOCOL_ERROR,
@@ -143,6 +144,9 @@ function finishAuthentication(connection: Connection, request: Request, outcome:
   } else if (outcome.reasonCode >= 0x80) {
     const { reasonString, serverReference } = outcome;
     refuse(connection, outcome.reasonCode, given({ reasonString, serverReference }), false); // [MQTT-3.1.4-2]
+  } else if (!takeOfRate(connection)) {
+    connection.context.engine.metrics.add("connections.refused.client_rate");
+    refuse(connection, CONNECTION_RATE_EXCEEDED, {}, false);
   } else {
     authorizeWill(connection, request, (isAllowed) => {
       if (isAllowed) return open(connection, request, outcome); // the hold goes on until CONNACK
@@ -152,6 +156,13 @@ function finishAuthentication(connection: Connection, request: Request, outcome:
     return;
   }
   connection.unhold();
+}
+
+/** Asked of those who are who they say: a stranger must not use up another client's connections. */
+function takeOfRate(connection: Connection): boolean {
+  const { rare, context } = connection;
+  if (!rare?.clientRate) return true;
+  return rare.clientRate.take(loginOf(connection).clientId.toString("latin1"), context.engine.nowMs);
 }
 
 /** A will is a PUBLISH that is said now and sent later. */
@@ -262,7 +273,15 @@ function forgetLogin(connection: Connection, request: Request): void {
   else extras.login!.request = undefined;
   const isAsked = !engine.access.isOpen || engine.hooks.clientDisconnected.isUsed;
   if (isAsked) extras.client = snapshot(request.client);
-  if (!isAsked && !extras.login && !extras.isBridge && extras.username === undefined && !extras.held && !extras.gate) {
+  if (
+    !isAsked &&
+    !extras.login &&
+    !extras.isBridge &&
+    extras.username === undefined &&
+    !extras.held &&
+    !extras.gate &&
+    !extras.pacer
+  ) {
     connection.rare = null;
   }
 }

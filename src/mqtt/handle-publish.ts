@@ -21,6 +21,7 @@ import {
 } from "./codec/reason-code.ts";
 import type { Connection } from "./connection.ts";
 import { HANDLE_AGAIN } from "./connection-state.ts";
+import { guardPublish } from "./pacing.ts";
 import { InboundAliases } from "./topic-alias.ts";
 
 const PUBLISH_RECEIVED = Metric["packets.publish.received"];
@@ -56,6 +57,7 @@ export function handlePublish(connection: Connection, bytes: Buffer, start: numb
   }
   counts[PUBLISH_RECEIVED]++;
   counts[MESSAGES_RECEIVED[view.qos]]++;
+  if (connection.context.isGuarded && guardPublish(connection, view)) return 0;
   if (view.qos === 0) {
     engine.publish(view);
     return 0;

@@ -6,15 +6,15 @@
  *                  connections a second of one address                              connections.refused.address_rate
  *                  connections a second of all: they wait their turn, then          connections.refused.rate
  *
- * An IPv6 client counts with its /64. The table of addresses is bounded; the longest unused gives way, which at worst forgives it.
+ * An IPv6 client counts with its /64.
  */
 import { isIPv6 } from "node:net";
+import { Pacer } from "#base/pacer.ts";
+import { PacerTable } from "#base/pacer-table.ts";
 import { Metric } from "#core/metrics.ts";
 import { isAddressAllowed, type AddressRule } from "./address-rules.ts";
-import { Pacer } from "./pacer.ts";
 import type { TcpTransport } from "./tcp.ts";
 
-const ADDRESSES_MAX = 65_536;
 const DELAYED = Metric["connections.delayed.rate"];
 
 export interface AdmissionOptions {
@@ -33,7 +33,7 @@ export class Admission {
   /** True when every address may come at once: none is even looked at. */
   readonly isOpen: boolean;
   private readonly pacer: Pacer | undefined;
-  private readonly addresses: Map<string, Pacer> = new Map();
+  private readonly addresses: PacerTable | undefined;
 
   constructor(
     private readonly transport: TcpTransport,
@@ -42,6 +42,7 @@ export class Admission {
     const { rules, acceptRate, addressRate } = options;
     this.isOpen = rules.length === 0 && acceptRate === 0 && addressRate === 0;
     if (acceptRate > 0) this.pacer = new Pacer(acceptRate, acceptRate);
+    if (addressRate > 0) this.addresses = new PacerTable(addressRate);
   }
 
   /** False when there is none left. Follow with `leavePlace` when the connection closes. */
@@ -70,7 +71,7 @@ export class Admission {
       return -1;
     }
     const nowMs = performance.now();
-    if (this.options.addressRate > 0 && !this.takeOfAddress(address, nowMs)) {
+    if (this.addresses && !this.addresses.take(keyOf(address), nowMs)) {
       metrics.add("connections.refused.address_rate");
       return -1;
     }
@@ -84,18 +85,11 @@ export class Admission {
     if (waitMs > 0) metrics.counts[DELAYED]++;
     return waitMs;
   }
+}
 
-  private takeOfAddress(address: string, nowMs: number): boolean {
-    const { addresses, options } = this;
-    const key = isIPv6(address) && !address.includes(".") ? networkOf(address) : address;
-    const pacer = addresses.get(key) ?? new Pacer(options.addressRate, options.addressRate);
-    addresses.delete(key); // to the end: the first is the longest unused
-    addresses.set(key, pacer);
-    if (addresses.size > ADDRESSES_MAX) addresses.delete(addresses.keys().next().value!);
-    if (pacer.waitMs(nowMs) > 0) return false;
-    pacer.take(nowMs);
-    return true;
-  }
+/** Of an IPv6 client its network. */
+function keyOf(address: string): string {
+  return isIPv6(address) && !address.includes(".") ? networkOf(address) : address;
 }
 
 /** The first 64 bits of an IPv6 address, as text. */

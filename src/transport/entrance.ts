@@ -1,10 +1,10 @@
 /** What the arrivals of one listener share, and the last step of each: a socket becomes a link. */
+import { Pacer } from "#base/pacer.ts";
 import type { Protocol } from "#core/ports.ts";
 import type { Link } from "#core/ports.ts";
 import type { AddressBlock, AddressRule } from "./address-rules.ts";
 import { Admission } from "./admission.ts";
 import { PacedLink } from "./paced-link.ts";
-import { Pacer } from "./pacer.ts";
 import { type IdentityAs, type IdentityFrom } from "./peer-certificate.ts";
 import { type ByteSocket, KnownLink, type Peer, TcpLink, type TcpTransport } from "./tcp.ts";
 import { TlsCredentials, type TlsOptions } from "./tls-credentials.ts";

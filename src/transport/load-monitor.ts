@@ -4,12 +4,14 @@
  *
  *   tick ── 50 ms ── tick ──── 50 ms + lag ──── tick      busy for a second after each lag beyond the mark, and while memory is beyond its
  *
- * `nowMs` comes from outside; memory is asked for about once a second.
+ * `nowMs` comes from outside; memory is asked for about once a second. What nobody needs any more still counts as memory until it is
+ * collected: so beyond the mark a collection is asked for now and then.
  */
 import { totalmem } from "node:os";
 
 const BUSY_MS = 1000;
 const MEMORY_MS = 1000;
+const COLLECT_MS = 30_000;
 
 export interface LoadMarks {
   readonly lagMsMax: number;
@@ -18,6 +20,8 @@ export interface LoadMarks {
 }
 
 export class LoadMonitor {
+  /** Why it is busy, as of the last tick. */
+  cause: "lag" | "memory" | undefined = undefined;
   /** Of the last tick. */
   lagMs = 0;
   /** Resident set, at most a second old. */
@@ -25,12 +29,14 @@ export class LoadMonitor {
   private lastMs = -1;
   private busyUntilMs = -1;
   private memoryAtMs = -Infinity;
+  private collectedAtMs = -Infinity;
   private readonly memoryBytesMax: number;
 
   constructor(
     private readonly marks: LoadMarks,
     private readonly tickMs: number,
     private readonly readMemory: () => number = process.memoryUsage.rss,
+    private readonly collect: () => void = () => Bun.gc(false),
   ) {
     this.memoryBytesMax = marks.memoryBytesMax > 0 ? marks.memoryBytesMax : 0.9 * memoryOfMachine();
   }
@@ -44,7 +50,13 @@ export class LoadMonitor {
       this.memoryBytes = this.readMemory();
     }
     if (this.lagMs > this.marks.lagMsMax) this.busyUntilMs = nowMs + BUSY_MS;
-    return nowMs < this.busyUntilMs || this.memoryBytes > this.memoryBytesMax;
+    const isFull = this.memoryBytes > this.memoryBytesMax;
+    if (isFull && nowMs - this.collectedAtMs >= COLLECT_MS) {
+      this.collectedAtMs = nowMs;
+      this.collect();
+    }
+    this.cause = isFull ? "memory" : nowMs < this.busyUntilMs ? "lag" : undefined;
+    return this.cause !== undefined;
   }
 }
 

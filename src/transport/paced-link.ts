@@ -2,11 +2,11 @@
  * A link whose client may send so many bytes a second and no more: a token bucket stops reading the socket.
  *
  * What one read has brought beyond the bucket is held (at most one read, 512 KiB) and handed on as tokens come, in slices: so the
- * protocol sees a slow client and not a silent one, and its keep-alive goes on. The kernel's buffers then fill and
+ * protocol sees a slow client; what keep-alive counts as silence is not the client's (`takeHeldBack`). The kernel's buffers then fill and
  * the client itself is slowed by TCP.
  */
+import type { Pacer } from "#base/pacer.ts";
 import { Metric } from "#core/metrics.ts";
-import type { Pacer } from "./pacer.ts";
 import { type ByteSocket, KnownLink, type Peer, type TcpTransport } from "./tcp.ts";
 
 const PAUSED = Metric["connections.paused.rate"];
@@ -16,6 +16,7 @@ const SLICE_MS = 100;
 export class PacedLink extends KnownLink {
   private held: Buffer | null = null;
   private isPaused = false;
+  private wasHeld = false;
   private timer: Timer | undefined;
 
   constructor(
@@ -41,6 +42,7 @@ export class PacedLink extends KnownLink {
     const wasHeld = this.held !== null;
     this.held = size === bytes.length ? null : bytes.subarray(size);
     if (this.held !== null && !wasHeld) {
+      this.wasHeld = true;
       this.transport.metrics.counts[PAUSED]++;
       super.pause();
     }
@@ -57,6 +59,12 @@ export class PacedLink extends KnownLink {
     this.timer = undefined;
     if (this.held !== null && !this.isPaused) this.pass(this.held);
   };
+
+  takeHeldBack(): boolean {
+    const { wasHeld } = this;
+    this.wasHeld = this.held !== null;
+    return wasHeld;
+  }
 
   override pause(): void {
     this.isPaused = true;

@@ -25,6 +25,7 @@ export const QUOTA_EXCEEDED = 0x97;
 export const RETAIN_NOT_SUPPORTED = 0x9a;
 export const QOS_NOT_SUPPORTED = 0x9b;
 export const USE_ANOTHER_SERVER = 0x9c;
+export const CONNECTION_RATE_EXCEEDED = 0x9f;
 
 /** CONNACK return code of 3.1 and 3.1.1 (§3.2.2.3) that says the same, or −1: then the link is closed without a CONNACK. */
 export function returnCode3(reasonCode: number): number {
@@ -45,7 +46,7 @@ export function returnCode3(reasonCode: number): number {
     case SERVER_BUSY:
     case SERVER_SHUTTING_DOWN:
     case QUOTA_EXCEEDED:
-    case 0x9f: // connection rate exceeded
+    case CONNECTION_RATE_EXCEEDED:
       return 3;
     default:
       return -1;

@@ -16,7 +16,12 @@ test("a late tick makes busy for a second", () => {
 test("memory beyond its mark makes busy until it is below again; it is asked for once a second", () => {
   let asked = 0;
   let bytes = 1000;
-  const load = new LoadMonitor(marks, 50, () => (asked++, bytes));
+  const load = new LoadMonitor(
+    marks,
+    50,
+    () => (asked++, bytes),
+    () => {},
+  );
   expect(load.tick(0)).toBe(false);
   bytes = 1001;
   for (let nowMs = 50; nowMs < 1000; nowMs += 50) expect(load.tick(nowMs)).toBe(false);
@@ -28,8 +33,39 @@ test("memory beyond its mark makes busy until it is below again; it is asked for
   expect(asked).toBe(3);
 });
 
+test("why it is busy is said; beyond the mark of memory a collection is asked for at once, then every half minute", () => {
+  let collected = 0;
+  let bytes = 0;
+  const load = new LoadMonitor(
+    marks,
+    50,
+    () => bytes,
+    () => collected++,
+  );
+  load.tick(0);
+  load.tick(300);
+  expect(load.cause).toBe("lag");
+  bytes = 2000;
+  load.tick(1000);
+  expect([load.cause, collected]).toEqual(["memory", 1]);
+  for (let nowMs = 1050; nowMs < 31_000; nowMs += 50) load.tick(nowMs);
+  expect(collected).toBe(1);
+  load.tick(31_000);
+  expect(collected).toBe(2);
+  bytes = 0;
+  load.tick(32_000);
+  for (let nowMs = 32_050; nowMs < 33_100; nowMs += 50) load.tick(nowMs);
+  expect(load.cause).toBeUndefined();
+});
+
 test("without a mark for memory it is nine tenths of the machine's", () => {
-  const of = (bytes: number) => new LoadMonitor({ ...marks, memoryBytesMax: 0 }, 50, () => bytes).tick(0);
+  const of = (bytes: number) =>
+    new LoadMonitor(
+      { ...marks, memoryBytesMax: 0 },
+      50,
+      () => bytes,
+      () => {},
+    ).tick(0);
   expect(of(1)).toBe(false);
   expect(of(Number.MAX_SAFE_INTEGER)).toBe(true);
 });

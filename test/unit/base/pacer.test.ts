@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { Pacer } from "#transport/pacer.ts";
+import { Pacer } from "#base/pacer.ts";
 
 describe("a bucket", () => {
   test("holds its burst, is waited for when empty, and fills at its rate", () => {
