@@ -21,6 +21,7 @@ import { connectionsMaxOfProcess } from "./descriptor-limit.ts";
 import { LimitedLog } from "./limited-log.ts";
 import { type Listening, OpenListeners } from "./listener-setup.ts";
 import { type Logger, onLogLevel } from "./log.ts";
+import { Observation } from "./observation.ts";
 import { type OpenStore, openStore } from "./store-setup.ts";
 
 const TICK_MS = 50;
@@ -42,6 +43,8 @@ export interface RunningBroker {
   readonly load: LoadMonitor;
   /** Users, bans, the backends' health. */
   readonly access: AccessSetup;
+  /** Alarms, slow subscribers. */
+  readonly observation: Observation;
   /** Looks for changed certificate files now, and not only every few seconds. Connections stay. */
   reloadCertificates(): Promise<void>;
   /** Opens, closes and replaces listeners; connections stay. Throws MantouError `listen_failed` or `certificate_invalid`. */
@@ -80,6 +83,7 @@ export async function startBroker(config: Config, log: Logger): Promise<RunningB
   kept.attach(engine);
   logClients(engine, log);
   const load = new LoadMonitor(config.broker, TICK_MS);
+  const observation = new Observation({ config, engine, transport, load, access, listeners, log: faults });
   const clock = setInterval(() => {
     const nowMs = performance.now();
     const isBusy = load.tick(nowMs);
@@ -92,6 +96,7 @@ export async function startBroker(config: Config, log: Logger): Promise<RunningB
   const sweep = setInterval(() => {
     transport.sweep(performance.now());
     access.tick();
+    observation.tick(performance.now());
     faults.flush();
   }, SWEEP_MS);
   return {
@@ -103,6 +108,7 @@ export async function startBroker(config: Config, log: Logger): Promise<RunningB
     failed: kept.failed,
     load,
     access,
+    observation,
     reloadCertificates: () => listeners.refresh(),
     applyListeners: (configs) => listeners.apply(configs),
     async stop() {

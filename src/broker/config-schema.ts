@@ -9,6 +9,7 @@ import { z } from "zod";
 import { limitTable, type Limits } from "#core/limits.ts";
 import { isShared, isTopicFilter } from "#core/topic.ts";
 import { accessSchema } from "./access-schema.ts";
+import { alarmSchema } from "./alarm-schema.ts";
 import { choiceLeaf, meta, numberLeaf } from "./config-leaf.ts";
 import { unitPattern, type Unit } from "./config-unit.ts";
 import { listenerSchema } from "./listener-schema.ts";
@@ -132,6 +133,7 @@ export const configSchema = z.strictObject({
       ),
     })
     .prefault({}),
+  alarms: alarmSchema,
   log: logSchema,
 });
 

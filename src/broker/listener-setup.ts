@@ -49,6 +49,10 @@ export class OpenListeners {
     return this.open.map(({ config, listener }) => addressOf(config, listener.port));
   }
 
+  get configs(): ListenerConfig[] {
+    return this.open.map(({ config }) => config);
+  }
+
   get connectionCount(): number {
     const listeners = [...this.open.map(({ listener }) => listener), ...this.old];
     return listeners.reduce((count, { connectionCount }) => count + connectionCount, 0);

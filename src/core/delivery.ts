@@ -58,6 +58,10 @@ export class Delivery {
   lastSeq = 0;
   /** Called when a session's outbox is full and its policy is to disconnect. */
   onOverflow: (session: number) => void = () => {};
+  /** Called when a session's outbox grows to so many messages, or bytes. It must only take note. */
+  onQueueHigh: (session: number) => void = () => {};
+  queueHighCount = Infinity;
+  queueHighBytes = Infinity;
 
   private readonly limits: Limits;
   private readonly messages: MessagePool;
@@ -132,8 +136,12 @@ export class Delivery {
     }
     this.messages.addReference(message);
     const seq = isStored ? this.store.enqueue(session, message, delivery, ids, group, 0) : 0;
-    queue.outbox.push(message, delivery, ids, group, this.messages.bytesOf(message), seq & SEQ_MASK);
+    const size = this.messages.bytesOf(message);
+    const { outbox } = queue;
+    outbox.push(message, delivery, ids, group, size, seq & SEQ_MASK);
     this.noteSeq(seq);
+    const hasNewHeight = outbox.bytes >= this.queueHighBytes && outbox.bytes - size < this.queueHighBytes;
+    if (hasNewHeight || outbox.count === this.queueHighCount) this.onQueueHigh(session);
     return true;
   }
 

@@ -30,7 +30,9 @@ export class LoadMonitor {
   private busyUntilMs = -1;
   private memoryAtMs = -Infinity;
   private collectedAtMs = -Infinity;
-  private readonly memoryBytesMax: number;
+  private lagMsMax = 0;
+  /** Beyond it the process is busy. */
+  readonly memoryBytesMax: number;
 
   constructor(
     private readonly marks: LoadMarks,
@@ -45,6 +47,7 @@ export class LoadMonitor {
   tick(nowMs: number): boolean {
     this.lagMs = this.lastMs < 0 ? 0 : Math.max(0, nowMs - this.lastMs - this.tickMs);
     this.lastMs = nowMs;
+    if (this.lagMs > this.lagMsMax) this.lagMsMax = this.lagMs;
     if (nowMs - this.memoryAtMs >= MEMORY_MS) {
       this.memoryAtMs = nowMs;
       this.memoryBytes = this.readMemory();
@@ -57,6 +60,13 @@ export class LoadMonitor {
     }
     this.cause = isFull ? "memory" : nowMs < this.busyUntilMs ? "lag" : undefined;
     return this.cause !== undefined;
+  }
+
+  /** Greatest lag since this was last called. */
+  takeLagMs(): number {
+    const lagMs = this.lagMsMax;
+    this.lagMsMax = 0;
+    return lagMs;
   }
 }
 

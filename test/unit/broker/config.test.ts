@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MantouError } from "#base/error.ts";
 import { accessSchema } from "#broker/access-schema.ts";
+import { alarmSchema } from "#broker/alarm-schema.ts";
 import { loadConfig, type ConfigFlags } from "#broker/config.ts";
 import { listenerSchema } from "#broker/listener-schema.ts";
 import { limitTable, makeLimits } from "#core/limits.ts";
@@ -39,7 +40,7 @@ function problemsOf(given: Given): string[] {
 }
 
 const SECTIONS =
-  "node, listeners, mqtt, session, messages, retained, shared, cache, send, priorities, store, access, broker, log";
+  "node, listeners, mqtt, session, messages, retained, shared, cache, send, priorities, store, access, broker, alarms, log";
 const LISTEN = "tcp://HOST:PORT, tls://HOST:PORT, ws://HOST:PORT, wss://HOST:PORT, unix:///PATH";
 
 describe("defaults", () => {
@@ -54,6 +55,7 @@ describe("defaults", () => {
       store: { type: "sqlite", sync: "full" },
       access: accessSchema.parse({}),
       broker: { drainSecMax: 5, lagMsMax: 1000, memoryBytesMax: 0, responseInformation: "", serverReference: "" },
+      alarms: alarmSchema.parse({}),
       log: {
         level: "info",
         format: "text",

@@ -1,0 +1,40 @@
+// What an operator sees of a running broker, with real sockets behind it.
+
+import { expect, test } from "bun:test";
+import { startInProcess } from "./broker-in-process.ts";
+import { eventually, FlowClient } from "./flow-client.ts";
+import { isLinux, shrinkKernelBuffers } from "./process-facts.ts";
+
+test.skipIf(!isLinux)("a subscriber that does not read is named with what waits for it, and for how long", async () => {
+  await using own = await startInProcess();
+  const { slow } = own.broker.observation;
+  using reader = await FlowClient.connect(own.port, { clientId: "sluggish" });
+  await reader.subscribe("a", 0);
+  shrinkKernelBuffers(reader.fd);
+  reader.pause();
+  using writer = await FlowClient.connect(own.port, { clientId: "writer" });
+  for (let i = 0; i < 2000; i++) writer.send({ type: "publish", topic: "a", payload: Buffer.alloc(4000) });
+  await eventually(() => slow.top().length > 0);
+  const [worst] = slow.top("time");
+  expect(worst).toMatchObject({ clientId: "sluggish", address: "127.0.0.1", listener: "tcp" });
+  expect(worst!.unsentBytesMax).toBeGreaterThan(1_000_000);
+  expect(worst!.blockedMsMax).toBeGreaterThan(500);
+  expect(slow.top("bytes", 0)).toEqual([]);
+});
+
+test("an alarm reaches the table and the log, and is taken back", async () => {
+  await using own = await startInProcess(["alarms.queueHighPercent=50", "session.outboxCountMax=4"]);
+  const { alarms } = own.broker.observation;
+  const away = await own.harness.connect({ clientId: "away", version: 4, cleanStart: false });
+  await away.subscribe("t", 1);
+  away.kill();
+  const writer = await own.harness.connect({ clientId: "writer", version: 4 });
+  for (let i = 0; i < 3; i++) await writer.publish("t", "x", { qos: 1 });
+  await eventually(() => alarms.isActive("queue_high_watermark.away"));
+  expect(own.log).toContainEqual(
+    expect.objectContaining({ level: "warn", id: "queue_high_watermark.away", severity: "warning" }),
+  );
+  await own.harness.connect({ clientId: "away", version: 4, cleanStart: true });
+  await eventually(() => alarms.history.some(({ id }) => id === "queue_high_watermark.away"));
+  expect(own.log.some(({ msg }) => msg.startsWith("alarm over"))).toBe(true);
+});
