@@ -6,6 +6,7 @@ import { decideByRules } from "#access/acl-rule.ts";
 import { parseYamlRules } from "#access/acl-yaml.ts";
 import type { Backend } from "#access/backend.ts";
 import { AccessChain } from "#access/chain.ts";
+import { PasswordChecker } from "#access/password.ts";
 import { Standing } from "#access/standing.ts";
 import { LOGIN, RULES } from "#bench/compare/access-files.ts";
 import type { MessageView } from "#core/message.ts";
@@ -108,6 +109,7 @@ function chainOf(cacheCountMax: number): AccessChain {
     cacheSec: 60,
     seed: SEED,
     nowSec: 0,
+    passwords: new PasswordChecker(),
     kick: () => {},
   });
 }

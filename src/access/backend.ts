@@ -3,6 +3,7 @@
  *
  *   CONNECT ─► chain ─► authenticate ─► authenticate ─► …      first allow or deny ends it; all ignore: refused
  *              then  ─► isSuperuser …                          first yes ends it; a super user is asked nothing more
+ *                    ─► subscriptions …                        all that are listed anywhere
  *   PUBLISH, SUBSCRIBE ─► authorize ─► authorize ─► …          first allow or deny ends it; all ignore: `noMatch`
  *
  * A question is answered exactly once, by callback: before the call returns where the answer is at hand (files, tables),
@@ -12,9 +13,10 @@
  * Whoever cannot answer says "unavailable" and leaves the consequence to the chain (`whenUnavailable`).
  */
 import type { z } from "zod";
-import type { AuthenticateRequest, ClientInfo } from "#core/ports.ts";
+import type { AuthenticateRequest, ClientInfo, GrantedSubscription } from "#core/ports.ts";
 import type { AclRule } from "./acl-rule.ts";
-import type { PasswordChecker } from "./password.ts";
+import type { PasswordChecker, StoredPassword } from "./password.ts";
+import type { SubscriptionList } from "./subscription-list.ts";
 import type { RefusalCode } from "./reason.ts";
 import type { AccessDb } from "./access-db.ts";
 
@@ -32,12 +34,18 @@ export interface Grant {
   readonly username?: string | undefined;
   /** The client's own rules, judged before any backend. Backends whose grants have these set `mayGrant`. */
   readonly rules?: readonly AclRule[] | undefined;
+  /** What the client is subscribed to as it comes in, if its rules allow it. */
+  readonly subscriptions?: SubscriptionList | undefined;
   /** Wall clock, seconds: then the client is disconnected. Backends whose grants have this set `mayGrant`. */
   readonly expiresAtSec?: number | undefined;
 }
 
 export type AuthenticateAnswer =
-  | { readonly verdict: "ignore" }
+  /**
+   * `decoy`: what a known user's password would have been compared with. If nobody else knows the client it is, before
+   * the refusal, so that the time taken does not tell who is known.
+   */
+  | { readonly verdict: "ignore"; readonly decoy?: StoredPassword | undefined }
   | { readonly verdict: "unavailable" }
   /** `data`: the last word of an enhanced authentication. */
   | { readonly verdict: "allow"; readonly grant?: Grant | undefined; readonly data?: Buffer | undefined }
@@ -58,6 +66,8 @@ export interface Question {
 
 export type AuthorizeAnswer = "allow" | "deny" | "ignore" | "unavailable";
 
+export type SubscriptionsAnswer = readonly GrantedSubscription[] | "unavailable";
+
 export interface BackendHealth {
   readonly state: "up" | "degraded" | "down";
   /** Why it is not up; for people, without secrets. */
@@ -76,6 +86,8 @@ export interface Backend {
   authenticate?(attempt: Attempt, answer: (answer: AuthenticateAnswer) => void): void;
   /** Asked once, when the client has been let in and there is an authorization to skip. Cannot tell: false. */
   isSuperuser?(client: ClientInfo, answer: (isSuperuser: boolean) => void): void;
+  /** Asked once, when the client has been let in: what it is subscribed to without having to ask. */
+  subscriptions?(client: ClientInfo, answer: (answer: SubscriptionsAnswer) => void): void;
   authorize?(question: Question, answer: (answer: AuthorizeAnswer) => void): void;
   /** Opens files, tables, pools. Rejects with a MantouError when it can never work; a server that is down is no reason. */
   start?(): Promise<void>;

@@ -3,6 +3,7 @@ import type { ClientInfo } from "#core/ports.ts";
 import type { AttemptLimit } from "./attempt-limit.ts";
 import type { Backend } from "./backend.ts";
 import type { BanList } from "./ban-list.ts";
+import type { PasswordChecker } from "./password.ts";
 
 export interface Member {
   readonly backend: Backend;
@@ -30,6 +31,7 @@ export interface ChainOptions {
   readonly cacheSec: number;
   readonly seed: number;
   readonly nowSec: number;
+  readonly passwords: PasswordChecker;
   readonly bans?: BanList | undefined;
   readonly attempts?: AttemptLimit | undefined;
   /** Ends the connection of a client id, if it has one. */

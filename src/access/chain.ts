@@ -17,14 +17,25 @@ import {
   type AuthenticateRequest,
   type ClientInfo,
   DENY,
+  type GrantedSubscription,
   PENDING,
   type Verdict,
 } from "#core/ports.ts";
 import { isShared, parseShared } from "#core/topic.ts";
 import { decideByRules } from "./acl-rule.ts";
-import type { Attempt, AuthenticateAnswer, AuthorizeAnswer, Backend, ClientMatch, Grant, Question } from "./backend.ts";
+import type {
+  Attempt,
+  AuthenticateAnswer,
+  AuthorizeAnswer,
+  Backend,
+  ClientMatch,
+  Grant,
+  Question,
+  SubscriptionsAnswer,
+} from "./backend.ts";
 import type { ChainOptions, Member } from "./chain-options.ts";
 import { DecisionCache, type Decided, UNKNOWN } from "./decision-cache.ts";
+import type { StoredPassword } from "./password.ts";
 import {
   ACCEPTED,
   BAD_AUTHENTICATION_METHOD,
@@ -36,12 +47,14 @@ import {
   SERVER_BUSY,
   SERVER_UNAVAILABLE,
 } from "./reason.ts";
+import { subscriptionsFor } from "./subscription-list.ts";
 import { copyOf, Standing, Standings } from "./standing.ts";
 
 /** What lies between the steps of an exchange in `AuthenticateRequest.state`. */
 class Exchange {
   /** Whose turn it is. */
   at = 0;
+  decoy: StoredPassword | undefined = undefined;
 
   constructor(
     readonly attempt: Attempt & { data: Buffer | undefined },
@@ -71,10 +84,14 @@ export class AccessChain implements Access {
   private nowSec: number;
   private readonly seed: number;
   private readonly backends: ReadonlySet<Backend>;
+  /** Those who list subscriptions. */
+  private readonly listing: readonly Member[];
 
   constructor(private readonly options: ChainOptions) {
     const { authenticate, authorize, noMatch } = options;
     this.backends = new Set([...authenticate, ...authorize].map(({ backend }) => backend));
+    const members = new Map([...authorize, ...authenticate].map((member) => [member.backend, member]));
+    this.listing = [...members.values()].filter(({ backend }) => backend.subscriptions);
     const mayGrant = authenticate.some(({ backend }) => backend.mayGrant);
     this.isOpen = authorize.length === 0 && noMatch === "allow" && !mayGrant;
     this.deniedPublish = options.deniedPublish;
@@ -152,7 +169,7 @@ export class AccessChain implements Access {
   private askNext(request: AuthenticateRequest, exchange: Exchange): void {
     const { attempt, members } = exchange;
     const member = members[exchange.at];
-    if (!member) return this.refuse(request, attempt.client, exhaustedCode(attempt));
+    if (!member) return this.refuseUnknown(request, exchange);
     this.ask<AuthenticateAnswer>(
       (answer) => member.backend.authenticate!(attempt, answer),
       { verdict: "unavailable" },
@@ -174,6 +191,7 @@ export class AccessChain implements Access {
     };
     switch (answer.verdict) {
       case "ignore":
+        exchange.decoy = answer.decoy ?? exchange.decoy;
         return next();
       case "continue":
         request.state = exchange;
@@ -189,6 +207,16 @@ export class AccessChain implements Access {
     }
   }
 
+  /** Nobody knows the client: refused as one that is known, and no sooner. */
+  private refuseUnknown(request: AuthenticateRequest, { attempt, decoy }: Exchange): void {
+    const { client, password } = attempt;
+    const reasonCode = exhaustedCode(attempt);
+    if (!decoy || password === undefined || password.length === 0) return this.refuse(request, client, reasonCode);
+    this.options.passwords.check(password, decoy, (verdict) =>
+      this.refuse(request, client, verdict === "busy" ? SERVER_BUSY : reasonCode),
+    );
+  }
+
   private admit(
     request: AuthenticateRequest,
     { attempt: { client }, firstRevocation }: Exchange,
@@ -202,7 +230,7 @@ export class AccessChain implements Access {
     // A session does not change hands while it is connected.
     if (request.isReauthentication && this.standings.of(request.client).client.username !== named.username)
       return this.refuse(request, named, NOT_AUTHORIZED);
-    const finish = (isSuperuser: boolean): void => {
+    const finish = (isSuperuser: boolean, listed: readonly GrantedSubscription[]): void => {
       const lost = this.lostSince(firstRevocation, named);
       if (lost !== ACCEPTED) return this.refuse(request, named, lost);
       this.counts.accepted++;
@@ -210,10 +238,38 @@ export class AccessChain implements Access {
       const { expiresAtSec: sec } = grant;
       const expiresAtSec = sec === undefined ? undefined : Math.max(sec, this.nowSec + 1);
       this.standings.admit(request.client, new Standing(named, { ...grant, isSuperuser, expiresAtSec }));
-      request.complete({ reasonCode: ACCEPTED, data });
+      const own = request.isReauthentication ? [] : subscriptionsFor(grant.subscriptions ?? [], named);
+      const subscriptions = [...own, ...listed];
+      request.complete({ reasonCode: ACCEPTED, data, username: grant.username, subscriptions });
     };
-    if (grant.isSuperuser || this.isOpen) finish(grant.isSuperuser ?? false);
-    else this.askSuperuser(named, [...this.backends], finish);
+    const goOn = (isSuperuser: boolean): void => {
+      if (request.isReauthentication) return finish(isSuperuser, []);
+      this.askSubscriptions(named, { at: 0, found: [] }, (listed) => {
+        if (listed === "unavailable") this.refuse(request, named, SERVER_UNAVAILABLE);
+        else finish(isSuperuser, listed);
+      });
+    };
+    if (grant.isSuperuser || this.isOpen) goOn(grant.isSuperuser ?? false);
+    else this.askSuperuser(named, [...this.backends], goOn);
+  }
+
+  /** Who would come in without what is listed for it would miss messages in silence. */
+  private askSubscriptions(
+    client: ClientInfo,
+    { at, found }: { at: number; found: readonly GrantedSubscription[] },
+    done: (found: SubscriptionsAnswer) => void,
+  ): void {
+    const member = this.listing[at];
+    if (!member) return done(found);
+    this.ask<SubscriptionsAnswer>(
+      (answer) => member.backend.subscriptions!(client, answer),
+      "unavailable",
+      (answer) => {
+        if (answer === "unavailable" && member.whenUnavailable === "deny") return done(answer);
+        const more = answer === "unavailable" ? [] : answer;
+        this.askSubscriptions(client, { at: at + 1, found: [...found, ...more] }, done);
+      },
+    );
   }
 
   private askSuperuser(client: ClientInfo, left: Backend[], done: (isSuperuser: boolean) => void): void {

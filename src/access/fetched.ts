@@ -9,8 +9,17 @@
 import type { ClientInfo } from "#core/ports.ts";
 import { type AclRule, decideByRules, ruleOfRow } from "./acl-rule.ts";
 import { answerOf, unanswered } from "./answer.ts";
-import { type Backend, type BackendLog, DENY_CREDENTIALS, IGNORE, type Question, UNAVAILABLE } from "./backend.ts";
-import type { PasswordChecker, PasswordScheme } from "./password.ts";
+import {
+  type AuthenticateAnswer,
+  type Backend,
+  type BackendLog,
+  DENY_CREDENTIALS,
+  IGNORE,
+  type Question,
+  UNAVAILABLE,
+} from "./backend.ts";
+import type { PasswordChecker, PasswordScheme, StoredPassword } from "./password.ts";
+import { type SubscriptionList, subscriptionsFor } from "./subscription-list.ts";
 import type { Guarded, RemoteGuard } from "./remote-guard.ts";
 import { type TemplateValues, valuesOf } from "./template.ts";
 
@@ -47,20 +56,24 @@ export function authenticateFetched<T>(
   read: (found: T, client: ClientInfo) => StoredUser | Unusable | undefined,
   { passwords, scheme, fault, query }: StoredPasswords,
 ): NonNullable<Backend["authenticate"]> {
+  let decoy: StoredPassword | undefined;
+  const ignore = (): AuthenticateAnswer => ({ verdict: "ignore", decoy });
   return ({ client, password }, answer) =>
     fetch(valuesOf(client), (found) => {
       if (!found.isAnswered) return answer(unanswered(found.why));
       if (found.value === "unknown") return answer(IGNORE);
       if (found.value === "refused") return answer(DENY_CREDENTIALS);
       const user = read(found.value as T, client);
-      if (!user) return answer(IGNORE);
+      if (!user) return answer(ignore());
       if ("fault" in user) {
         fault(`${query}: ${user.fault}`);
         return answer(UNAVAILABLE);
       }
       const { hash, salt, isSuperuser } = user;
       if (password === undefined || password.length === 0 || hash === "") return answer(DENY_CREDENTIALS);
-      passwords.check(password, { hash, salt, scheme }, (verdict) => {
+      const stored = { hash, salt, scheme };
+      passwords.check(password, stored, (verdict) => {
+        if (verdict !== "malformed") decoy = stored;
         if (verdict === "malformed") fault(`${query}: a password that is not stored as \`password\` says`);
         answer(answerOf(verdict, { isSuperuser }));
       });
@@ -104,6 +117,24 @@ export function authorizeFetched<T extends object>(
         return answer("unavailable");
       }
       answer(decideByRules(rules, question));
+    });
+}
+
+export function subscriptionsFetched<T>(
+  fetch: Fetch<T>,
+  listOf: (found: T, client: ClientInfo) => SubscriptionList | Unusable,
+  { fault, query }: Pick<StoredPasswords, "fault" | "query">,
+): NonNullable<Backend["subscriptions"]> {
+  return (client, answer) =>
+    fetch(valuesOf(client), (found) => {
+      if (!found.isAnswered) return answer("unavailable");
+      if (found.value === "unknown" || found.value === "refused") return answer([]);
+      const list = listOf(found.value as T, client);
+      if ("fault" in list) {
+        fault(`${query}: ${list.fault}`);
+        return answer("unavailable");
+      }
+      answer(subscriptionsFor(list, client));
     });
 }
 

@@ -7,6 +7,7 @@
  *   claims   exp → the client is disconnected then        acl → its own rules, judged first
  *            usernameClaim → user name                     superuserClaim: true → super user
  *
+ *   subscribe: { "b/%u/#": 1 }   filters and QoS, where `subscribeClaim` names the claim: subscribed to as the client comes in
  *   acl: { "pub": ["a/%c"], "sub": ["b/#"], "all": ["c"] }   allows these, and the rest is refused
  *   acl: [ { "permission": "deny", "action": "publish", "topic": "x/#" }, … ]   the first match decides
  *
@@ -19,6 +20,7 @@ import { MantouError } from "#base/error.ts";
 import { type AclRule, EVERYBODY } from "./acl-rule.ts";
 import type { BackendHealth, BackendLog, Grant } from "./backend.ts";
 import { type GuardOptions, RemoteGuard } from "./remote-guard.ts";
+import { parseJsonSubscriptions } from "./subscription-list.ts";
 import { parsePattern, type TopicPattern } from "./topic-pattern.ts";
 
 const TOKEN_BYTES_MAX = 16 * 1024;
@@ -57,6 +59,7 @@ export interface JwtOptions {
   readonly usernameClaim?: string | undefined;
   readonly superuserClaim?: string | undefined;
   readonly aclClaim: string;
+  readonly subscribeClaim?: string | undefined;
   /** Time between two refreshes for unknown key ids; for tests. */
   readonly refreshMsMin?: number;
   readonly nowSec: () => number;
@@ -169,7 +172,7 @@ export class JwtVerifier {
   }
 
   private grantOf(claims: JWTPayload): JwtResult {
-    const { usernameClaim, superuserClaim, aclClaim } = this.options;
+    const { usernameClaim, superuserClaim, aclClaim, subscribeClaim } = this.options;
     const username = usernameClaim === undefined ? undefined : claims[usernameClaim];
     if (usernameClaim !== undefined && (typeof username !== "string" || username === ""))
       return { kind: "refused", reason: `the token has no claim ${usernameClaim}` };
@@ -177,10 +180,15 @@ export class JwtVerifier {
     const rules = acl === undefined ? undefined : rulesOfClaim(acl);
     // Rules that cannot be understood may have been a refusal.
     if (rules === "invalid") return { kind: "refused", reason: `the token's claim ${aclClaim} is not valid` };
+    const wanted = subscribeClaim === undefined ? undefined : claims[subscribeClaim];
+    const subscriptions = wanted === undefined ? undefined : parseJsonSubscriptions(wanted);
+    if (subscriptions && "fault" in subscriptions)
+      return { kind: "refused", reason: `the token's claim ${subscribeClaim} is not valid` };
     const grant: Grant = {
       username: username as string | undefined,
       isSuperuser: superuserClaim !== undefined && claims[superuserClaim] === true,
       rules,
+      subscriptions,
       expiresAtSec: claims.exp === undefined ? undefined : Math.floor(claims.exp),
     };
     return { kind: "granted", grant, claims };

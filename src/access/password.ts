@@ -41,6 +41,11 @@ export const AUTO_SCHEME: PasswordScheme = {
   digest: "sha256",
 };
 
+/** What to compare an unknown user's password with; undefined where nobody has one. */
+export function decoyOf(hash: string | undefined, scheme = AUTO_SCHEME): StoredPassword | undefined {
+  return hash === undefined ? undefined : { hash, scheme };
+}
+
 export interface PasswordQueueOptions {
   /** Slow hashes computed at the same time; default: one less than there are cores, at least one. */
   readonly runningMax?: number;

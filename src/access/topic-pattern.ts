@@ -72,7 +72,7 @@ function literalOf(template: Template, values: TemplateValues): string | undefin
 }
 
 /** The filter's levels with the values in place; see the head of the file for values that cannot be placed. */
-function levelsOf(template: Template, effect: Effect, values: TemplateValues): readonly string[] | undefined {
+export function levelsOf(template: Template, effect: Effect, values: TemplateValues): readonly string[] | undefined {
   let text = "";
   for (const part of template) {
     const value = typeof part === "string" ? part : values[part.variable];

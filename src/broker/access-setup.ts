@@ -88,6 +88,7 @@ export class AccessSetup {
       authorize,
       seed: request.seed,
       nowSec: nowSec(),
+      passwords: this.passwords,
       bans: this.bans,
       attempts: this.attempts,
       kick: (clientId, reasonCode) => this.kick(clientId, reasonCode),

@@ -126,10 +126,20 @@ export interface AuthenticateRequest {
 export interface AuthenticateOutcome {
   /** 0 accepted, 0x18 one more step (only with a method), 0x80 and above refused: MQTT 5.0 §3.2.2.2. */
   readonly reasonCode: number;
+  /** Accepted: the user the client is from now on; undefined: the one it said. */
+  readonly username?: string | undefined;
+  /** Accepted: what the client is subscribed to before its CONNACK, where it may; not for a re-authentication. */
+  readonly subscriptions?: readonly GrantedSubscription[] | undefined;
   readonly data?: Buffer | undefined;
   readonly reasonString?: string | undefined;
   /** Use another server: 5.0 Server Reference, with 0x9C or 0x9D. */
   readonly serverReference?: string | undefined;
+}
+
+export interface GrantedSubscription {
+  /** With the prefix of a share, where it is one. */
+  readonly filter: Buffer;
+  readonly qos: 0 | 1 | 2;
 }
 
 export interface Access {

@@ -39,7 +39,8 @@ export class Client implements ClientInfo {
   constructor(
     private readonly connection: Connection,
     readonly clientId: string,
-    readonly username: string | undefined,
+    /** Changes once, when access says who the client is. */
+    public username: string | undefined,
   ) {}
 
   get address(): string {

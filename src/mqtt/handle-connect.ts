@@ -6,7 +6,15 @@
  * Each arrow may take time; meanwhile the connection is held. Refusals are CONNACK with the reason, then close.
  */
 import { isTopicName } from "#core/topic.ts";
-import { ALLOW, type AuthenticateOutcome, type AuthenticateRequest, type ClientInfo, PENDING } from "#core/ports.ts";
+import {
+  ALLOW,
+  type AuthenticateOutcome,
+  type AuthenticateRequest,
+  type ClientInfo,
+  type GrantedSubscription,
+  PENDING,
+  type Verdict,
+} from "#core/ports.ts";
 import type { Opened } from "#core/engine.ts";
 import { NEVER } from "#core/message.ts";
 import { type ConnectPacket, decodeConnect, encodeConnack } from "./codec/connect.ts";
@@ -28,6 +36,7 @@ import {
   TOPIC_NAME_INVALID,
 } from "./codec/reason-code.ts";
 import type { Connection } from "./connection.ts";
+import type { Client } from "./connection-extras.ts";
 import { AUTHENTICATING, CLOSED, OPEN, OPENING } from "./connection-state.ts";
 import { OutboundAliases } from "./topic-alias.ts";
 
@@ -125,9 +134,16 @@ class Request implements AuthenticateRequest {
   complete(outcome: AuthenticateOutcome): void {
     const { connection } = this;
     if (connection.state === CLOSED) return;
+    if (outcome.username !== undefined && !this.isReauthentication) this.rename(outcome.username);
     this.isAsking = outcome.reasonCode === CONTINUE_AUTHENTICATION;
     if (this.isReauthentication) finishReauthentication(connection, this, outcome);
     else finishAuthentication(connection, this, outcome);
+  }
+
+  /** Access says who it is: hooks, rules and bans know the client by this name from now on. */
+  private rename(username: string): void {
+    this.connection.extras.username = username;
+    (this.client as Client).username = username; // the connection keeps none of its own before it is open
   }
 }
 
@@ -230,8 +246,36 @@ function open(connection: Connection, request: Request, outcome: AuthenticateOut
     }
     if (connection.state === CLOSED) return engine.detach(opened.session);
     connection.session = opened.session;
-    connection.afterCommit(() => accept(connection, opened, request, outcome));
+    const goOn = (): void => connection.afterCommit(() => accept(connection, opened, request, outcome));
+    const { subscriptions = [] } = outcome;
+    if (subscriptions.length === 0) return goOn();
+    connection.afterCommit(() => {}); // CONNACK waits for the session too
+    subscribeGranted(connection, request.client, subscriptions, goOn);
   });
+}
+
+/** What access says that the client is subscribed to: judged as if it had asked for it itself. */
+function subscribeGranted(
+  connection: Connection,
+  client: ClientInfo,
+  subscriptions: readonly GrantedSubscription[],
+  done: () => void,
+): void {
+  const { engine } = connection.context;
+  const judged = (verdicts: readonly Verdict[]): void => {
+    if (connection.state === CLOSED) return;
+    const allowed = subscriptions.filter((_, i) => verdicts[i] === ALLOW);
+    const items = allowed.map(({ filter, qos }) => ({ filter, options: qos, id: 0 }));
+    engine.subscribe(connection.session, items, () => {
+      if (connection.state !== CLOSED) done();
+    });
+  };
+  if (engine.access.isOpen) return judged(subscriptions.map(() => ALLOW));
+  engine.access.authorizeSubscribe(
+    client,
+    subscriptions.map(({ filter }) => filter),
+    judged,
+  );
 }
 
 /** CONNACK, then whatever waited on either side. */

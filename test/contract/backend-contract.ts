@@ -17,6 +17,7 @@ import type {
   BackendParts,
   ClientMatch,
   Question,
+  SubscriptionsAnswer,
 } from "#access/backend.ts";
 import { PasswordChecker } from "#access/password.ts";
 import type { ClientInfo } from "#core/ports.ts";
@@ -27,6 +28,8 @@ export interface KnownClient {
   readonly password?: string | undefined;
   readonly expected: AuthenticateAnswer["verdict"];
   readonly isSuperuser?: boolean;
+  /** Of a backend that lists subscriptions: FILTER QOS, in any order. */
+  readonly subscribed?: readonly string[] | "unavailable";
 }
 
 export interface KnownTopic {
@@ -212,6 +215,20 @@ export function backendContract(name: string, make: () => Promise<MadeBackend> |
         const info = { ...knownClient, clientId: word, username: word };
         expect(await once<boolean>((answer) => backend.isSuperuser!(info, answer))).toBe(false);
       }
+    });
+
+    test("each known client has its list of subscriptions, and nobody that of another", async () => {
+      const { backend, clients = [] } = made;
+      if (!backend.subscriptions) return;
+      const ask = async (client: Partial<ClientInfo>): Promise<readonly string[] | "unavailable"> => {
+        const info = { ...knownClient, ...client };
+        const found = await once<SubscriptionsAnswer>((answer) => backend.subscriptions!(info, answer));
+        if (found === "unavailable") return found;
+        return found.map(({ filter, qos }) => `${filter.toString()} ${qos}`).toSorted();
+      };
+      expect(clients.filter(({ subscribed = [] }) => subscribed.length > 0)).not.toEqual([]);
+      for (const { client = {}, subscribed = [] } of clients) expect(await ask(client)).toEqual(subscribed as string[]);
+      for (const word of hostileWords) expect(await ask({ clientId: word, username: word })).toEqual([]);
     });
 
     test("an empty or missing password lets nobody in who needs one", async () => {

@@ -9,7 +9,8 @@
  *   JSON       { "result": "allow" | "deny" | "ignore",       missing: allow
  *                "is_superuser": true, "username": "alice",   who the client is from now on
  *                "expire_at": 1767225600,                     seconds: the client is disconnected then
- *                "acl": … }                                   its own rules, as in a token (`jwt.ts`)
+ *                "acl": …,                                    its own rules, as in a token (`jwt.ts`)
+ *                "subscribe": { "home/%u/#": 1 } }            what it is subscribed to as it comes in
  *
  * A reply that cannot be understood is none: a misspelt refusal must not let anybody in. Redirects are not followed, so
  * that no password goes elsewhere. With `signature`, a header proves to the service who asks, and when:
@@ -26,6 +27,7 @@ import type { BackendHealth, BackendParts, Grant } from "#access/backend.ts";
 import { rulesOfClaim } from "#access/jwt.ts";
 import { choice, guardOptions, secret, template, text } from "#access/option.ts";
 import { type Guarded, RemoteGuard } from "#access/remote-guard.ts";
+import { parseJsonSubscriptions } from "#access/subscription-list.ts";
 import {
   escapeHeader,
   escapeUrl,
@@ -261,16 +263,20 @@ const replySchema = z.looseObject({
   username: z.string().min(1).optional(),
   expire_at: z.number().optional(),
   acl: z.unknown().optional(),
+  subscribe: z.unknown().optional(),
 });
 
 function replyOfJson(json: unknown): Reply {
   const parsed = replySchema.safeParse(json);
   const wrong = parsed.success ? undefined : String(parsed.error.issues[0].path[0] ?? "no object");
   if (!parsed.success) throw new Error(`a reply that is not understood: ${wrong}`);
-  const { result, is_superuser: isSuperuser, username, expire_at: expiresAt, acl } = parsed.data;
+  const { result, is_superuser: isSuperuser, username, expire_at: expiresAt, acl, subscribe } = parsed.data;
   if (result !== "allow") return { result };
   const rules = acl === undefined || acl === null ? undefined : rulesOfClaim(acl);
   if (rules === "invalid") throw new Error("a reply that is not understood: acl");
+  const isListed = subscribe !== undefined && subscribe !== null;
+  const subscriptions = isListed ? parseJsonSubscriptions(subscribe) : undefined;
+  if (subscriptions && "fault" in subscriptions) throw new Error("a reply that is not understood: subscribe");
   const expiresAtSec = expiresAt === undefined ? undefined : Math.floor(expiresAt);
-  return { result, grant: { isSuperuser, username, rules, expiresAtSec }, isSuperuser };
+  return { result, grant: { isSuperuser, username, rules, subscriptions, expiresAtSec }, isSuperuser };
 }

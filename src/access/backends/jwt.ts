@@ -42,6 +42,7 @@ export const keyOptions = {
   usernameClaim: text("the claim that becomes the user name; unset: CONNECT's stays").optional(),
   superuserClaim: text("the claim that, when true, makes a super user; unset: nobody").optional(),
   aclClaim: text("the claim that holds the client's own rules").default("acl"),
+  subscribeClaim: text("the claim that holds what it is subscribed to as it comes in; unset: nothing").optional(),
 };
 
 const keyOptionsSchema = z.strictObject(keyOptions);

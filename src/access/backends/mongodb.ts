@@ -4,6 +4,7 @@
  *   auth    mqtt_user   { username: "alice", password: "…", salt: "…" }
  *   super   mqtt_user   { username: "alice", is_superuser: true }
  *   acl     mqtt_acl    { username: "alice", publish: ["a/%c"], subscribe: ["b/#"], pubsub: ["home/%u/#"] }
+ *   subscribe   mqtt_subs   { username: "alice", topic: "home/%u/#", qos: 1 }         subscribed to as the client comes in
  *
  *   selector   { username: "%u" }, { $or: [{ username: "%u" }, { clientid: "%c" }] }
  *
@@ -27,10 +28,12 @@ import {
   lifeOf,
   rulesOfRows,
   type StoredUser,
+  subscriptionsFetched,
   type Unusable,
 } from "#access/fetched.ts";
 import { guardOptions, passwordScheme, secret, text } from "#access/option.ts";
 import { RemoteGuard } from "#access/remote-guard.ts";
+import { parseSubscriptions } from "#access/subscription-list.ts";
 import {
   expandText,
   isTemplate,
@@ -92,14 +95,16 @@ export const mongodb = backendKind({
       .strictObject({ ...find("mqtt_user"), field: text("true or 1: a super user").default("is_superuser") })
       .optional(),
     acl: z.strictObject(find("mqtt_acl")).optional(),
+    subscribe: z.strictObject(find("mqtt_subs")).optional(),
     password: passwordScheme(),
     guard: guardOptions(),
   }),
-  make({ server, auth, super: superuser, acl, password: scheme, guard: limits }, parts): Backend {
+  make({ server, password: scheme, guard: limits, ...queries }, parts): Backend {
+    const { auth, super: superuser, acl, subscribe } = queries;
     const { name, log, passwords } = parts;
     const guard = new RemoteGuard(limits);
-    if (!auth && !superuser && !acl)
-      throw new MantouError("access_invalid", `access: ${name}: found no query, allowed: auth, super, acl`);
+    if (Object.values(queries).every((one) => one === undefined))
+      throw new MantouError("access_invalid", `access: ${name}: found no query, allowed: auth, super, acl, subscribe`);
     let client: MongoClient | undefined;
     const database = {
       start: () => void (client = clientOf(server.uri.reveal(), limits, name)),
@@ -136,6 +141,13 @@ export const mongodb = backendKind({
           fault,
           query: "acl",
         }),
+      }),
+      ...(subscribe && {
+        subscriptions: subscriptionsFetched(
+          askerOf(subscribe, DOCUMENTS_MAX + 1),
+          (documents) => parseSubscriptions(documents.map(({ topic, qos }) => [topic, qos])),
+          { fault, query: "subscribe" },
+        ),
       }),
     };
   },

@@ -5,6 +5,7 @@
  *   superCommand   HGET mqtt_user:%u is_superuser          1 or true; also GET, SISMEMBER
  *   aclCommand     SMEMBERS mqtt_acl:%u                    `publish FILTER`, `subscribe FILTER`, `pubsub FILTER`
  *                  HGETALL mqtt_acl:%u                     filter → publish, subscribe, pubsub, or 1, 2, 3 as in tables
+ *   subscribeCommand   HGETALL mqtt_subs:%u                filter → QoS: subscribed to as the client comes in
  *
  * A command is cut into words before the variables are put in, so a client's words stay inside theirs. Two variables in one
  * word are told apart by the text between them: a client whose words hold that text is refused, for `a:b` and `c` would
@@ -25,10 +26,12 @@ import {
   lifeOf,
   rulesOfRows,
   type StoredUser,
+  subscriptionsFetched,
   type Unusable,
 } from "#access/fetched.ts";
 import { guardOptions, passwordScheme } from "#access/option.ts";
 import { RemoteGuard } from "#access/remote-guard.ts";
+import { parseSubscriptions } from "#access/subscription-list.ts";
 import { isTemplate, parseTemplate, type Template, type TemplateValues, templateOf } from "#access/template.ts";
 import { MantouError } from "#base/error.ts";
 import { redisServerOptions, RedisServer, WrongType } from "./redis-server.ts";
@@ -38,6 +41,7 @@ const COMMANDS = {
   authCommand: { GET: [0, 0], HGET: [1, 1], HMGET: [1, 10], HGETALL: [0, 0] },
   superCommand: { GET: [0, 0], HGET: [1, 1], SISMEMBER: [1, 1] },
   aclCommand: { SMEMBERS: [0, 0], HGETALL: [0, 0] },
+  subscribeCommand: { HGETALL: [0, 0] },
 } as const satisfies Record<string, Readonly<Record<string, readonly [number, number]>>>;
 
 function command(key: keyof typeof COMMANDS, description: string) {
@@ -65,18 +69,17 @@ export const redis = backendKind({
     authCommand: command("authCommand", "finds a user's stored password, and its salt"),
     superCommand: command("superCommand", "finds whether a user is a super user"),
     aclCommand: command("aclCommand", "finds a client's rules"),
+    subscribeCommand: command("subscribeCommand", "finds what a client is subscribed to as it comes in"),
     password: passwordScheme(),
     guard: guardOptions(),
   }),
-  make(
-    { server: serverOptions, authCommand, superCommand, aclCommand, password: scheme, guard: limits },
-    parts,
-  ): Backend {
+  make({ server: serverOptions, password: scheme, guard: limits, ...commands }, parts): Backend {
+    const { authCommand, superCommand, aclCommand, subscribeCommand } = commands;
     const { name, log, passwords } = parts;
     const guard = new RemoteGuard(limits);
     const server = new RedisServer(serverOptions, limits.deadlineMs, parts);
-    if ([authCommand, superCommand, aclCommand].every((line) => line === undefined))
-      throw invalid(name, "found no command, allowed: authCommand, superCommand, aclCommand");
+    if (Object.values(commands).every((line) => line === undefined))
+      throw invalid(name, `found no command, allowed: ${Object.keys(COMMANDS).join(", ")}`);
     const fault = (what: string): void => log.warn("what a command has found cannot be used", { what });
     const askerOf = (key: keyof typeof COMMANDS, line: string): Fetch<Found> =>
       asker(guard, server, commandOf(key, line, name), fault);
@@ -100,6 +103,13 @@ export const redis = backendKind({
           fault,
           query: "aclCommand",
         }),
+      }),
+      ...(subscribeCommand !== undefined && {
+        subscriptions: subscriptionsFetched(
+          askerOf("subscribeCommand", subscribeCommand),
+          onReply((reply) => parseSubscriptions(pairsOf(reply))),
+          { fault, query: "subscribeCommand" },
+        ),
       }),
     };
   },

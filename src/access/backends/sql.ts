@@ -4,6 +4,7 @@
  *   authQuery    SELECT username, password, salt FROM mqtt_user WHERE username = '%u'      no row: ignored
  *   superQuery   SELECT username, is_superuser FROM mqtt_user WHERE username = '%u'
  *   aclQuery     SELECT allow, ipaddr, username, clientid, access, topic FROM mqtt_acl WHERE …   first row that matches decides
+ *   subscribeQuery   SELECT topic, qos FROM mqtt_subs WHERE username = '%u'                    subscribed to as the client comes in
  *
  * Variables become bound parameters, also where they stand in quotation marks as emqttd had them. Columns are found by name.
  * Where a query returns `username` or `clientid` of a user, they must equal the client's to the letter: a database that
@@ -27,10 +28,12 @@ import {
   lifeOf,
   rulesOfRows,
   type StoredUser,
+  subscriptionsFetched,
   type Unusable,
 } from "#access/fetched.ts";
 import { choice, guardOptions, passwordScheme, secret, text, wholeNumber } from "#access/option.ts";
 import { RemoteGuard } from "#access/remote-guard.ts";
+import { parseSubscriptions } from "#access/subscription-list.ts";
 import { bindTemplate, type BoundText, valuesOf, type VariableName } from "#access/template.ts";
 import { MantouError } from "#base/error.ts";
 import type { ClientInfo } from "#core/ports.ts";
@@ -40,6 +43,7 @@ const queryOptions = {
   authQuery: text("finds a user's `password`, and `salt` if there is one").optional(),
   superQuery: text("finds `is_superuser`").optional(),
   aclQuery: text("finds rules: `allow`, `ipaddr`, `username`, `clientid`, `access`, `topic`").optional(),
+  subscribeQuery: text("finds what a client is subscribed to as it comes in: `topic`, `qos`").optional(),
   password: passwordScheme(),
   guard: guardOptions(),
 };
@@ -171,7 +175,7 @@ function makeBackend(options: QueryOptions, parts: BackendParts, dialect: Dialec
   };
 
   const queries = boundQueries(options, name, dialect);
-  const { auth, superuser, acl } = queries;
+  const { auth, superuser, acl, subscribe } = queries;
   const database = {
     get counts() {
       return pool?.counts ?? {};
@@ -211,23 +215,37 @@ function makeBackend(options: QueryOptions, parts: BackendParts, dialect: Dialec
         query: "aclQuery",
       }),
     }),
+    ...(subscribe && {
+      subscriptions: subscriptionsFetched(
+        askerOf(subscribe),
+        (rows, client) =>
+          parseSubscriptions(rows.filter((row) => isOf(row, client)).map((row) => [row["topic"], row["qos"]])),
+        { fault, query: "subscribeQuery" },
+      ),
+    }),
   };
 }
 
 /** Throws MantouError `access_invalid`. */
 function boundQueries(options: QueryOptions, name: string, dialect: Dialect): Record<Query, BoundText | undefined> {
-  const boundOf = (key: "authQuery" | "superQuery" | "aclQuery"): BoundText | undefined =>
+  const boundOf = (key: QueryKey): BoundText | undefined =>
     options[key] === undefined ? undefined : bindQuery(options[key], key, name, dialect.placeholder);
-  const bound = { auth: boundOf("authQuery"), superuser: boundOf("superQuery"), acl: boundOf("aclQuery") };
+  const bound = {
+    auth: boundOf("authQuery"),
+    superuser: boundOf("superQuery"),
+    acl: boundOf("aclQuery"),
+    subscribe: boundOf("subscribeQuery"),
+  };
   if (Object.values(bound).every((one) => one === undefined))
     throw new MantouError(
       "access_invalid",
-      `access: ${name}: found no query, allowed: authQuery, superQuery, aclQuery`,
+      `access: ${name}: found no query, allowed: authQuery, superQuery, aclQuery, subscribeQuery`,
     );
   return bound;
 }
 
-type Query = "auth" | "superuser" | "acl";
+type Query = "auth" | "superuser" | "acl" | "subscribe";
+type QueryKey = "authQuery" | "superQuery" | "aclQuery" | "subscribeQuery";
 
 /** Throws MantouError `access_invalid`. */
 function bindQuery(sql: string, key: string, name: string, placeholder: (number: number) => string): BoundText {

@@ -6,10 +6,10 @@
  */
 import { z } from "zod";
 import { answerOf } from "#access/answer.ts";
-import { type Backend, type BackendParts, backendKind, DENY_CREDENTIALS, IGNORE } from "#access/backend.ts";
+import { type Backend, type BackendParts, backendKind, DENY_CREDENTIALS } from "#access/backend.ts";
 import { passwordScheme, text } from "#access/option.ts";
 import { parseSelfDescribing } from "#access/password-format.ts";
-import type { PasswordScheme } from "#access/password.ts";
+import { decoyOf, type PasswordScheme } from "#access/password.ts";
 import { lineFault, WatchedFile } from "#access/watched-file.ts";
 
 type Users = ReadonlyMap<string, string>;
@@ -35,7 +35,8 @@ export const userFile = backendKind({
       health: () => users.health({ users: users.value.size }),
       authenticate({ client, password }, answer) {
         const hash = client.username === undefined ? undefined : users.value.get(client.username);
-        if (hash === undefined) return answer(IGNORE);
+        if (hash === undefined)
+          return answer({ verdict: "ignore", decoy: decoyOf(users.value.values().next().value, scheme) });
         if (password === undefined || password.length === 0) return answer(DENY_CREDENTIALS);
         parts.passwords.check(password, { hash, scheme }, (verdict) => answer(answerOf(verdict)));
       },

@@ -1,8 +1,8 @@
 /** Users of the built-in table, managed by CLI and REST; argon2id. One that is changed or deleted is disconnected. */
 import { z } from "zod";
 import { answerOf } from "#access/answer.ts";
-import { type Backend, backendKind, type BackendParts, DENY_CREDENTIALS, IGNORE } from "#access/backend.ts";
-import { AUTO_SCHEME } from "#access/password.ts";
+import { type Backend, backendKind, type BackendParts, DENY_CREDENTIALS } from "#access/backend.ts";
+import { AUTO_SCHEME, decoyOf } from "#access/password.ts";
 
 export const userTable = backendKind({
   type: "user-table",
@@ -14,7 +14,7 @@ export const userTable = backendKind({
       ...watchUsers({ accessDb, revoke }),
       authenticate({ client: { username }, password }, answer) {
         const user = username === undefined ? undefined : accessDb().user(username);
-        if (!user) return answer(IGNORE);
+        if (!user) return answer({ verdict: "ignore", decoy: decoyOf(accessDb().users(undefined, 1)[0]?.hash) });
         if (password === undefined || password.length === 0) return answer(DENY_CREDENTIALS);
         const { hash, isSuperuser } = user;
         passwords.check(password, { hash, scheme: AUTO_SCHEME }, (verdict) =>

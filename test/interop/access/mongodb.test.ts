@@ -28,7 +28,7 @@ import { expectUndisturbed } from "./undisturbed.ts";
 const SOAK_CLIENTS = 64;
 const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
 
-const QUERIES = { auth: {}, super: {}, acl: {}, password: { algorithm: "sha256", salt: "before" } };
+const QUERIES = { auth: {}, super: {}, acl: {}, subscribe: {}, password: { algorithm: "sha256", salt: "before" } };
 
 const USERS = [
   { username: "alice", password: sha256("naclwonder"), salt: "nacl", is_superuser: false },
@@ -49,11 +49,20 @@ const RULES = [
   { username: "odd", publish: [{ $ne: 1 }] },
 ];
 
+const SUBSCRIPTIONS = [
+  { username: "alice", topic: "home/%u/#", qos: 1 },
+  { username: "alice", topic: "$share/g/jobs", qos: 2 },
+  { username: "alice", topic: "news" },
+  { username: "root", topic: { $ne: 1 }, qos: 0 },
+];
+
+const ALICES = ["$share/g/jobs 2", "home/alice/# 1", "news 0"];
+
 const CLIENTS: readonly KnownClient[] = [
-  { client: { username: "alice" }, password: "wonder", expected: "allow" },
-  { client: { username: "alice" }, password: "Wonder", expected: "deny" },
-  { client: { username: "alice" }, password: undefined, expected: "deny" },
-  { client: { username: "root" }, password: "toor", expected: "allow", isSuperuser: true },
+  { client: { username: "alice" }, password: "wonder", expected: "allow", subscribed: ALICES },
+  { client: { username: "alice" }, password: "Wonder", expected: "deny", subscribed: ALICES },
+  { client: { username: "alice" }, password: undefined, expected: "deny", subscribed: ALICES },
+  { client: { username: "root" }, password: "toor", expected: "allow", isSuperuser: true, subscribed: "unavailable" },
   { client: { username: "one" }, password: "x", expected: "allow", isSuperuser: true },
   { client: { username: "Alice" }, password: "wonder", expected: "ignore" },
   { client: { username: "alice " }, password: "wonder", expected: "ignore" },
@@ -123,6 +132,7 @@ const uri = mongoUri(server.port);
 const place = { uri, database: "mqtt" };
 await insert(uri, "mqtt_user", USERS);
 await insert(uri, "mqtt_acl", RULES);
+await insert(uri, "mqtt_subs", SUBSCRIPTIONS);
 const soaked = Array.from({ length: SOAK_CLIENTS }, (_, at) => `soak${at}`);
 await insert(
   uri,

@@ -38,6 +38,7 @@ const COMMANDS = {
   authCommand: "HMGET mqtt_user:%u password salt",
   superCommand: "HGET mqtt_user:%u is_superuser",
   aclCommand: "SMEMBERS mqtt_acl:%u",
+  subscribeCommand: "HGETALL mqtt_subs:%u",
   password: { algorithm: "sha256", salt: "before" },
 };
 
@@ -50,14 +51,18 @@ const DATA: readonly (readonly string[])[] = [
   ["SADD", "mqtt_acl:alice", "pubsub home/%u/#", "subscribe news/+", "publish up/%c", "subscribe eq #"],
   ["SET", "mqtt_acl:atext", "publish #"],
   ["SADD", "mqtt_acl:broken", "publish a", "pubslih b"],
+  ["HSET", "mqtt_subs:alice", "home/%u/#", "1", "$share/g/jobs", "2", "news", "0"],
+  ["HSET", "mqtt_subs:root", "a/#", "x"],
   ["HSET", "hash_acl:alice", "home/%u/#", "3", "news/+", "1", "up/%c", "publish"],
 ];
 
+const ALICES = ["$share/g/jobs 2", "home/alice/# 1", "news 0"];
+
 const CLIENTS: readonly KnownClient[] = [
-  { client: { username: "alice" }, password: "wonder", expected: "allow" },
-  { client: { username: "alice" }, password: "Wonder", expected: "deny" },
-  { client: { username: "alice" }, password: undefined, expected: "deny" },
-  { client: { username: "root" }, password: "toor", expected: "allow", isSuperuser: true },
+  { client: { username: "alice" }, password: "wonder", expected: "allow", subscribed: ALICES },
+  { client: { username: "alice" }, password: "Wonder", expected: "deny", subscribed: ALICES },
+  { client: { username: "alice" }, password: undefined, expected: "deny", subscribed: ALICES },
+  { client: { username: "root" }, password: "toor", expected: "allow", isSuperuser: true, subscribed: "unavailable" },
   { client: { username: "Alice" }, password: "wonder", expected: "ignore" },
   { client: { username: "alice " }, password: "wonder", expected: "ignore" },
   { client: { username: "alice password" }, password: "wonder", expected: "ignore" },

@@ -5,6 +5,8 @@ import { type AuthenticateAnswer, type AuthorizeAnswer, type Backend, IGNORE, ty
 import { BanList } from "#access/ban-list.ts";
 import { AccessChain } from "#access/chain.ts";
 import type { ChainOptions, Denial, Member } from "#access/chain-options.ts";
+import { decoyOf, PasswordChecker } from "#access/password.ts";
+import { parseJsonSubscriptions, type SubscriptionList } from "#access/subscription-list.ts";
 import { copyOf } from "#access/standing.ts";
 import {
   ALLOW,
@@ -27,6 +29,7 @@ class Scripted implements Backend {
   authenticate?: NonNullable<Backend["authenticate"]>;
   authorize?: NonNullable<Backend["authorize"]>;
   isSuperuser?: NonNullable<Backend["isSuperuser"]>;
+  subscriptions?: NonNullable<Backend["subscriptions"]>;
   mayGrant = false;
 
   constructor(readonly name: string) {}
@@ -88,6 +91,7 @@ function chainOf(
     cacheSec: 60,
     seed: 7,
     nowSec: NOW_SEC,
+    passwords: new PasswordChecker({ memoryKiB: 64, timeCost: 1 }),
     kick: (clientId, reasonCode) => void kicked.push([clientId, reasonCode]),
     onDenied: (denial) => void denials.push(denial),
     onBug: (error) => void bugs.push(error),
@@ -417,6 +421,99 @@ describe("who may do what", () => {
     const later = chainOf([], [slow]).chain;
     subscribe(later, "a", "b");
     expect(slow.waiting).toHaveLength(1);
+  });
+});
+
+describe("an unknown user", () => {
+  const decoy = decoyOf(Bun.password.hashSync("other", { algorithm: "argon2id", memoryCost: 64, timeCost: 1 }))!;
+  const guess = async (backends: readonly Backend[], passwords: PasswordChecker, password: string | undefined) => {
+    const { chain } = chainOf(backends, [], { passwords });
+    const { promise, resolve } = Promise.withResolvers<AuthenticateOutcome>();
+    chain.authenticate(
+      requestOf({}, { password: password === undefined ? undefined : Buffer.from(password), complete: resolve })
+        .request,
+    );
+    return (await promise).reasonCode;
+  };
+
+  test("costs one hash as a known one does, and not two where several do not know it", async () => {
+    const passwords = new PasswordChecker();
+    const known = scripted("known");
+    known.authenticate = ({ password }, answer) =>
+      passwords.check(password!, decoy, (verdict) => answer({ verdict: verdict === "match" ? "allow" : "deny" }));
+    const ignorant = ["a", "b"].map((name) => scripted(name).answering({ verdict: "ignore", decoy }));
+    expect(await guess([known], passwords, "x")).toBe(0x86);
+    expect(passwords.counts.checked).toBe(1);
+    expect(await guess(ignorant, passwords, "x")).toBe(0x86);
+    expect(passwords.counts.checked).toBe(2);
+    // The right password of somebody else is as wrong as any.
+    expect(await guess(ignorant, passwords, "other")).toBe(0x86);
+    expect(passwords.counts.checked).toBe(3);
+  });
+
+  test("costs none when a later backend knows it, or when there is no password to compare", async () => {
+    const passwords = new PasswordChecker();
+    const ignorant = scripted("a").answering({ verdict: "ignore", decoy });
+    expect(await guess([ignorant, scripted("b").answering("allow")], passwords, "x")).toBe(0);
+    expect(await guess([ignorant, scripted("b").answering("deny")], passwords, "x")).toBe(0x86);
+    expect(await guess([ignorant], passwords, undefined)).toBe(0x87);
+    expect(await guess([ignorant], passwords, "")).toBe(0x86);
+    expect(passwords.counts.checked).toBe(0);
+  });
+
+  test("is told Server busy when a known one would be", async () => {
+    const passwords = new PasswordChecker({ runningMax: 1, waitingMax: 0 });
+    const first = Promise.withResolvers<void>();
+    passwords.check(Buffer.from("x"), decoy, () => first.resolve());
+    expect(await guess([scripted("a").answering({ verdict: "ignore", decoy })], passwords, "x")).toBe(0x89);
+    await first.promise;
+  });
+});
+
+describe("what a client is subscribed to as it comes in", () => {
+  const list = parseJsonSubscriptions({ "home/%u/#": 1, "$share/g/jobs/%c": 2 }) as SubscriptionList;
+  const listed = (chain: AccessChain, client: Partial<ClientInfo> = {}, extra: Partial<AuthenticateRequest> = {}) => {
+    const { request, outcomes } = requestOf(client, extra);
+    chain.authenticate(request);
+    const [{ reasonCode, subscriptions }] = outcomes as [AuthenticateOutcome];
+    return [reasonCode, ...(subscriptions ?? []).map(({ filter, qos }) => `${filter.toString()} ${qos}`)];
+  };
+
+  test("comes with the grant and from every backend that lists some, under the granted name", () => {
+    const one = scripted("one").answering({ verdict: "allow", grant: { username: "real", subscriptions: list } });
+    one.subscriptions = ({ username }, answer) => answer([{ filter: Buffer.from(`from one ${username}`), qos: 0 }]);
+    const two = scripted("two");
+    two.subscriptions = (_client, answer) => answer([{ filter: Buffer.from("from two"), qos: 1 }]);
+    const { chain } = chainOf([one, two], [one]);
+    expect(listed(chain)).toEqual([0, "home/real/# 1", "$share/g/jobs/c1 2", "from one real 0", "from two 1"]);
+    // Who authenticates again has it already.
+    chain.standings.open({ ...knownClient, username: "real" });
+    expect(listed(chain, { username: "real" }, { isReauthentication: true })).toEqual([0]);
+  });
+
+  test("leaves out filters that a name would widen", () => {
+    const { chain } = chainOf([scripted("all").answering({ verdict: "allow", grant: { subscriptions: list } })]);
+    for (const username of ["#", "+", "a/b", ""])
+      expect(listed(chain, { username })).toEqual([0, "$share/g/jobs/c1 2"]);
+    expect(listed(chain, { username: undefined })).toEqual([0, "$share/g/jobs/c1 2"]);
+  });
+
+  test("keeps a client out when it cannot be had, unless the configuration says otherwise", () => {
+    const broken = scripted("broken").answering("allow");
+    broken.subscriptions = (_client, answer) => answer("unavailable");
+    const other = scripted("other");
+    other.subscriptions = (_client, answer) => answer([{ filter: Buffer.from("a"), qos: 0 }]);
+    expect(listed(chainOf([broken, other]).chain)).toEqual([0x88]);
+    for (const whenUnavailable of ["ignore", "allow"] as const)
+      expect(listed(chainOf([broken, other], [], { whenUnavailable }).chain)).toEqual([0, "a 0"]);
+  });
+
+  test("is a mapping or a list, and nothing that is half understood", () => {
+    for (const json of [{ "a/#": 0 }, [{ topic: "a/#" }], [{ topic: "a/#", qos: "0" }]])
+      expect(parseJsonSubscriptions(json)).toMatchObject([{ share: "", qos: 0 }]);
+    for (const json of [null, 1, "a", { "a/#/b": 0 }, { a: 3 }, { a: "x" }, [1], [null], { "$share/g": 1 }, { "": 0 }])
+      expect(parseJsonSubscriptions(json)).toHaveProperty("fault");
+    expect(parseJsonSubscriptions(Array.from({ length: 1001 }, () => ({ topic: "a" })))).toHaveProperty("fault");
   });
 });
 

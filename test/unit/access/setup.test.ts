@@ -169,6 +169,28 @@ test("users of the table: super or not, changed and deleted by another process",
   expect((await login(broker, { username: "alice", password: "wonder" })).reasonCode).toBe(0x86);
 });
 
+test.each(["user-table", "user-file"])(
+  "%s: who is unknown is refused after as many hashes as who is known",
+  async (type) => {
+    const data = join(folder, `data-${++count}`);
+    const file = write(
+      `alice:${await Bun.password.hash("wonder", { algorithm: "argon2id", memoryCost: 64, timeCost: 1 })}\n`,
+    );
+    const { broker, harness } = await start(
+      { authenticate: [type === "user-table" ? { type } : { type, file }] },
+      data,
+    );
+    if (type === "user-table") await broker.access.users.put("alice", Buffer.from("wonder"));
+    const checked: number[] = [];
+    for (const username of ["alice", "nobody"]) {
+      const before = broker.access.passwords.counts.checked;
+      expect((await (await harness.open()).connect({ username, password: "guess" })).reasonCode).toBe(0x86);
+      checked.push(broker.access.passwords.counts.checked - before);
+    }
+    expect(checked).toEqual([1, 1]);
+  },
+);
+
 test("[MQTT-4.12.0-2] SCRAM over CONNECT, AUTH and CONNACK, and again on the same connection", async () => {
   const broker = await start({ authenticate: [{ type: "scram" }] });
   await broker.broker.access.users.put("user", Buffer.from("pencil"));
@@ -209,6 +231,34 @@ test("a token's rules hold, and its end is the connection's", async () => {
   expect(await client.publish("own/somebody", "x", { qos: 1 })).toMatchObject([{ reasonCode: 0x87 }]);
   await told(client, 0x87);
   expect(JSON.stringify(broker.log)).not.toContain(token);
+});
+
+test("what a token lists is subscribed to before CONNACK, as far as its rules go, and hooks know the granted name", async () => {
+  const secret = "an example secret of 32 bytes or more";
+  const jwt = { type: "jwt", algorithms: ["HS256"], secret, usernameClaim: "sub", subscribeClaim: "subscribe" };
+  const { broker, engine, harness, log } = await start({ authenticate: [jwt] });
+  const names: (string | undefined)[] = [];
+  engine.hooks.clientConnected.add(({ username }) => void names.push(username));
+  engine.hooks.clientDisconnected.add(({ username }) => void names.push(username));
+  engine.publishText("own/alice/old", Buffer.from("kept"), { isRetain: true });
+  const claims = {
+    sub: "alice",
+    acl: { sub: ["own/%u/#"], pub: ["own/%u/#"] },
+    subscribe: { "own/%u/#": 1, "plant/#": 1 },
+  };
+  const token = await new SignJWT(claims).setProtectedHeader({ alg: "HS256" }).sign(Buffer.from(secret));
+  const client = await harness.open(5);
+  expect((await client.connect({ clientId: "c1", username: "mallory", password: token })).reasonCode).toBe(0);
+  engine.publishText("own/alice/new", Buffer.from("live"), { qos: 1 });
+  await client.expect("publish", { topic: "own/alice/old", retain: true });
+  await client.expect("publish", { topic: "own/alice/new", qos: 1 });
+  const session = engine.sessions.find(Buffer.from("c1"));
+  expect(engine.sessions.subscriptionCount[session]).toBe(1);
+  expect(broker.access.chain.counts.subscribeDenied).toBe(1);
+  expect(log).toContainEqual(expect.objectContaining({ username: "alice", topic: "plant/#", reasonCode: "0x87" }));
+  client.kill();
+  while (names.length < 2) await Bun.sleep(5);
+  expect(names).toEqual(["alice", "alice"]);
 });
 
 test("a ban ends connections and keeps out, and outlives a restart", async () => {

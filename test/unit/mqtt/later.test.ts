@@ -127,6 +127,52 @@ describe("durability", () => {
     expect(await arrived(client)).toEqual(["pubcomp 1", "pubrec 3", "suback 4", "unsuback 5"]);
   });
 
+  test("CONNACK waits until what access subscribes the client to is judged, known and committed", async () => {
+    const at = await Fixture.start(["store", "access", "fabric"]);
+    const { store, access, fabric } = at.ports;
+    const subscriptions = ["a/#", "deny/x", "$share/g/b"].map((filter) => ({
+      filter: Buffer.from(filter),
+      qos: 1 as const,
+    }));
+    const client = await at.asking("c");
+    access.answer({ reasonCode: 0, username: "alice", subscriptions });
+    fabric.answerAll();
+    expect(access.subscribes[0]!.filters).toEqual(["a/#", "deny/x", "$share/g/b"]);
+    access.answerAll();
+    expect(fabric.announces.map(({ filter }) => filter)).toEqual(["a/#", "$share/g/b"]);
+    fabric.answerAll();
+    expect(at.engine.metrics.get("packets.connack")).toBe(0);
+    store.commit(store.log.length - 1);
+    expect(at.engine.metrics.get("packets.connack")).toBe(0);
+    store.commit();
+    await client.expect("connack", { reasonCode: 0 });
+    expect(store.log.map(({ record }) => record)).toEqual(["session-opened", "subscribed", "subscribed"]);
+    at.engine.publishText("a/1", Buffer.from("x"));
+    await client.expect("publish", { topic: "a/1" });
+  });
+
+  test("a client that leaves while it is being subscribed leaves nothing behind", async () => {
+    const at = await Fixture.start(["access", "fabric"]);
+    const before = at.held();
+    for (const step of [0, 1, 2, 3]) {
+      const client = await at.asking("c", false);
+      const subscriptions = [{ filter: Buffer.from("a"), qos: 0 as const }];
+      const { access, fabric } = at.ports;
+      const steps = [
+        () => access.answer({ reasonCode: 0, subscriptions }),
+        () => fabric.answerAll(),
+        () => access.answerAll(),
+        () => fabric.answerAll(),
+      ];
+      for (const go of steps.slice(0, step)) go();
+      client.kill();
+      if (step === 0) access.answer({ reasonCode: 0, subscriptions });
+      at.answer();
+      expect(at.held()).toEqual(before);
+      expect([...fabric.wanted]).toEqual([]);
+    }
+  });
+
   test("an acknowledgement that needs nothing waits for the one before it", async () => {
     const at = await Fixture.start(["store"]);
     await at.subscriber("stays", "t");

@@ -8,6 +8,9 @@ export const TABLES = [
   `create table mqtt_user (username varchar(100) primary key, password varchar(100), salt varchar(40), is_superuser boolean)`,
   `create table mqtt_acl (id integer primary key, allow integer, ipaddr varchar(60), username varchar(100),
      clientid varchar(100), access integer, topic varchar(100))`,
+  `create table mqtt_subs (username varchar(100), topic varchar(100), qos integer)`,
+  `insert into mqtt_subs values ('alice', 'home/%u/#', 1), ('alice', '$share/g/jobs', 2), ('alice', 'news', null),
+     ('root', 'a/#/b', 0)`,
   `insert into mqtt_user values ('alice', '${sha256("naclwonder")}', 'nacl', false), ('root', '${sha256("xtoor")}', 'x', true),
      ('empty', '', '', false), ('null', null, null, null)`,
   `insert into mqtt_acl values
@@ -26,14 +29,17 @@ export const QUERIES = {
   aclQuery:
     "SELECT allow, ipaddr, username, clientid, access, topic FROM mqtt_acl " +
     "WHERE ipaddr = '%a' OR username = '%u' OR username = '$all' OR clientid = '%c' ORDER BY id",
+  subscribeQuery: "SELECT username, topic, qos FROM mqtt_subs WHERE username = '%u'",
   password: { algorithm: "sha256", salt: "before" },
 };
 
+const ALICES = ["$share/g/jobs 2", "home/alice/# 1", "news 0"];
+
 export const CLIENTS: readonly KnownClient[] = [
-  { client: { username: "alice" }, password: "wonder", expected: "allow" },
-  { client: { username: "alice" }, password: "Wonder", expected: "deny" },
-  { client: { username: "alice" }, password: undefined, expected: "deny" },
-  { client: { username: "root" }, password: "toor", expected: "allow", isSuperuser: true },
+  { client: { username: "alice" }, password: "wonder", expected: "allow", subscribed: ALICES },
+  { client: { username: "alice" }, password: "Wonder", expected: "deny", subscribed: ALICES },
+  { client: { username: "alice" }, password: undefined, expected: "deny", subscribed: ALICES },
+  { client: { username: "root" }, password: "toor", expected: "allow", isSuperuser: true, subscribed: "unavailable" },
   { client: { username: "Alice" }, password: "wonder", expected: "ignore" },
   { client: { username: "alice " }, password: "wonder", expected: "ignore" },
   { client: { username: "empty" }, password: "x", expected: "deny" },
