@@ -40,3 +40,9 @@ export interface ChainOptions {
   /** A backend threw: a bug of ours. It counts as unavailable. */
   readonly onBug?: (error: unknown) => void;
 }
+
+export function chainCounts() {
+  return { accepted: 0, refused: 0, banned: 0, publishDenied: 0, subscribeDenied: 0, asked: 0, bugs: 0 };
+}
+
+export type ChainCounts = ReturnType<typeof chainCounts>;

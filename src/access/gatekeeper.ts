@@ -1,0 +1,273 @@
+/**
+ * Who may come in: the part of the chain that a CONNECT goes through, and AUTH, and whoever has lost his right.
+ *
+ *   authenticate   bans ─► brute force ─► backend ─► backend ─► …   allow or deny ends it; exhausted: refused
+ *      allow ─► bans of the granted name ─► super user? ─► listed subscriptions ─► revoked meanwhile? ─► a standing
+ */
+import {
+  type AuthenticateOutcome,
+  type AuthenticateRequest,
+  type ClientInfo,
+  type GrantedSubscription,
+} from "#core/ports.ts";
+import type { BackendAsker } from "./backend-asker.ts";
+import type { Attempt, AuthenticateAnswer, Backend, ClientMatch, Grant, SubscriptionsAnswer } from "./backend.ts";
+import type { ChainCounts, ChainOptions, Member } from "./chain-options.ts";
+import type { StoredPassword } from "./password.ts";
+import {
+  ACCEPTED,
+  BAD_AUTHENTICATION_METHOD,
+  BAD_USER_NAME_OR_PASSWORD,
+  BANNED,
+  CONTINUE,
+  NOT_AUTHORIZED,
+  type RefusalCode,
+  SERVER_BUSY,
+  SERVER_UNAVAILABLE,
+} from "./reason.ts";
+import { copyOf, Standing, type Standings } from "./standing.ts";
+import { subscriptionsFor } from "./subscription-list.ts";
+
+/** What lies between the steps of an exchange in `AuthenticateRequest.state`. */
+class Exchange {
+  /** Whose turn it is. */
+  at = 0;
+  decoy: StoredPassword | undefined = undefined;
+
+  constructor(
+    readonly attempt: Attempt & { data: Buffer | undefined },
+    readonly members: readonly Member[],
+    /** Revocations before this one are of no concern. */
+    readonly firstRevocation: number,
+  ) {}
+}
+
+interface Revocation {
+  readonly match: ClientMatch;
+  readonly reasonCode: number;
+}
+
+/** Revocations that are kept for those whose credentials are being looked at meanwhile. */
+const REVOCATION_COUNT_MAX = 256;
+
+interface GatekeeperParts {
+  readonly standings: Standings;
+  readonly asker: BackendAsker;
+  readonly counts: ChainCounts;
+  /** Nobody is ever asked about a topic: super users need not be known. */
+  readonly isOpen: boolean;
+}
+
+export class Gatekeeper {
+  /** Wall clock. */
+  nowSec: number;
+  /** A ring; `revocationCount` is the number of the next. */
+  private readonly revocations: Revocation[] = [];
+  private revocationCount = 0;
+  private readonly backends: readonly Backend[];
+  /** Those who list subscriptions. */
+  private readonly listing: readonly Member[];
+
+  constructor(
+    private readonly options: ChainOptions,
+    private readonly parts: GatekeeperParts,
+  ) {
+    const { authenticate, authorize } = options;
+    const members = new Map([...authorize, ...authenticate].map((member) => [member.backend, member]));
+    this.backends = [...new Set([...authenticate, ...authorize].map(({ backend }) => backend))];
+    this.listing = [...members.values()].filter(({ backend }) => backend.subscriptions);
+    this.nowSec = options.nowSec;
+  }
+
+  /** Ends the connections of live clients. They must be known: `standings.open` and `close` are called for each. */
+  revoke(match: ClientMatch, reasonCode: number = NOT_AUTHORIZED): number {
+    this.revocations[this.revocationCount++ % REVOCATION_COUNT_MAX] = { match, reasonCode };
+    const { clientId } = match;
+    const known = clientId === undefined ? [...this.parts.standings.all()] : [this.parts.standings.find(clientId)];
+    let count = 0;
+    for (const standing of known) {
+      if (!standing) continue;
+      const { client } = standing;
+      if (!isMeant(client, match)) continue;
+      count++;
+      this.options.kick(client.clientId, reasonCode);
+    }
+    return count;
+  }
+
+  /** What has been taken away from a client while it was asked about; 0: nothing. */
+  private lostSince(first: number, client: ClientInfo): number {
+    if (this.revocationCount - first > REVOCATION_COUNT_MAX) return SERVER_BUSY;
+    for (let at = first; at < this.revocationCount; at++) {
+      const { match, reasonCode } = this.revocations[at % REVOCATION_COUNT_MAX];
+      if (isMeant(client, match)) return reasonCode === NOT_AUTHORIZED ? NOT_AUTHORIZED : BANNED;
+    }
+    return ACCEPTED;
+  }
+
+  authenticate(request: AuthenticateRequest): void {
+    const { state } = request;
+    if (state instanceof Exchange) {
+      state.attempt.data = request.data;
+      return this.askNext(request, state);
+    }
+    const { method, password, data, isReauthentication } = request;
+    const client = copyOf(request.client);
+    if (this.options.bans?.find(client, this.nowSec)) {
+      this.parts.counts.banned++;
+      return this.refuse(request, client, BANNED);
+    }
+    const members = this.options.authenticate.filter(({ backend }) =>
+      method === undefined ? backend.authenticate : backend.methods?.includes(method),
+    );
+    // Nobody here knows the method. [MQTT-4.12.0-1]
+    if (method !== undefined && members.length === 0) return this.refuse(request, client, BAD_AUTHENTICATION_METHOD);
+    const attempt = { client, method, password, data, isReauthentication, state: undefined };
+    const exchange = new Exchange(attempt, members, this.revocationCount);
+    const { attempts } = this.options;
+    if (!attempts) return this.askNext(request, exchange);
+    attempts.admit(client.address, (refusal) => {
+      if (refusal === 0) this.askNext(request, exchange);
+      else this.refuse(request, client, refusal);
+    });
+  }
+
+  private askNext(request: AuthenticateRequest, exchange: Exchange): void {
+    const { attempt, members } = exchange;
+    const member = members[exchange.at];
+    if (!member) return this.refuseUnknown(request, exchange);
+    this.parts.asker.ask<AuthenticateAnswer>(
+      (answer) => member.backend.authenticate!(attempt, answer),
+      { verdict: "unavailable" },
+      (answer) => this.handleAnswer(request, exchange, member, answer),
+    );
+  }
+
+  private handleAnswer(
+    request: AuthenticateRequest,
+    exchange: Exchange,
+    { backend, whenUnavailable }: Member,
+    answer: AuthenticateAnswer,
+  ): void {
+    const { client } = exchange.attempt;
+    const next = (): void => {
+      exchange.at++;
+      exchange.attempt.state = undefined;
+      this.askNext(request, exchange);
+    };
+    switch (answer.verdict) {
+      case "ignore":
+        exchange.decoy = answer.decoy ?? exchange.decoy;
+        return next();
+      case "continue":
+        request.state = exchange;
+        return request.complete({ reasonCode: CONTINUE, data: answer.data });
+      case "deny":
+        return this.refuse(request, client, answer.code ?? BAD_USER_NAME_OR_PASSWORD, answer.reasonString);
+      case "allow":
+        return this.admit(request, exchange, { grant: answer.grant ?? {}, data: answer.data });
+      case "unavailable":
+        if (whenUnavailable === "ignore") return next();
+        if (whenUnavailable === "deny" || backend.methods) return this.refuse(request, client, SERVER_UNAVAILABLE);
+        return this.admit(request, exchange, { grant: {}, data: undefined });
+    }
+  }
+
+  /** Nobody knows the client: refused as one that is known, and no sooner. */
+  private refuseUnknown(request: AuthenticateRequest, { attempt, decoy }: Exchange): void {
+    const { client, password } = attempt;
+    const reasonCode = exhaustedCode(attempt);
+    if (!decoy || password === undefined || password.length === 0) return this.refuse(request, client, reasonCode);
+    this.options.passwords.check(password, decoy, (verdict) =>
+      this.refuse(request, client, verdict === "busy" ? SERVER_BUSY : reasonCode),
+    );
+  }
+
+  private admit(
+    request: AuthenticateRequest,
+    { attempt: { client }, firstRevocation }: Exchange,
+    { grant, data }: { grant: Grant; data: Buffer | undefined },
+  ): void {
+    const named = grant.username === undefined ? client : copyOf(client, grant.username);
+    if (named !== client && this.options.bans?.find(named, this.nowSec)) {
+      this.parts.counts.banned++;
+      return this.refuse(request, named, BANNED);
+    }
+    // A session does not change hands while it is connected.
+    if (request.isReauthentication && this.parts.standings.of(request.client).client.username !== named.username)
+      return this.refuse(request, named, NOT_AUTHORIZED);
+    const finish = (isSuperuser: boolean, listed: readonly GrantedSubscription[]): void => {
+      const lost = this.lostSince(firstRevocation, named);
+      if (lost !== ACCEPTED) return this.refuse(request, named, lost);
+      this.parts.counts.accepted++;
+      // One that has come to its end within a backend's tolerance ends with the next second.
+      const { expiresAtSec: sec } = grant;
+      const expiresAtSec = sec === undefined ? undefined : Math.max(sec, this.nowSec + 1);
+      this.parts.standings.admit(request.client, new Standing(named, { ...grant, isSuperuser, expiresAtSec }));
+      const own = request.isReauthentication ? [] : subscriptionsFor(grant.subscriptions ?? [], named);
+      const subscriptions = [...own, ...listed];
+      request.complete({ reasonCode: ACCEPTED, data, username: grant.username, subscriptions });
+    };
+    const goOn = (isSuperuser: boolean): void => {
+      if (request.isReauthentication) return finish(isSuperuser, []);
+      this.askSubscriptions(named, { at: 0, found: [] }, (listed) => {
+        if (listed === "unavailable") this.refuse(request, named, SERVER_UNAVAILABLE);
+        else finish(isSuperuser, listed);
+      });
+    };
+    if (grant.isSuperuser || this.parts.isOpen) goOn(grant.isSuperuser ?? false);
+    else this.askSuperuser(named, this.backends, goOn);
+  }
+
+  /** Who would come in without what is listed for it would miss messages in silence. */
+  private askSubscriptions(
+    client: ClientInfo,
+    { at, found }: { at: number; found: readonly GrantedSubscription[] },
+    done: (found: SubscriptionsAnswer) => void,
+  ): void {
+    const member = this.listing[at];
+    if (!member) return done(found);
+    this.parts.asker.ask<SubscriptionsAnswer>(
+      (answer) => member.backend.subscriptions!(client, answer),
+      "unavailable",
+      (answer) => {
+        if (answer === "unavailable" && member.whenUnavailable === "deny") return done(answer);
+        const more = answer === "unavailable" ? [] : answer;
+        this.askSubscriptions(client, { at: at + 1, found: [...found, ...more] }, done);
+      },
+    );
+  }
+
+  private askSuperuser(client: ClientInfo, left: readonly Backend[], done: (isSuperuser: boolean) => void): void {
+    const at = left.findIndex((backend) => backend.isSuperuser);
+    if (at < 0) return done(false);
+    this.parts.asker.ask<boolean>(
+      (answer) => left[at].isSuperuser!(client, answer),
+      false,
+      (isSuperuser) => {
+        if (isSuperuser) done(true);
+        else this.askSuperuser(client, left.slice(at + 1), done);
+      },
+    );
+  }
+
+  private refuse(request: AuthenticateRequest, client: ClientInfo, reasonCode: number, reasonString?: string): void {
+    this.parts.counts.refused++;
+    if (reasonCode === BAD_USER_NAME_OR_PASSWORD) this.options.attempts?.noteFailure(client.address);
+    this.options.onDenied?.({ kind: "connect", client, reasonCode });
+    const outcome: AuthenticateOutcome = { reasonCode, reasonString };
+    request.complete(outcome);
+  }
+}
+
+function isMeant(client: ClientInfo, { clientId, username, holds }: ClientMatch): boolean {
+  if (clientId !== undefined && client.clientId !== clientId) return false;
+  if (username !== undefined && client.username !== username) return false;
+  return holds === undefined || holds(client);
+}
+
+/** Who brought credentials hears no more than that they are wrong: not that the user is unknown. */
+function exhaustedCode({ client, password, method }: Attempt): RefusalCode {
+  const hasCredentials = client.username !== undefined || password !== undefined;
+  return hasCredentials && method === undefined ? BAD_USER_NAME_OR_PASSWORD : NOT_AUTHORIZED;
+}
