@@ -68,8 +68,11 @@ export type AuthorizeAnswer = "allow" | "deny" | "ignore" | "unavailable";
 
 export type SubscriptionsAnswer = readonly GrantedSubscription[] | "unavailable";
 
+/** From good to bad. */
+export const BACKEND_STATES = ["up", "degraded", "down"] as const;
+
 export interface BackendHealth {
-  readonly state: "up" | "degraded" | "down";
+  readonly state: (typeof BACKEND_STATES)[number];
   /** Why it is not up; for people, without secrets. */
   readonly detail?: string | undefined;
   /** Numbers worth showing, such as users or requests. */

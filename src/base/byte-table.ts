@@ -11,6 +11,9 @@ import { type BlockPool, offsetOf, pageOf } from "./block-pool.ts";
 import { equalBytes, grown } from "./bytes.ts";
 import { Slab } from "./slab.ts";
 
+/** Block of a number that no key has. */
+const GONE = -1;
+
 export class ByteTable {
   private slots = new Int32Array(64).fill(-1);
   private mask = 63;
@@ -23,6 +26,16 @@ export class ByteTable {
 
   get count(): number {
     return this.numbers.count;
+  }
+
+  /** Numbers in use are below this. */
+  get high(): number {
+    return this.numbers.high;
+  }
+
+  /** True while a key has the number. For walks; anything else knows its numbers. */
+  has(number: number): boolean {
+    return number < this.numbers.high && this.keyBlock[number] !== GONE;
   }
 
   /** Columns indexed by number need at least this length. */
@@ -72,6 +85,7 @@ export class ByteTable {
     }
     slots[hole] = -1;
     this.pool.give(this.keyBlock[number]);
+    this.keyBlock[number] = GONE;
     this.numbers.give(number);
   }
 

@@ -16,10 +16,14 @@ import type { DurableStore } from "#store/durable-store.ts";
 import { LoadMonitor } from "#transport/load-monitor.ts";
 import { TcpTransport } from "#transport/tcp.ts";
 import { AccessSetup } from "./access-setup.ts";
-import type { Config } from "./config.ts";
+import { Commits } from "./commits.ts";
+import type { Config, LoadedConfig } from "./config.ts";
+import { type Control, localControl } from "./control.ts";
 import { connectionsMaxOfProcess } from "./descriptor-limit.ts";
+import { Gauges } from "./gauges.ts";
 import { LimitedLog } from "./limited-log.ts";
 import { type Listening, OpenListeners } from "./listener-setup.ts";
+import { LiveConfig } from "./live-config.ts";
 import { type Logger, onLogLevel } from "./log.ts";
 import { Observation } from "./observation.ts";
 import { type OpenStore, openStore } from "./store-setup.ts";
@@ -49,15 +53,21 @@ export interface RunningBroker {
   reloadCertificates(): Promise<void>;
   /** Opens, closes and replaces listeners; connections stay. Throws MantouError `listen_failed` or `certificate_invalid`. */
   applyListeners(listeners: Config["listeners"]): Promise<void>;
+  /** What admin and the command line may ask. */
+  readonly control: Control;
   /** Stops accepting, tells the clients, and resolves when all links are closed or `drainSecMax` has passed. */
   stop(): Promise<void>;
 }
 
 /**
  * Opens the store and every listener of the configuration. Throws MantouError `listen_failed`, `certificate_invalid`, or
- * one of the store (store-setup.ts), with nothing left open.
+ * one of the store (store-setup.ts), with nothing left open. `originOf` says where values come from, for whoever asks.
  */
-export async function startBroker(config: Config, log: Logger): Promise<RunningBroker> {
+export async function startBroker(
+  config: Config,
+  log: Logger,
+  originOf?: LoadedConfig["originOf"],
+): Promise<RunningBroker> {
   const faults = new LimitedLog(log, { linesPerSec: FAULT_LINES_PER_SEC, nowMs: () => performance.now() });
   const kept = await openStore(config, log);
   const access = makeAccess(config, log, faults);
@@ -83,22 +93,9 @@ export async function startBroker(config: Config, log: Logger): Promise<RunningB
   kept.attach(engine);
   logClients(engine, log);
   const load = new LoadMonitor(config.broker, TICK_MS);
+  const gauges = new Gauges(engine, context, transport);
   const observation = new Observation({ config, engine, transport, load, access, listeners, log: faults });
-  const clock = setInterval(() => {
-    const nowMs = performance.now();
-    const isBusy = load.tick(nowMs);
-    engine.tick(nowMs, wallSec());
-    if (isBusy !== transport.isBusy) logBusy(load, log);
-    transport.isBusy = isBusy;
-    context.setBusy(isBusy);
-    kept.tick();
-  }, TICK_MS);
-  const sweep = setInterval(() => {
-    transport.sweep(performance.now());
-    access.tick();
-    observation.tick(performance.now());
-    faults.flush();
-  }, SWEEP_MS);
+  const stopClock = runClock({ engine, context, transport, load, log }, kept, [access, gauges, observation], faults);
   return {
     get addresses() {
       return listeners.addresses;
@@ -111,17 +108,65 @@ export async function startBroker(config: Config, log: Logger): Promise<RunningB
     observation,
     reloadCertificates: () => listeners.refresh(),
     applyListeners: (configs) => listeners.apply(configs),
+    control: localControl({
+      engine,
+      context,
+      listeners,
+      access,
+      load,
+      gauges,
+      observation,
+      store: kept.durable,
+      commits: new Commits(context),
+      config: new LiveConfig(config, originOf, engine.limits, log),
+      startedAtSec: engine.nowSec,
+    }),
     async stop() {
       listeners.stop();
       context.endAll(config.broker.serverReference === "" ? SERVER_SHUTTING_DOWN : USE_ANOTHER_SERVER);
       const deadlineMs = performance.now() + config.broker.drainSecMax * 1000;
       while (listeners.connectionCount > 0 && performance.now() < deadlineMs) await Bun.sleep(DRAIN_POLL_MS);
-      clearInterval(clock);
-      clearInterval(sweep);
+      stopClock();
       await access.stop();
       for (const link of transport.watched.keys()) link.destroy();
       await kept.close(Math.max(STORE_CLOSE_MS, deadlineMs - performance.now()));
     },
+  };
+}
+
+interface Clocked {
+  readonly engine: Engine;
+  readonly context: MqttContext;
+  readonly transport: TcpTransport;
+  readonly load: LoadMonitor;
+  readonly log: Logger;
+}
+
+/** Moves time on; returns what stops it. */
+function runClock(
+  { engine, context, transport, load, log }: Clocked,
+  kept: OpenStore,
+  eachSec: readonly { tick(nowMs: number): void }[],
+  faults: LimitedLog,
+): () => void {
+  const clock = setInterval(() => {
+    const nowMs = performance.now();
+    const isBusy = load.tick(nowMs);
+    engine.tick(nowMs, wallSec());
+    if (isBusy !== transport.isBusy) logBusy(load, log);
+    transport.isBusy = isBusy;
+    context.setBusy(isBusy);
+    kept.tick();
+  }, TICK_MS);
+  const sweep = setInterval(() => {
+    const nowMs = performance.now();
+    transport.sweep(nowMs);
+    for (const part of eachSec) part.tick(nowMs);
+    faults.flush();
+  }, SWEEP_MS);
+  return () => {
+    clearInterval(clock);
+    clearInterval(sweep);
   };
 }
 

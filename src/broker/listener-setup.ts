@@ -33,10 +33,22 @@ interface Open {
   readonly listener: Listener;
 }
 
+export interface ListenerStatus {
+  readonly name: string;
+  readonly type: ListenerConfig["type"];
+  readonly address: string;
+  readonly isOpen: boolean;
+  /** Those that came by it and are still there, also when it is closed. */
+  readonly connectionCount: number;
+  readonly connectionsMax?: number | undefined;
+}
+
 export class OpenListeners {
   private open: Open[] = [];
   /** Stopped, with connections still open. */
-  private old: Listener[] = [];
+  private old: Open[] = [];
+  /** Closed by `stopOne`. */
+  private stopped: ListenerConfig[] = [];
   private isRefreshing = false;
   private readonly timer: Timer;
 
@@ -54,8 +66,50 @@ export class OpenListeners {
   }
 
   get connectionCount(): number {
-    const listeners = [...this.open.map(({ listener }) => listener), ...this.old];
-    return listeners.reduce((count, { connectionCount }) => count + connectionCount, 0);
+    return this.countOf(() => true);
+  }
+
+  /** The open ones in the order of the configuration, then those that were stopped. */
+  list(): ListenerStatus[] {
+    const status = (config: ListenerConfig, port: number | undefined): ListenerStatus => ({
+      name: config.name,
+      type: config.type,
+      address: addressOf(config, port ?? config.bind.port),
+      isOpen: port !== undefined,
+      connectionCount: this.countOf((other) => other === config.name),
+      connectionsMax: config.connectionsMax,
+    });
+    const open = this.open.map(({ config, listener }) => status(config, listener.port));
+    return [...open, ...this.stopped.map((config) => status(config, undefined))];
+  }
+
+  /** Closes one listener; its connections stay. False when there is none of that name. */
+  stopOne(name: string): boolean {
+    const found = this.open.find(({ config }) => config.name === name);
+    if (!found) return this.stopped.some((config) => config.name === name);
+    this.close(found);
+    this.open = this.open.filter((each) => each !== found);
+    this.stopped.push(found.config);
+    return true;
+  }
+
+  /** Opens one that `stopOne` closed. False when there is none of that name. Rejects as `apply` does. */
+  async start(name: string): Promise<boolean> {
+    const config = this.stopped.find((each) => each.name === name);
+    if (!config) return this.open.some((each) => each.config.name === name);
+    this.stopped = this.stopped.filter((each) => each !== config);
+    try {
+      this.open.push({ config, listener: await openOne(config, this.surroundings) });
+    } catch (error) {
+      this.stopped.push(config);
+      throw error;
+    }
+    return true;
+  }
+
+  private countOf(isMeant: (name: string) => boolean): number {
+    const meant = [...this.open, ...this.old].filter(({ config }) => isMeant(config.name));
+    return meant.reduce((count, { listener }) => count + listener.connectionCount, 0);
   }
 
   /**
@@ -65,8 +119,9 @@ export class OpenListeners {
   async apply(configs: readonly ListenerConfig[]): Promise<void> {
     const kept = this.open.filter((each) => configs.some((config) => isDeepStrictEqual(config, each.config)));
     for (const config of configs) if (config.cert !== undefined) new TlsCredentials(tlsOf(withDefaults(config)));
-    for (const each of this.open) if (!kept.includes(each)) this.close(each.listener);
+    for (const each of this.open) if (!kept.includes(each)) this.close(each);
     this.open = kept;
+    this.stopped = [];
     const failures: unknown[] = [];
     for (const config of configs) {
       if (kept.some((each) => isDeepStrictEqual(config, each.config))) continue;
@@ -97,13 +152,13 @@ export class OpenListeners {
   /** No new connections; those that are open stay. */
   stop(): void {
     clearInterval(this.timer);
-    for (const { listener } of this.open) this.close(listener);
+    for (const each of this.open) this.close(each);
     this.open = [];
   }
 
-  private close(listener: Listener): void {
-    listener.stop();
-    this.old = [...this.old.filter(({ connectionCount }) => connectionCount > 0), listener];
+  private close(closed: Open): void {
+    closed.listener.stop();
+    this.old = [...this.old.filter(({ listener }) => listener.connectionCount > 0), closed];
   }
 }
 

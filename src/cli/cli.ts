@@ -9,7 +9,7 @@ import type { Host } from "./host.ts";
 import type { PasswordInput } from "./password-input.ts";
 import { start } from "./start.ts";
 import { addStoreCommands } from "./store-command.ts";
-import { VERSION } from "./version.ts";
+import { VERSION } from "#broker/version.ts";
 
 const EXAMPLES = `
 Examples:

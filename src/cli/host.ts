@@ -1,6 +1,6 @@
 /** What the command line needs of its process, so that a test can be one. */
 import { DescriptorOutput, writeToDescriptor, type LineOutput } from "#broker/log-output.ts";
-import type { Config, ConfigRequest } from "#broker/config.ts";
+import type { Config, ConfigRequest, LoadedConfig } from "#broker/config.ts";
 import { stdoutOutput, type Logger } from "#broker/log.ts";
 
 export type StopSignal = "SIGTERM" | "SIGINT";
@@ -21,7 +21,7 @@ export interface Host {
   out(text: string): void;
   err(text: string): void;
   logOutput(format: Config["log"]["format"]): LineOutput;
-  startBroker(config: Config, log: Logger): Promise<RunningBroker>;
+  startBroker(config: Config, log: Logger, originOf?: LoadedConfig["originOf"]): Promise<RunningBroker>;
   onSignal(handler: (signal: StopSignal) => void): void;
   /** SIGHUP. */
   onReload(handler: () => void): void;
@@ -39,7 +39,7 @@ export function processHost(): Host {
     err: (text) => err.write(text),
     logOutput: stdoutOutput,
     // Only `start` pays for loading the broker.
-    startBroker: async (config, log) => (await import("#broker/broker.ts")).startBroker(config, log),
+    startBroker: async (...parts) => (await import("#broker/broker.ts")).startBroker(...parts),
     onSignal: (handler) => {
       for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => handler(signal));
     },

@@ -18,12 +18,12 @@ const SIGNAL_EXIT = 128;
 
 /** Resolves with the exit code once the broker has stopped. */
 export async function start(flags: ConfigFlags, host: Host): Promise<number> {
-  const { config } = loadConfig({ ...host.config, flags });
+  const { config, originOf } = loadConfig({ ...host.config, flags });
   const stdout = host.logOutput(config.log.format);
   const log = openLog(config.log, stdout, { cwd: host.config.cwd });
   const stopAsked = awaitStopSignal(host);
 
-  const broker = await host.startBroker(config, log);
+  const broker = await host.startBroker(config, log, originOf);
   const faults = new LimitedLog(log, { linesPerSec: FAULT_LINES_PER_SEC, nowMs: () => performance.now() });
   host.onFault((fault) => {
     const err = fault instanceof Error ? fault : new Error(String(fault));

@@ -39,6 +39,11 @@ export class LevelTrie {
     return this.numbers.count;
   }
 
+  /** Nodes are below this. */
+  get high(): number {
+    return this.numbers.high;
+  }
+
   get bytes(): number {
     return this.slots.byteLength + this.capacity * 18;
   }

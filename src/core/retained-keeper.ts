@@ -53,6 +53,16 @@ export class RetainedKeeper {
     return message;
   }
 
+  /** Forgets a topic's value and tells no subscriber; false when there is none. */
+  forget(topic: Buffer): boolean {
+    const node = this.parts.retainedIndex.find(topic, 0, topic.length);
+    if (node < 0) return false;
+    this.disarm(node);
+    this.parts.retainedIndex.load(node, this.expired);
+    this.remove(this.expired, node);
+    return true;
+  }
+
   private arm(node: number, deadlineSec: number): void {
     if (deadlineSec === NEVER) return;
     const { nowMs, nowSec, timers, retainedIndex } = this.parts;

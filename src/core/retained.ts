@@ -75,6 +75,23 @@ export class RetainedIndex implements Retained {
     return node;
   }
 
+  /** Nodes are below this, for walks over all topics by number. */
+  get high(): number {
+    return this.trie.high;
+  }
+
+  /** True for a node that holds a message. */
+  holds(node: number): boolean {
+    return this.message[node] >= 0;
+  }
+
+  /** The node's topic. */
+  topicOf(node: number): string {
+    const levels: string[] = [];
+    for (let at = node; at !== ROOT; at = this.trie.parent[at]) levels.push(this.trie.levelText(at));
+    return levels.reverse().join("/");
+  }
+
   /** Points `view` at a topic's value. */
   load(node: number, view: MessageView): void {
     this.messages.load(this.message[node], view);

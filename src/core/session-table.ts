@@ -68,6 +68,11 @@ export class SessionTable {
     return this.sinks.length;
   }
 
+  /** True while a session has the number. */
+  has(session: number): boolean {
+    return this.ids.has(session);
+  }
+
   find(clientId: Buffer): number {
     return this.ids.find(clientId, 0, clientId.length, this.hash(clientId));
   }

@@ -32,6 +32,8 @@ const EXACT = 0;
 const TRIE = 1;
 const TRIE_HASH = 2;
 const GROUP = 3;
+/** Place of a number that no subscription has. */
+const GONE = -1;
 
 export class TopicIndex {
   readonly exact: ByteTable;
@@ -165,6 +167,7 @@ export class TopicIndex {
       this.noteChange(place);
       this.unlinkFromPlace(sub, place);
     }
+    this.place[sub] = GONE;
     this.numbers.give(sub);
   }
 
@@ -175,7 +178,10 @@ export class TopicIndex {
 
   /** The filter's bytes; not for memberships. */
   filterOf(sub: number): Buffer {
-    const place = this.place[sub];
+    return this.filterAt(this.place[sub]);
+  }
+
+  private filterAt(place: number): Buffer {
     const kind = place & 3;
     if (kind === EXACT) return this.exact.keyOf(place >>> 2);
     const levels: string[] = kind === TRIE_HASH ? ["#"] : [];
@@ -183,6 +189,38 @@ export class TopicIndex {
       levels.push(this.plusChild[this.trie.parent[node]] === node ? "+" : this.trie.levelText(node));
     }
     return Buffer.from(levels.reverse().join("/"));
+  }
+
+  // ---- walks over all that is here, by number: what stays meanwhile is met once
+
+  /** Subscriptions are below this. */
+  get subscriptionHigh(): number {
+    return this.numbers.high;
+  }
+
+  /** True for a client's subscription; not for the entry by which a share group is matched. */
+  isClients(sub: number): boolean {
+    return this.place[sub] !== GONE && this.target[sub] >= 0;
+  }
+
+  /** Places are below this. */
+  get placeHigh(): number {
+    return Math.max(this.exact.high, this.trie.high) << 2;
+  }
+
+  /** The first subscription that hangs in a place, or -1. */
+  firstAt(place: number): number {
+    const number = place >>> 2;
+    const kind = place & 3;
+    if (kind === GROUP || (kind === EXACT ? !this.exact.has(number) : number >= this.trie.high)) return -1;
+    return this.headOf(place);
+  }
+
+  /** How many subscriptions hang in the place of one, counted up to `countMax`. */
+  countFrom(first: number, countMax: number): number {
+    let count = 0;
+    for (let sub = first; sub >= 0 && count < countMax; sub = this.next[sub]) count++;
+    return count;
   }
 
   /** Finds all subscriptions whose filter matches a topic name; the answer is in `found`. `hash` is of the whole topic. */

@@ -1,4 +1,5 @@
 /** What all MQTT connections of an engine share: settings, scratch, the deadlines' timer kind, and whom to tell. */
+import { grown } from "#base/bytes.ts";
 import { Slab } from "#base/slab.ts";
 import type { Engine } from "#core/engine.ts";
 import { MessageView } from "#core/message.ts";
@@ -56,9 +57,12 @@ export class MqttContext {
   readonly restKind: number;
   private readonly letOutKind: number;
   /** Connections with acknowledgements that wait for a commit. */
-  readonly gated: Set<Connection> = new Set();
+  readonly gated: Set<{ readonly gatedCount: number; advanceGate(): void }> = new Set();
   private readonly numbers = new Slab();
   private readonly connections: (Connection | null)[] = [];
+  /** By connection: seconds from `startSec` to its CONNACK, and in the lowest bit whether it began with Clean Start. */
+  private openedAt = new Uint32Array(64);
+  private readonly startSec: number;
 
   constructor(
     readonly engine: Engine,
@@ -68,6 +72,7 @@ export class MqttContext {
     this.serverReference = options.serverReference ?? "";
     this.makeClientId = options.makeClientId ?? (() => `mantou_${this.randomText()}${this.randomText()}`);
     this.reporter = options.reporter ?? silent;
+    this.startSec = engine.nowSec;
     this.deadlineKind = engine.addTimerKind((number) => this.connections[number]?.handleDeadline());
     this.restKind = engine.addTimerKind((number) => {
       const connection = this.connections[number];
@@ -86,6 +91,33 @@ export class MqttContext {
     const number = this.numbers.take();
     this.connections[number] = connection;
     return number;
+  }
+
+  /** Connections are below this, for walks over all of them by number. */
+  get high(): number {
+    return this.numbers.high;
+  }
+
+  /** The connection of a number, if it is open. */
+  openAt(number: number): Connection | null {
+    const connection = this.connections[number] ?? null;
+    return connection?.state === OPEN ? connection : null;
+  }
+
+  /** CONNACK is out. */
+  noteOpen(number: number, isCleanStart: boolean): void {
+    while (number >= this.openedAt.length) this.openedAt = grown(this.openedAt, this.openedAt.length * 2);
+    const sec = Math.max(0, this.engine.nowSec - this.startSec);
+    this.openedAt[number] = sec * 2 + (isCleanStart ? 1 : 0);
+  }
+
+  /** When CONNACK went out, wall clock in seconds. */
+  openedSecOf(number: number): number {
+    return this.startSec + Math.floor(this.openedAt[number] / 2);
+  }
+
+  isCleanStart(number: number): boolean {
+    return this.openedAt[number] % 2 === 1;
   }
 
   remove(number: number): void {

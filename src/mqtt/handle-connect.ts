@@ -294,6 +294,7 @@ function accept(connection: Connection, opened: Opened, request: Request, outcom
   connection.state = OPEN;
   connection.isWritable = true;
   connection.startKeepAlive();
+  connection.context.noteOpen(connection.number, packet.isCleanStart);
   if (engine.hooks.clientConnected.isUsed) engine.hooks.clientConnected.run(request.client);
   forgetLogin(connection, request);
   engine.attach(opened.session);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { runCli } from "#cli/cli.ts";
-import { VERSION } from "#cli/version.ts";
+import { VERSION } from "#broker/version.ts";
 import { FakeHost } from "./fake-host.ts";
 
 async function run(line: string, given: { files?: Record<string, string>; env?: Record<string, string> } = {}) {

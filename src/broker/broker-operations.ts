@@ -1,0 +1,252 @@
+/** Operations on the broker itself: what it is and how it fares, its listeners, its configuration, its store. */
+import { z } from "zod";
+import { sumCounts } from "./access-operations.ts";
+import { gaugeNames } from "./gauges.ts";
+import { done, nothing, notFound, operation, sumDone } from "./operation.ts";
+import { VERSION } from "./version.ts";
+
+const processRow = z.object({
+  pid: z.int(),
+  memoryBytes: z.int().meta({ description: "resident set" }),
+  heapBytes: z.int().meta({ description: "of the JavaScript heap, in use" }),
+  lagMs: z.number().meta({ description: "how late the event loop came round last" }),
+  cpuMs: z.number().meta({ description: "processor time since the process started" }),
+  connectionCount: z.int(),
+  isBusy: z.boolean().meta({ description: "new clients are refused, so that those who are in are served" }),
+});
+
+const info = z.object({
+  node: z.string(),
+  version: z.string(),
+  runtime: z.string(),
+  platform: z.string(),
+  startedAtSec: z.int(),
+  uptimeSec: z.int(),
+  nowSec: z.int(),
+  processes: z.array(processRow),
+});
+
+const gauge = z.object({ value: z.number(), max: z.number() });
+const stats = z.object(
+  Object.fromEntries(gaugeNames.map((name) => [name, gauge])) as Record<(typeof gaugeNames)[number], typeof gauge>,
+);
+
+const listener = z.object({
+  name: z.string(),
+  type: z.string(),
+  address: z.string().meta({ description: "such as tcp://0.0.0.0:1883" }),
+  isOpen: z.boolean(),
+  connectionCount: z.int(),
+  connectionsMax: z
+    .int()
+    .optional()
+    .meta({ description: "absent: what the process's descriptor limit leaves room for" }),
+});
+
+const histogram = z.object({
+  bounds: z.array(z.number()).meta({ description: "upper bounds" }),
+  counts: z.array(z.int()).meta({ description: "up to each bound, and above the last" }),
+  sum: z.number(),
+  count: z.int(),
+});
+
+const store = z.object({
+  type: z.enum(["sqlite", "memory"]),
+  isWritable: z.boolean(),
+  counts: z.record(z.string(), z.number()),
+  commitMs: histogram.optional().meta({ description: "time of a commit with its fsync, in milliseconds" }),
+});
+
+const configValue = z.object({
+  path: z.string(),
+  value: z.unknown().meta({ description: "secrets are hidden" }),
+  origin: z.string().meta({ description: "such as default, mantou.yaml:3, --set" }),
+  isLive: z.boolean().meta({ description: "can be changed while the broker runs" }),
+});
+
+const alarm = z.object({
+  id: z.string(),
+  severity: z.enum(["warning", "error", "critical"]),
+  title: z.string(),
+  summary: z.string(),
+  setMs: z.number().meta({ description: "wall clock" }),
+  clearedMs: z.number().optional().meta({ description: "absent while it is active" }),
+});
+
+export const brokerOperations = {
+  "broker.info": operation({
+    about: "what runs here, since when, and how its processes fare",
+    spread: "all",
+    params: nothing,
+    result: info,
+    merge: ([first, ...others]) => ({ ...first, processes: [first, ...others].flatMap(({ processes }) => processes) }),
+    run({ config, startedAtSec, load, engine, context }) {
+      const { user, system } = process.cpuUsage();
+      return {
+        node: config.node,
+        version: VERSION,
+        runtime: `bun ${Bun.version}`,
+        platform: `${process.platform} ${process.arch}`,
+        startedAtSec,
+        uptimeSec: engine.nowSec - startedAtSec,
+        nowSec: engine.nowSec,
+        processes: [
+          {
+            pid: process.pid,
+            memoryBytes: load.memoryBytes,
+            heapBytes: process.memoryUsage().heapUsed,
+            lagMs: load.lagMs,
+            cpuMs: (user + system) / 1000,
+            connectionCount: context.connectionCount,
+            isBusy: context.isBusy,
+          },
+        ],
+      };
+    },
+  }),
+  "stats.read": operation({
+    about: "how many there are of what the broker holds, and the most since it started",
+    spread: "all",
+    params: nothing,
+    result: stats,
+    merge: (answers) =>
+      answers.reduce((sum, other) => {
+        const added = gaugeNames.map((name) => [
+          name,
+          { value: sum[name].value + other[name].value, max: sum[name].max + other[name].max },
+        ]);
+        return Object.fromEntries(added) as typeof sum;
+      }),
+    run: ({ gauges }) => gauges.read(),
+  }),
+  "metrics.read": operation({
+    about: "all counters since the start, by name",
+    spread: "all",
+    params: nothing,
+    result: z.record(z.string(), z.number()),
+    merge: (answers) => answers.reduce(sumCounts),
+    run: ({ engine }) => engine.metrics.toObject(),
+  }),
+  "alarms.list": operation({
+    about: "what is wrong now, and what was lately",
+    spread: "all",
+    params: nothing,
+    result: z.object({ active: z.array(alarm), history: z.array(alarm) }),
+    merge: (answers) => ({
+      active: answers.flatMap(({ active }) => active),
+      history: answers.flatMap(({ history }) => history).toSorted((a, b) => b.setMs - a.setMs),
+    }),
+    run: ({ observation }) => ({ active: observation.alarms.active, history: observation.alarms.history }),
+  }),
+  "listeners.list": operation({
+    about: "listeners, open and stopped",
+    spread: "all",
+    params: nothing,
+    result: z.array(listener),
+    merge: ([first, ...others]) =>
+      first.map((each) => ({
+        ...each,
+        connectionCount: [first, ...others]
+          .map((rows) => rows.find(({ name }) => name === each.name)?.connectionCount ?? 0)
+          .reduce((sum, connections) => sum + connections),
+      })),
+    run: ({ listeners }) => listeners.list(),
+  }),
+  "listeners.start": operation({
+    about: "opens a listener that was stopped",
+    spread: "all",
+    params: z.object({ name: z.string() }),
+    result: done,
+    merge: sumDone,
+    async run({ listeners }, { name }) {
+      const isKnown = await listeners.start(name);
+      if (!isKnown) throw notFound("listener", name);
+      return { count: 1 };
+    },
+  }),
+  "listeners.stop": operation({
+    about: "closes a listener until it is started again or the broker restarts; connections stay",
+    spread: "all",
+    params: z.object({ name: z.string() }),
+    result: done,
+    merge: sumDone,
+    run({ listeners }, { name }) {
+      if (!listeners.stopOne(name)) throw notFound("listener", name);
+      return { count: 1 };
+    },
+  }),
+  "listeners.reload": operation({
+    about: "looks for changed certificate files now",
+    spread: "all",
+    params: nothing,
+    result: done,
+    merge: sumDone,
+    async run({ listeners }) {
+      await listeners.refresh();
+      return { count: listeners.list().length };
+    },
+  }),
+  "store.show": operation({
+    about: "what the store has done since the start, and whether it can write",
+    spread: "all",
+    params: nothing,
+    result: store,
+    merge: (answers) =>
+      answers.reduce((sum, other) => ({
+        type: sum.type,
+        isWritable: sum.isWritable && other.isWritable,
+        counts: sumCounts(sum.counts, other.counts),
+        commitMs: sum.commitMs && other.commitMs && sumHistograms(sum.commitMs, other.commitMs),
+      })),
+    run({ store }) {
+      if (!store) return { type: "memory" as const, isWritable: true, counts: {} };
+      const { stats, backlog } = store;
+      const { writtenCount, elidedCount, batchCount, batchBytes, troubleCount } = stats;
+      return {
+        type: "sqlite" as const,
+        isWritable: store.isWritable,
+        counts: { writtenCount, elidedCount, batchCount, batchBytes, troubleCount, waitingCount: backlog.changeCount },
+        commitMs: {
+          bounds: [...stats.commitBoundsMs],
+          counts: [...stats.commitCounts],
+          sum: stats.commitMs,
+          count: batchCount,
+        },
+      };
+    },
+  }),
+  "config.show": operation({
+    about: "the configuration in effect, and where each value comes from",
+    spread: "one",
+    params: nothing,
+    result: z.array(configValue),
+    run: ({ config }) => config.values(),
+  }),
+  "config.check": operation({
+    about: "says what is wrong with the text of a configuration file",
+    spread: "one",
+    params: z.object({ text: z.string().max(1024 * 1024) }),
+    result: z.object({ problems: z.array(z.string()) }),
+    run: ({ config }, { text }) => ({ problems: config.problemsOf(text) }),
+  }),
+  "config.set": operation({
+    about: "changes values that can change while the broker runs, until it stops: all of them or none",
+    spread: "all",
+    params: z.object({
+      values: z.record(z.string(), z.unknown()).meta({ description: "by path, such as session.inflightCountMax" }),
+    }),
+    result: done,
+    merge: ([first]) => first,
+    run({ config }, { values }) {
+      config.set(values);
+      return { count: Object.keys(values).length };
+    },
+  }),
+};
+
+type Histogram = z.output<typeof histogram>;
+
+function sumHistograms(a: Histogram, b: Histogram): Histogram {
+  const counts = a.counts.map((number, i) => number + b.counts[i]);
+  return { bounds: a.bounds, counts, sum: a.sum + b.sum, count: a.count + b.count };
+}

@@ -1,0 +1,63 @@
+/** How many there are now of what a broker holds, and the most there were when somebody looked: once a second. */
+import type { Engine } from "#core/engine.ts";
+import type { MqttContext } from "#mqtt/context.ts";
+import type { TcpTransport } from "#transport/tcp.ts";
+
+export const gaugeNames = [
+  "connections",
+  "sessions",
+  "subscriptions",
+  "topics",
+  "shareGroups",
+  "retained",
+  "messages",
+  "messageBytes",
+  "unsentBytes",
+] as const;
+
+export type GaugeName = (typeof gaugeNames)[number];
+
+export class Gauges {
+  private readonly most = Object.fromEntries(gaugeNames.map((name) => [name, 0])) as Record<GaugeName, number>;
+
+  constructor(
+    private readonly engine: Engine,
+    private readonly context: MqttContext,
+    private readonly transport: TcpTransport,
+  ) {}
+
+  /** Notes what is more than ever before. */
+  tick(): void {
+    for (const name of gaugeNames) this.most[name] = Math.max(this.most[name], this.valueOf(name));
+  }
+
+  read(): Record<GaugeName, { value: number; max: number }> {
+    this.tick();
+    const rows = gaugeNames.map((name) => [name, { value: this.valueOf(name), max: this.most[name] }]);
+    return Object.fromEntries(rows) as Record<GaugeName, { value: number; max: number }>;
+  }
+
+  private valueOf(name: GaugeName): number {
+    const { engine, context, transport } = this;
+    switch (name) {
+      case "connections":
+        return context.connectionCount;
+      case "sessions":
+        return engine.sessions.count;
+      case "subscriptions":
+        return engine.index.subscriptionCount;
+      case "topics":
+        return engine.index.filterCount;
+      case "shareGroups":
+        return engine.groups.count;
+      case "retained":
+        return engine.retainedIndex.count;
+      case "messages":
+        return engine.messages.count;
+      case "messageBytes":
+        return engine.messages.bodyBytes;
+      case "unsentBytes":
+        return transport.buffers.lentBytes;
+    }
+  }
+}

@@ -1,0 +1,52 @@
+/** Publishing for those who are no MQTT client: checked, routed, and answered when what it stands for is on disk. */
+import { MantouError } from "#base/error.ts";
+import type { Engine } from "#core/engine.ts";
+import { MessageView } from "#core/message.ts";
+import { isTopicName } from "#core/topic.ts";
+import type { Commits } from "./commits.ts";
+
+export interface PublishWish {
+  readonly topic: string;
+  readonly payload: Buffer;
+  readonly qos: number;
+  readonly isRetain: boolean;
+}
+
+/** The message as the engine takes it. Throws MantouError `topic_invalid`, `qos_invalid`, `retain_invalid`, `payload_too_large`. */
+function viewOf({ limits }: Engine, { topic, payload, qos, isRetain }: PublishWish): MessageView {
+  const bytes = Buffer.from(topic);
+  const { mqtt } = limits;
+  if (!isTopicName(bytes, 0, bytes.length, mqtt)) {
+    const allowed = `a topic name of 1 to ${mqtt.topicBytesMax} bytes and at most ${mqtt.topicLevelsMax} levels, without + and #`;
+    throw new MantouError("topic_invalid", `topic: found ${JSON.stringify(topic.slice(0, 100))}, allowed: ${allowed}`);
+  }
+  if (qos > mqtt.qosMax) throw new MantouError("qos_invalid", `qos: found ${qos}, allowed: at most ${mqtt.qosMax}`);
+  if (isRetain && !mqtt.retain) throw new MantouError("retain_invalid", "retain: found true, allowed: false");
+  if (bytes.length + payload.length > mqtt.packetBytesMax)
+    throw new MantouError(
+      "payload_too_large",
+      `payload: found ${payload.length} bytes, allowed: ${mqtt.packetBytesMax} with the topic`,
+    );
+  const view = new MessageView();
+  view.bytes = Buffer.concat([bytes, payload]);
+  view.topicEnd = view.propertiesStart = view.propertiesEnd = view.payloadStart = bytes.length;
+  view.payloadEnd = view.bytes.length;
+  view.qos = qos;
+  view.isRetain = isRetain;
+  return view;
+}
+
+/** Rejects as `viewOf` throws, with `store_full` when it could not be kept, and as `Commits.wait` does. */
+export async function publishMessage(
+  { engine, commits }: { readonly engine: Engine; readonly commits: Commits },
+  wish: PublishWish,
+): Promise<{ reachedCount: number }> {
+  const view = viewOf(engine, wish);
+  if (engine.isRefused(view)) {
+    engine.dropUnrouted("store_full", view);
+    throw new MantouError("store_full", "the store cannot write now, and the message would have to be kept");
+  }
+  const reachedCount = engine.publish(view);
+  if (wish.qos > 0 || wish.isRetain) await commits.wait();
+  return { reachedCount };
+}
