@@ -18,6 +18,8 @@ import { TcpTransport } from "#transport/tcp.ts";
 import { AccessSetup } from "./access-setup.ts";
 import { Commits } from "./commits.ts";
 import type { Config, LoadedConfig } from "./config.ts";
+import { ConfigReload, type ReloadReport } from "./config-reload.ts";
+import type { Origin } from "./config-tree.ts";
 import { type Control, localControl } from "./control.ts";
 import { connectionsMaxOfProcess } from "./descriptor-limit.ts";
 import { Gauges } from "./gauges.ts";
@@ -35,6 +37,15 @@ const DRAIN_POLL_MS = 10;
 const STORE_CLOSE_MS = 1000;
 const FAULT_LINES_PER_SEC = 5;
 
+/** Where the configuration came from. */
+export interface ConfigSource {
+  readonly originOf?: LoadedConfig["originOf"];
+  /** Throws MantouError `config_invalid`. */
+  read(): LoadedConfig;
+}
+
+const APPLICATION: Origin = { source: "default", where: "application" };
+
 export interface RunningBroker {
   /** Of each listener, in the order of the configuration, such as `tcp://127.0.0.1:1883`. */
   readonly addresses: readonly string[];
@@ -49,6 +60,8 @@ export interface RunningBroker {
   readonly access: AccessSetup;
   /** Alarms, slow subscribers. */
   readonly observation: Observation;
+  /** Reads the configuration again, and certificate files: see `ConfigReload.run`. */
+  reload(): Promise<ReloadReport>;
   /** Looks for changed certificate files now, and not only every few seconds. Connections stay. */
   reloadCertificates(): Promise<void>;
   /** Opens, closes and replaces listeners; connections stay. Throws MantouError `listen_failed` or `certificate_invalid`. */
@@ -61,22 +74,18 @@ export interface RunningBroker {
 
 /**
  * Opens the store and every listener of the configuration. Throws MantouError `listen_failed`, `certificate_invalid`, or
- * one of the store (store-setup.ts), with nothing left open. `originOf` says where values come from, for whoever asks.
+ * one of the store (store-setup.ts), with nothing left open. `source` says where values come from, and reads them again.
  */
 export async function startBroker(
   config: Config,
   log: Logger,
-  originOf?: LoadedConfig["originOf"],
+  source: ConfigSource = { read: () => ({ config, originOf: () => APPLICATION, file: undefined }) },
 ): Promise<RunningBroker> {
   const faults = new LimitedLog(log, { linesPerSec: FAULT_LINES_PER_SEC, nowMs: () => performance.now() });
   const kept = await openStore(config, log);
   const access = makeAccess(config, log, faults);
   const engine = makeEngine(config, kept, access, faults);
-  const context = new MqttContext(engine, {
-    ...config.broker,
-    makeClientId: () => `mantou_${randomUUID().replaceAll("-", "")}`,
-    reporter: reportTo(faults),
-  });
+  const context = makeContext(config, engine, faults);
   const transport = makeTransport(engine, faults);
   transport.flusher.beforeFlush = () => kept.tick();
   const listeners = makeListeners(config, context, transport, log);
@@ -95,6 +104,8 @@ export async function startBroker(
   const load = new LoadMonitor(config.broker, TICK_MS);
   const gauges = new Gauges(engine, context, transport);
   const observation = new Observation({ config, engine, transport, load, access, listeners, log: faults });
+  const live = new LiveConfig(config, source.originOf, engine.limits, log);
+  const reload = makeReload(source, live, { context, load, log, listeners });
   const stopClock = runClock({ engine, context, transport, load, log }, kept, [access, gauges, observation], faults);
   return {
     get addresses() {
@@ -106,6 +117,7 @@ export async function startBroker(
     load,
     access,
     observation,
+    reload: () => reload.run(),
     reloadCertificates: () => listeners.refresh(),
     applyListeners: (configs) => listeners.apply(configs),
     control: localControl({
@@ -118,20 +130,46 @@ export async function startBroker(
       observation,
       store: kept.durable,
       commits: new Commits(context),
-      config: new LiveConfig(config, originOf, engine.limits, log),
+      config: live,
       startedAtSec: engine.nowSec,
     }),
     async stop() {
       listeners.stop();
-      context.endAll(config.broker.serverReference === "" ? SERVER_SHUTTING_DOWN : USE_ANOTHER_SERVER);
-      const deadlineMs = performance.now() + config.broker.drainSecMax * 1000;
-      while (listeners.connectionCount > 0 && performance.now() < deadlineMs) await Bun.sleep(DRAIN_POLL_MS);
+      const deadlineMs = performance.now() + live.current.broker.drainSecMax * 1000;
+      await drain(context, listeners, deadlineMs);
       stopClock();
       await access.stop();
       for (const link of transport.watched.keys()) link.destroy();
       await kept.close(Math.max(STORE_CLOSE_MS, deadlineMs - performance.now()));
     },
   };
+}
+
+/** Tells the clients, and resolves when all links are closed or the deadline has passed. */
+async function drain(context: MqttContext, listeners: OpenListeners, deadlineMs: number): Promise<void> {
+  context.endAll(context.serverReference === "" ? SERVER_SHUTTING_DOWN : USE_ANOTHER_SERVER);
+  while (listeners.connectionCount > 0 && performance.now() < deadlineMs) await Bun.sleep(DRAIN_POLL_MS);
+}
+
+function makeReload(
+  source: ConfigSource,
+  live: LiveConfig,
+  { context, load, log, listeners }: Pick<Clocked, "context" | "load" | "log"> & { listeners: OpenListeners },
+): ConfigReload {
+  return new ConfigReload({
+    live,
+    log,
+    read: () => source.read(),
+    applyListeners: async (configs) => {
+      await listeners.apply(configs);
+      await listeners.refresh();
+    },
+    applyMarks: (marks) => {
+      load.marks = marks;
+      context.responseInformation = marks.responseInformation;
+      context.serverReference = marks.serverReference;
+    },
+  });
 }
 
 interface Clocked {
@@ -203,6 +241,14 @@ function makeEngine(config: Config, kept: OpenStore, access: AccessSetup, faults
     onBug: (error) => faults.write("error", "deadline", "a bug: a deadline or a task failed", { err: error }),
   });
   return engine;
+}
+
+function makeContext(config: Config, engine: Engine, faults: LimitedLog): MqttContext {
+  return new MqttContext(engine, {
+    ...config.broker,
+    makeClientId: () => `mantou_${randomUUID().replaceAll("-", "")}`,
+    reporter: reportTo(faults),
+  });
 }
 
 function makeTransport({ limits, metrics }: Engine, faults: LimitedLog): TcpTransport {

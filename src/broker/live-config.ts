@@ -2,8 +2,8 @@
  * The configuration of a running broker: what is in effect with its origins, a text that may become the next one, and the
  * few values that can change while clients are connected.
  *
- * A changed value goes into the engine's limits, which are read where they are used. It lasts until the broker stops: the
- * file stays the operator's.
+ * A changed value goes into the engine's limits, which are read where they are used. It lasts until the broker stops or reads its
+ * configuration again (config-reload.ts): the file stays the operator's.
  */
 import { MantouError } from "#base/error.ts";
 import type { Limits } from "#core/limits.ts";
@@ -16,7 +16,8 @@ import type { LogLevel } from "./log-schema.ts";
 
 /** Read at every use; the rest of the configuration is built into what was made from it. */
 const LIVE_SECTIONS = ["mqtt", "session", "retained", "send"] as const;
-const NOT_LIVE = ["mqtt.packetBytesMax"];
+/** What CONNACK has promised to connected clients: they would be closed for relying on it. */
+const PROMISED = ["packetBytesMax", "receiveMax", "topicAliasMax", "qosMax", "retain"].map((key) => `mqtt.${key}`);
 const LEVEL = "log.level";
 const TEXT_NAME = "the text";
 
@@ -32,14 +33,28 @@ export class LiveConfig {
   private readonly changed = new Map<string, unknown>();
 
   constructor(
-    private readonly config: Config,
-    private readonly originOf: LoadedConfig["originOf"] | undefined,
+    private config: Config,
+    private originOf: LoadedConfig["originOf"] | undefined,
     private readonly limits: Limits,
     private readonly log: Logger,
   ) {}
 
   get node(): string {
     return this.config.node.name;
+  }
+
+  /** In force, but for what `set` has changed. Of what waits for a restart it has the old values. */
+  get current(): Config {
+    return this.config;
+  }
+
+  /** Another configuration, checked, is in force from now on: its limits and its log level are. */
+  adopt(config: Config, originOf: LoadedConfig["originOf"] | undefined): void {
+    this.config = config;
+    this.originOf = originOf;
+    this.changed.clear();
+    for (const section of LIVE_SECTIONS) Object.assign(this.limits[section], config[section]);
+    setLogLevel(this.log, config.log.level);
   }
 
   /** Every value below the sections; a list is one value. */
@@ -81,7 +96,7 @@ export class LiveConfig {
 
   private check(path: string, value: unknown, problems: string[]): unknown {
     const words = (allowed: string): string => `${path}: found ${describeFound(value)}, allowed: ${allowed}`;
-    if (!isLive(path)) {
+    if (!isLiveValue(path)) {
       problems.push(words(`a change in the file and a restart`));
       return undefined;
     }
@@ -102,14 +117,15 @@ export class LiveConfig {
       path,
       value: JSON.parse(JSON.stringify((isChanged ? this.changed.get(path) : value) ?? null)),
       origin: isChanged ? "changed while running" : (this.originOf?.(path).where ?? "application"),
-      isLive: isLive(path),
+      isLive: isLiveValue(path),
     };
   }
 }
 
-function isLive(path: string): boolean {
+/** It can be changed by request. */
+export function isLiveValue(path: string): boolean {
   if (path === LEVEL) return true;
   const [section, , ...more] = path.split(".");
   const isOfLimits = (LIVE_SECTIONS as readonly string[]).includes(section) && path.includes(".") && more.length === 0;
-  return isOfLimits && !NOT_LIVE.includes(path);
+  return isOfLimits && !PROMISED.includes(path);
 }

@@ -1,6 +1,7 @@
 /** What the command line needs of its process, so that a test can be one. */
 import { DescriptorOutput, writeToDescriptor, type LineOutput } from "#broker/log-output.ts";
-import type { Config, ConfigRequest, LoadedConfig } from "#broker/config.ts";
+import type { ConfigSource } from "#broker/broker.ts";
+import type { Config, ConfigRequest } from "#broker/config.ts";
 import { stdoutOutput, type Logger } from "#broker/log.ts";
 
 export type StopSignal = "SIGTERM" | "SIGINT";
@@ -10,8 +11,8 @@ export interface RunningBroker {
   readonly addresses: readonly string[];
   /** Resolves when the broker cannot go on. */
   readonly failed: Promise<Error>;
-  /** Looks for changed certificate files. */
-  reloadCertificates(): Promise<void>;
+  /** Reads the configuration again; what comes of it, faults too, is in the log. */
+  reload(): Promise<unknown>;
   /** Drains and resolves when nothing is left open. */
   stop(): Promise<void>;
 }
@@ -21,7 +22,7 @@ export interface Host {
   out(text: string): void;
   err(text: string): void;
   logOutput(format: Config["log"]["format"]): LineOutput;
-  startBroker(config: Config, log: Logger, originOf?: LoadedConfig["originOf"]): Promise<RunningBroker>;
+  startBroker(config: Config, log: Logger, source: ConfigSource): Promise<RunningBroker>;
   onSignal(handler: (signal: StopSignal) => void): void;
   /** SIGHUP. */
   onReload(handler: () => void): void;

@@ -18,18 +18,19 @@ const SIGNAL_EXIT = 128;
 
 /** Resolves with the exit code once the broker has stopped. */
 export async function start(flags: ConfigFlags, host: Host): Promise<number> {
-  const { config, originOf } = loadConfig({ ...host.config, flags });
+  const read = () => loadConfig({ ...host.config, flags });
+  const { config, originOf } = read();
   const stdout = host.logOutput(config.log.format);
   const log = openLog(config.log, stdout, { cwd: host.config.cwd });
   const stopAsked = awaitStopSignal(host);
 
-  const broker = await host.startBroker(config, log, originOf);
+  const broker = await host.startBroker(config, log, { originOf, read });
   const faults = new LimitedLog(log, { linesPerSec: FAULT_LINES_PER_SEC, nowMs: () => performance.now() });
   host.onFault((fault) => {
     const err = fault instanceof Error ? fault : new Error(String(fault));
     faults.write("fatal", "fault", "a bug: nobody caught this error; the broker goes on", { err });
   });
-  host.onReload(() => void broker.reloadCertificates());
+  host.onReload(() => void broker.reload().catch(() => {}));
   sayReady(config, broker, { log, stdout });
 
   const signal = await Promise.race([stopAsked, broker.failed]);

@@ -33,8 +33,9 @@ export interface Reporter {
 const silent: Reporter = { fault: () => {}, bug: () => {} };
 
 export class MqttContext {
-  readonly responseInformation: string;
-  readonly serverReference: string;
+  /** These two may be changed. */
+  responseInformation: string;
+  serverReference: string;
   readonly makeClientId: () => string;
   readonly reporter: Reporter;
   /**

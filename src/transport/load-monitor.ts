@@ -31,16 +31,18 @@ export class LoadMonitor {
   private memoryAtMs = -Infinity;
   private collectedAtMs = -Infinity;
   private lagMsMax = 0;
-  /** Beyond it the process is busy. */
-  readonly memoryBytesMax: number;
 
   constructor(
-    private readonly marks: LoadMarks,
+    /** May be changed. */
+    public marks: LoadMarks,
     private readonly tickMs: number,
     private readonly readMemory: () => number = process.memoryUsage.rss,
     private readonly collect: () => void = () => Bun.gc(false),
-  ) {
-    this.memoryBytesMax = marks.memoryBytesMax > 0 ? marks.memoryBytesMax : 0.9 * memoryOfMachine();
+  ) {}
+
+  /** Beyond it the process is busy. */
+  get memoryBytesMax(): number {
+    return this.marks.memoryBytesMax > 0 ? this.marks.memoryBytesMax : 0.9 * machineBytes;
   }
 
   /** To be called every `tickMs`; true when busy. */
@@ -69,6 +71,8 @@ export class LoadMonitor {
     return lagMs;
   }
 }
+
+const machineBytes = memoryOfMachine();
 
 function memoryOfMachine(): number {
   const constrained = process.constrainedMemory();

@@ -22,7 +22,7 @@ const LINE_MS = 5000;
 const READY = /^mantou ready(.*)|"msg":"mantou ready/;
 
 export interface BrokerOptions {
-  /** Of the listener on 127.0.0.1 that is opened when the flags name none; 0, the default, picks a free one. */
+  /** Of the listener on 127.0.0.1 that is opened when the flags name none and no file; 0, the default, picks a free one. */
   readonly port?: number;
   readonly env?: Readonly<Record<string, string>>;
   /** What is run instead of this checkout's `bun src/main.ts`. */
@@ -49,7 +49,10 @@ export interface BrokerProcess extends AsyncDisposable {
 /** Starts the broker and resolves when it has printed its ready line. */
 export async function startBroker(flags: readonly string[] = [], options: BrokerOptions = {}): Promise<BrokerProcess> {
   const cwd = mkdtempSync(join(tmpdir(), "mantou-broker-"));
-  const listen = flags.includes("--listen") ? [] : ["--listen", `tcp://127.0.0.1:${options.port ?? 0}`];
+  const listen =
+    flags.includes("--listen") || flags.includes("--config")
+      ? []
+      : ["--listen", `tcp://127.0.0.1:${options.port ?? 0}`];
   const output = new Output();
   const child = Bun.spawn([...(options.command ?? [process.execPath, ENTRY]), "start", ...listen, ...flags], {
     cwd,

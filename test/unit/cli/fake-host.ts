@@ -33,7 +33,7 @@ export class FakeHost implements Host {
         ({ bind: { host, port } }, index) => `tcp://${formatBind({ host, port: port === 0 ? 40_000 + index : port })}`,
       );
       const failed = new Promise<Error>(() => {});
-      return { addresses, failed, stop: async () => {}, reloadCertificates: async () => {}, ...broker };
+      return { addresses, failed, stop: async () => {}, reload: async () => {}, ...broker };
     };
   }
 

@@ -50,9 +50,9 @@ describe("ready", () => {
   });
 });
 
-test("SIGHUP has certificate files looked at, and the broker goes on", async () => {
+test("SIGHUP has the configuration read again, and the broker goes on", async () => {
   let count = 0;
-  const host = new FakeHost({ reloadCertificates: async () => void count++ });
+  const host = new FakeHost({ reload: async () => void count++ });
   const code = start(host);
   await host.ready;
   host.reload();
@@ -87,7 +87,7 @@ describe("stop", () => {
       return {
         addresses: ["tcp://127.0.0.1:1"],
         stop: async () => void (isStopped = true),
-        reloadCertificates: async () => {},
+        reload: async () => {},
         failed: new Promise<Error>(() => {}),
       };
     };

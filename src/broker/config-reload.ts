@@ -1,0 +1,110 @@
+/**
+ * From the configuration in force to the next, while the broker runs.
+ *
+ *   next ─ differs in ─┬─ listeners ───────────► opened, closed, opened anew        if that fails: nothing has changed
+ *                      ├─ what is read live ───► in force from the next packet, connection, message on
+ *                      └─ anything else ───────► named: it needs a restart, and is in force after it
+ *
+ * What was changed by request since the start (`LiveConfig.set`) is as the file says afterwards.
+ */
+import { isDeepStrictEqual } from "node:util";
+import type { MantouError } from "#base/error.ts";
+import type { Config, LoadedConfig } from "./config.ts";
+import { isLiveValue, type LiveConfig } from "./live-config.ts";
+import type { Logger } from "./log.ts";
+
+/** Paths of what is different, such as `session.countMax`; of lists only their own. */
+export interface ReloadReport {
+  /** In force now. */
+  readonly changed: readonly string[];
+  /** In force after a restart. */
+  readonly waiting: readonly string[];
+}
+
+export interface ReloadParts {
+  readonly live: LiveConfig;
+  readonly log: Logger;
+  /** Throws MantouError `config_invalid`. */
+  read(): LoadedConfig;
+  /** Throws when they cannot all be opened; some may be open then. */
+  applyListeners(listeners: Config["listeners"]): Promise<void>;
+  /** The section `broker` has changed. */
+  applyMarks(broker: Config["broker"]): void;
+}
+
+export class ConfigReload {
+  private isRunning = false;
+
+  constructor(private readonly parts: ReloadParts) {}
+
+  /**
+   * All or nothing of what can change now. Throws MantouError `config_invalid`, `listen_failed` or `certificate_invalid`: the old one
+   * stays in force. Either is logged.
+   */
+  async run(): Promise<ReloadReport> {
+    const { log } = this.parts;
+    if (this.isRunning) throw new Error("the configuration is just being read");
+    this.isRunning = true;
+    try {
+      const report = await this.apply(this.parts.read());
+      const { changed, waiting } = report;
+      if (waiting.length > 0) log.warn({ waiting }, "the configuration was read again; these keys need a restart");
+      log.info({ changed }, changed.length > 0 ? "the configuration has changed" : "the configuration is as it was");
+      return report;
+    } catch (error) {
+      const { problems = [(error as Error).message] } = (error as MantouError).details ?? {};
+      log.error({ problems }, "the configuration cannot be applied; the old one stays in force");
+      throw error;
+    } finally {
+      this.isRunning = false;
+    }
+  }
+
+  private async apply({ config: next, originOf }: LoadedConfig): Promise<ReloadReport> {
+    const { live, applyMarks } = this.parts;
+    const paths = differences(live.current, next);
+    const changed = paths.filter(isChangeable);
+    await this.applyListeners(next.listeners); // also when they are as they were: one may have failed, or been stopped
+    live.adopt(withChanges(live.current, next, changed), originOf);
+    applyMarks(live.current.broker);
+    return { changed, waiting: paths.filter((path) => !isChangeable(path)) };
+  }
+
+  private async applyListeners(listeners: Config["listeners"]): Promise<void> {
+    const { parts } = this;
+    try {
+      await parts.applyListeners(listeners);
+    } catch (error) {
+      await parts.applyListeners(parts.live.current.listeners).catch(() => {}); // as far as their ports are still free
+      throw error;
+    }
+  }
+}
+
+function isChangeable(path: string): boolean {
+  return path === "listeners" || path.startsWith("broker.") || isLiveValue(path);
+}
+
+function differences(old: unknown, next: unknown, above = ""): string[] {
+  if (isDeepStrictEqual(old, next)) return [];
+  if (!isMapping(old) || !isMapping(next)) return [above];
+  const keys = new Set([...Object.keys(old), ...Object.keys(next)]);
+  return [...keys].flatMap((key) => differences(old[key], next[key], above === "" ? key : `${above}.${key}`));
+}
+
+function isMapping(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** `old` with the values of `next` at the paths. */
+function withChanges(old: Config, next: Config, paths: readonly string[]): Config {
+  const result = structuredClone(old) as Record<string, unknown>;
+  for (const path of paths) {
+    const keys = path.split(".");
+    const last = keys.pop()!;
+    const at = (root: unknown): Record<string, unknown> =>
+      keys.reduce((value, key) => value[key] as Record<string, unknown>, root as Record<string, unknown>);
+    at(result)[last] = at(next)[last];
+  }
+  return result as Config;
+}

@@ -1,0 +1,48 @@
+// SIGHUP: the file is read again; what can change does, the rest is named, a wrong file changes nothing, nobody is disconnected.
+
+import { expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { freePort } from "#bench/compare/free-port.ts";
+import { startBroker } from "#test/support/broker-process.ts";
+import { harnessOf, tcpTarget } from "#test/support/harness.ts";
+
+test("SIGHUP applies the file, keeps connections, and keeps the old configuration when the file is wrong", async () => {
+  const dir = mkdtempSync(join(tmpdir(), "mantou-reload-"));
+  const file = join(dir, "mantou.yaml");
+  const ports = [freePort(), freePort()];
+  const write = (listeners: number[], rest: string): void => {
+    const lines = listeners.map((port) => `  - { name: l${port}, type: tcp, bind: "127.0.0.1:${port}" }`);
+    writeFileSync(file, `listeners:\n${lines.join("\n")}\nstore: { type: memory }\n${rest}\n`);
+  };
+  write([ports[0]!], "");
+  await using broker = await startBroker(["--config", file]);
+  const hup = () => process.kill(broker.pid, "SIGHUP");
+  const first = harnessOf(tcpTarget(broker.url));
+  const second = harnessOf(tcpTarget(`tcp://127.0.0.1:${ports[1]}`));
+  const client = await first.connect({ version: 5 });
+  await client.subscribe("a/b/c");
+
+  write([ports[1]!], "mqtt: { topicLevelsMax: 2, qosMax: 1 }\nlog: { level: debug }");
+  hup();
+  expect(await broker.line(/the configuration has changed/)).toContain(
+    'changed=["listeners","mqtt.topicLevelsMax","log.level"]',
+  );
+  expect(await broker.line(/need a restart/)).toContain('waiting=["mqtt.qosMax"]');
+  await client.ping();
+  await expect(first.connect()).rejects.toThrow();
+  const late = await second.connect({ version: 5 });
+  await broker.line(/debug client connected/);
+  late.send({ type: "subscribe", packetId: 7, subscriptions: [{ filter: "a/b/c", qos: 0 }] });
+  await late.expect("suback", { packetId: 7, reasonCodes: [0x8f] });
+
+  write([ports[0]!], "mqtt: { topicLevelMax: 2 }");
+  hup();
+  expect(await broker.line(/the old one stays in force/)).toContain("topicLevelMax");
+  await late.ping();
+  await expect(first.connect()).rejects.toThrow();
+  for (const harness of [first, second]) await harness.stop();
+  await broker.stop();
+  rmSync(dir, { recursive: true });
+}, 20_000);
