@@ -67,7 +67,7 @@ describe("layers", () => {
     ["src/base/slab.ts", "#core/engine.ts", /layer 0, core is layer 1/],
     ["src/core/engine.ts", "#mqtt/connection.ts", /layer 1, mqtt is layer 2/],
     ["src/mqtt/connection.ts", "#store/memory-store.ts", /siblings/],
-    ["src/admin/rest.ts", "#cli/main.ts", /layer 5, cli is layer 6/],
+    ["src/admin/rest.ts", "#cli/main.ts", /layer 6, cli is layer 7/],
     ["src/broker/start.ts", "#test/support/level.ts", /not a layer/],
     ["src/mqtt/codec/frame.ts", "../connection.ts", /\.\.\//],
     ["src/mqtt/connection.ts", "./codec/../deliver.ts", /\.\.\//],

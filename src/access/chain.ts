@@ -23,14 +23,14 @@ import { isShared, parseShared } from "#core/topic.ts";
 import { decideByRules } from "./acl-rule.ts";
 import type { AuthorizeAnswer, ClientMatch, Question } from "./backend.ts";
 import { BackendAsker } from "./backend-asker.ts";
-import { type ChainOptions, chainCounts } from "./chain-options.ts";
+import { type ChainOptions, chainCounts, type Member } from "./chain-options.ts";
 import { DecisionCache, type Decided, UNKNOWN } from "./decision-cache.ts";
 import { Gatekeeper } from "./gatekeeper.ts";
+import { Members } from "./members.ts";
 import { NOT_AUTHORIZED } from "./reason.ts";
 import { type Standing, Standings } from "./standing.ts";
 
 export class AccessChain implements Access {
-  readonly isOpen: boolean;
   readonly deniedPublish: "drop" | "disconnect";
   readonly counts = chainCounts();
   readonly standings = new Standings();
@@ -39,11 +39,11 @@ export class AccessChain implements Access {
   private readonly seed: number;
   private readonly asker: BackendAsker;
   private readonly gatekeeper: Gatekeeper;
+  /** Plugins add to them while the chain is in use. */
+  readonly members: Members;
 
   constructor(private readonly options: ChainOptions) {
-    const { authenticate, authorize, noMatch } = options;
-    const mayGrant = authenticate.some(({ backend }) => backend.mayGrant);
-    this.isOpen = authorize.length === 0 && noMatch === "allow" && !mayGrant;
+    this.members = new Members(options);
     this.deniedPublish = options.deniedPublish;
     this.seed = options.seed;
     this.nowSec = options.nowSec;
@@ -51,8 +51,12 @@ export class AccessChain implements Access {
       this.counts.bugs++;
       options.onBug?.(error);
     });
-    const { isOpen, standings, asker, counts } = this;
-    this.gatekeeper = new Gatekeeper(options, { isOpen, standings, asker, counts });
+    const { members, standings, asker, counts } = this;
+    this.gatekeeper = new Gatekeeper(options, { members, standings, asker, counts });
+  }
+
+  get isOpen(): boolean {
+    return this.members.isOpen;
   }
 
   /** Call it about once a second with the wall clock: answers grow old, and whose time has come is disconnected. */
@@ -203,26 +207,26 @@ export class AccessChain implements Access {
     const own = standing.rules ? decideByRules(standing.rules, question) : "ignore";
     if (own !== "ignore") return done(own === "allow" ? ALLOW : DENY, true);
     this.counts.asked++;
-    this.askAuthorize(question, 0, true, done);
+    this.askAuthorize(question, this.members.authorize, true, done);
   }
 
   private askAuthorize(
     question: Question,
-    at: number,
+    members: readonly Member[],
     isKept: boolean,
     done: (verdict: Decided, isKept: boolean) => void,
   ): void {
-    const member = this.options.authorize[at];
+    const [member, ...others] = members;
     if (!member) return done(this.options.noMatch === "allow" ? ALLOW : DENY, isKept);
     const { backend, whenUnavailable } = member;
-    if (!backend.authorize) return this.askAuthorize(question, at + 1, isKept, done);
+    if (!backend.authorize) return this.askAuthorize(question, others, isKept, done);
     this.asker.ask<AuthorizeAnswer>(
       (answer) => backend.authorize!(question, answer),
       "unavailable",
       (answer) => {
         const isFault = answer === "unavailable";
         const verdict = isFault ? whenUnavailable : answer;
-        if (verdict === "ignore") this.askAuthorize(question, at + 1, isKept && !isFault, done);
+        if (verdict === "ignore") this.askAuthorize(question, others, isKept && !isFault, done);
         else done(verdict === "allow" ? ALLOW : DENY, isKept && !isFault);
       },
     );

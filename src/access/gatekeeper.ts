@@ -25,6 +25,7 @@ import {
   SERVER_BUSY,
   SERVER_UNAVAILABLE,
 } from "./reason.ts";
+import type { Members } from "./members.ts";
 import { copyOf, Standing, type Standings } from "./standing.ts";
 import { subscriptionsFor } from "./subscription-list.ts";
 
@@ -54,8 +55,7 @@ interface GatekeeperParts {
   readonly standings: Standings;
   readonly asker: BackendAsker;
   readonly counts: ChainCounts;
-  /** Nobody is ever asked about a topic: super users need not be known. */
-  readonly isOpen: boolean;
+  readonly members: Members;
 }
 
 export class Gatekeeper {
@@ -64,18 +64,11 @@ export class Gatekeeper {
   /** A ring; `revocationCount` is the number of the next. */
   private readonly revocations: Revocation[] = [];
   private revocationCount = 0;
-  private readonly backends: readonly Backend[];
-  /** Those who list subscriptions. */
-  private readonly listing: readonly Member[];
 
   constructor(
     private readonly options: ChainOptions,
     private readonly parts: GatekeeperParts,
   ) {
-    const { authenticate, authorize } = options;
-    const members = new Map([...authorize, ...authenticate].map((member) => [member.backend, member]));
-    this.backends = [...new Set([...authenticate, ...authorize].map(({ backend }) => backend))];
-    this.listing = [...members.values()].filter(({ backend }) => backend.subscriptions);
     this.nowSec = options.nowSec;
   }
 
@@ -117,7 +110,7 @@ export class Gatekeeper {
       this.parts.counts.banned++;
       return this.refuse(request, client, BANNED);
     }
-    const members = this.options.authenticate.filter(({ backend }) =>
+    const members = this.parts.members.authenticate.filter(({ backend }) =>
       method === undefined ? backend.authenticate : backend.methods?.includes(method),
     );
     // Nobody here knows the method. [MQTT-4.12.0-1]
@@ -210,22 +203,27 @@ export class Gatekeeper {
     };
     const goOn = (isSuperuser: boolean): void => {
       if (request.isReauthentication) return finish(isSuperuser, []);
-      this.askSubscriptions(named, { at: 0, found: [] }, (listed) => {
+      this.askSubscriptions(named, { left: this.parts.members.listing, found: [] }, (listed) => {
         if (listed === "unavailable") this.refuse(request, named, SERVER_UNAVAILABLE);
         else finish(isSuperuser, listed);
       });
     };
-    if (grant.isSuperuser || this.parts.isOpen) goOn(grant.isSuperuser ?? false);
-    else this.askSuperuser(named, this.backends, goOn);
+    if (grant.isSuperuser || this.parts.members.isOpen) goOn(grant.isSuperuser ?? false);
+    else
+      this.askSuperuser(
+        named,
+        this.parts.members.all.map(({ backend }) => backend),
+        goOn,
+      );
   }
 
   /** Who would come in without what is listed for it would miss messages in silence. */
   private askSubscriptions(
     client: ClientInfo,
-    { at, found }: { at: number; found: readonly GrantedSubscription[] },
+    { left, found }: { left: readonly Member[]; found: readonly GrantedSubscription[] },
     done: (found: SubscriptionsAnswer) => void,
   ): void {
-    const member = this.listing[at];
+    const [member, ...others] = left;
     if (!member) return done(found);
     this.parts.asker.ask<SubscriptionsAnswer>(
       (answer) => member.backend.subscriptions!(client, answer),
@@ -233,7 +231,7 @@ export class Gatekeeper {
       (answer) => {
         if (answer === "unavailable" && member.whenUnavailable === "deny") return done(answer);
         const more = answer === "unavailable" ? [] : answer;
-        this.askSubscriptions(client, { at: at + 1, found: [...found, ...more] }, done);
+        this.askSubscriptions(client, { left: others, found: [...found, ...more] }, done);
       },
     );
   }

@@ -57,6 +57,7 @@ export class AccessSetup {
   private readonly attempts: AttemptLimit | undefined;
   private endWhere: EndWhere = () => 0;
   private engine: Engine | undefined;
+  private isWatching = false;
   private openedDb: AccessDb | undefined;
   /** Clients whose subscriptions are to be judged again. */
   private toReview: ClientInfo[] = [];
@@ -129,23 +130,42 @@ export class AccessSetup {
     if (this.chain.isOpen) log.warn("no access rules: every client may publish and subscribe to every topic");
   }
 
-  /** Watches who comes and goes, where somebody may have to be found again. */
-  /** `endWhere` finds the clients of which no account is kept here. */
+  /** Watches who comes and goes, where somebody may have to be found again; `endWhere` finds the clients that are not. */
   attach(engine: Engine, endWhere: EndWhere): void {
     this.engine = engine;
     this.endWhere = endWhere;
-    if (this.isAnonymous && !this.flapping) return;
+    if (!this.isAnonymous) this.watchClients(engine);
+    const { flapping } = this;
+    if (flapping)
+      engine.hooks.clientDisconnected.add((client) => flapping.handleDisconnect(client, this.request.nowSec()));
+  }
+
+  private watchClients({ hooks }: Engine): void {
     const { standings } = this.chain;
-    if (!this.isAnonymous)
-      engine.hooks.clientConnected.add((client) => {
-        standings.open(client);
-        // What a session was granted earlier it may not have any more.
-        this.review(client, () => {});
-      });
-    engine.hooks.clientDisconnected.add((client) => {
-      if (!this.isAnonymous) standings.close(client);
-      this.flapping?.handleDisconnect(client, this.request.nowSec());
+    this.isWatching = true;
+    hooks.clientConnected.add((client) => {
+      standings.open(client);
+      // What a session was granted earlier it may not have any more.
+      this.review(client, () => {});
     });
+    hooks.clientDisconnected.add((client) => standings.close(client));
+  }
+
+  /** A plugin's backend, asked before the configured ones. Call it after `attach`; the function returned takes it out again. */
+  addBackend(backend: Backend, priority: number): () => void {
+    const remove = this.chain.members.add({ backend, whenUnavailable: "deny" }, priority);
+    if (this.engine && !this.isWatching) {
+      this.watchClients(this.engine);
+      this.endWhere((client) => {
+        this.chain.standings.open(client);
+        return false;
+      }, 0);
+    }
+    this.invalidate();
+    return () => {
+      remove();
+      this.invalidate();
+    };
   }
 
   /** About once a second. */

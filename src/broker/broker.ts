@@ -8,6 +8,7 @@ import { randomInt, randomUUID } from "node:crypto";
 import { Pacer } from "#base/pacer.ts";
 import { PacerTable } from "#base/pacer-table.ts";
 import { Engine } from "#core/engine.ts";
+import type { HttpMount } from "#core/ports.ts";
 import { SERVER_SHUTTING_DOWN, USE_ANOTHER_SERVER } from "#mqtt/codec/reason-code.ts";
 import { Connection } from "#mqtt/connection.ts";
 import { MqttContext, type Reporter } from "#mqtt/context.ts";
@@ -28,6 +29,7 @@ import { type Listening, OpenListeners } from "./listener-setup.ts";
 import { LiveConfig } from "./live-config.ts";
 import { type Logger, onLogLevel } from "./log.ts";
 import { Observation } from "./observation.ts";
+import { PluginSetup } from "./plugin-setup.ts";
 import { type OpenStore, openStore } from "./store-setup.ts";
 
 const TICK_MS = 50;
@@ -62,6 +64,8 @@ export interface RunningBroker {
   readonly observation: Observation;
   /** Reads the configuration again, and certificate files: see `ConfigReload.run`. */
   reload(): Promise<ReloadReport>;
+  /** Modules and plugins: which there are, what they add; loading and unloading. */
+  readonly plugins: PluginSetup;
   /** Looks for changed certificate files now, and not only every few seconds. Connections stay. */
   reloadCertificates(): Promise<void>;
   /** Opens, closes and replaces listeners; connections stay. Throws MantouError `listen_failed` or `certificate_invalid`. */
@@ -88,17 +92,10 @@ export async function startBroker(
   const context = makeContext(config, engine, faults);
   const transport = makeTransport(engine, faults);
   transport.flusher.beforeFlush = () => kept.tick();
-  const listeners = makeListeners(config, context, transport, log);
-  try {
-    await access.start();
-    access.attach(engine, (isMeant, reasonCode) => context.endWhere(isMeant, reasonCode));
-    await listeners.apply(config.listeners);
-  } catch (error) {
-    listeners.stop();
-    await access.stop();
-    await kept.close(0);
-    throw error;
-  }
+  const plugins = new PluginSetup({ config, engine, access, log, limitedLog: faults, baseDir: process.cwd() });
+  const listeners = makeListeners({ config, context, transport, mounts: plugins.mounts }, log);
+  access.attach(engine, (isMeant, reasonCode) => context.endWhere(isMeant, reasonCode));
+  await open({ access, plugins, listeners, kept }, config.listeners);
   kept.attach(engine);
   logClients(engine, log);
   const load = new LoadMonitor(config.broker, TICK_MS);
@@ -118,6 +115,7 @@ export async function startBroker(
     access,
     observation,
     reload: () => reload.run(),
+    plugins,
     reloadCertificates: () => listeners.refresh(),
     applyListeners: (configs) => listeners.apply(configs),
     control: localControl({
@@ -138,6 +136,7 @@ export async function startBroker(
       const deadlineMs = performance.now() + live.current.broker.drainSecMax * 1000;
       await drain(context, listeners, deadlineMs);
       stopClock();
+      await plugins.stop();
       await access.stop();
       for (const link of transport.watched.keys()) link.destroy();
       await kept.close(Math.max(STORE_CLOSE_MS, deadlineMs - performance.now()));
@@ -170,6 +169,28 @@ function makeReload(
       context.serverReference = marks.serverReference;
     },
   });
+}
+
+interface Opened {
+  readonly access: AccessSetup;
+  readonly plugins: PluginSetup;
+  readonly listeners: OpenListeners;
+  readonly kept: OpenStore;
+}
+
+/** Listeners last: whoever comes in is met by all the others. */
+async function open({ access, plugins, listeners, kept }: Opened, configs: Config["listeners"]): Promise<void> {
+  try {
+    await access.start();
+    await plugins.start();
+    await listeners.apply(configs);
+  } catch (error) {
+    listeners.stop();
+    await plugins.stop();
+    await access.stop();
+    await kept.close(0);
+    throw error;
+  }
 }
 
 interface Clocked {
@@ -259,9 +280,17 @@ function makeTransport({ limits, metrics }: Engine, faults: LimitedLog): TcpTran
   return new TcpTransport(limits.send, metrics, reportBug, connectionsMaxOfProcess());
 }
 
-function makeListeners(config: Config, context: MqttContext, transport: TcpTransport, log: Logger): OpenListeners {
+interface ListenerParts {
+  readonly config: Config;
+  readonly context: MqttContext;
+  readonly transport: TcpTransport;
+  readonly mounts: readonly HttpMount[];
+}
+
+function makeListeners({ config, context, transport, mounts }: ListenerParts, log: Logger): OpenListeners {
   return new OpenListeners({
     transport,
+    mounts,
     packetBytesMax: config.mqtt.packetBytesMax,
     protocolFor: (listener) => {
       const rates = ratesOf(listener);

@@ -14,6 +14,7 @@ import { choiceLeaf, meta, numberLeaf } from "./config-leaf.ts";
 import { unitPattern, type Unit } from "./config-unit.ts";
 import { listenerSchema } from "./listener-schema.ts";
 import { logSchema } from "./log-schema.ts";
+import { pluginsSchema } from "./plugin-schema.ts";
 
 /** The length of a UTF-8 string is two bytes in a packet. */
 const MQTT_STRING_BYTES_MAX = 65_535;
@@ -112,6 +113,7 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   access: accessSchema,
+  plugins: pluginsSchema,
   broker: z
     .strictObject({
       drainSecMax: numberLeaf("drainSecMax", drainSec)

@@ -3,13 +3,12 @@
  * whose section has not changed is left alone, a changed one is closed and opened anew, and connections outlive their listener.
  */
 import { isDeepStrictEqual } from "node:util";
-import type { Link, Protocol } from "#core/ports.ts";
+import type { HttpMount, Link, Protocol } from "#core/ports.ts";
 import { parseAddressBlock, parseAddressRule } from "#transport/address-rules.ts";
 import type { Listener, ListenerHost, ListenerOptions } from "#transport/entrance.ts";
 import { openListener } from "#transport/listener.ts";
 import type { TcpTransport } from "#transport/tcp.ts";
 import { TlsCredentials, type TlsOptions } from "#transport/tls-credentials.ts";
-import type { HttpMount } from "#transport/websocket-server.ts";
 import { formatBind } from "./bind-address.ts";
 import { type ListenerConfig, listenerDefaults } from "./listener-schema.ts";
 

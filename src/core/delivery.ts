@@ -8,7 +8,8 @@
  * Each message that is not delivered leaves through `drop`. A body is copied to the pool once, for the first subscriber
  * that needs it beyond this call. Nothing is allocated for a QoS 0 delivery.
  */
-import type { HookMessage, Hooks } from "./hooks.ts";
+import { HookMessage } from "./hook-message.ts";
+import type { Hooks } from "./hooks.ts";
 import type { Limits } from "./limits.ts";
 import { type MessagePool, MessageView } from "./message.ts";
 import { type DropReason, Metric, type Metrics } from "./metrics.ts";
@@ -63,9 +64,9 @@ export class Delivery {
   queueHighCount = Infinity;
   queueHighBytes = Infinity;
 
-  private readonly limits: Limits;
+  readonly limits: Limits;
   private readonly messages: MessagePool;
-  private readonly sessions: SessionTable;
+  readonly sessions: SessionTable;
   private readonly counts: Float64Array;
   private readonly hooks: Hooks;
   private readonly store: Store;
@@ -252,20 +253,16 @@ export class Delivery {
     }
     if (this.hooks.messageDropped.isUsed) {
       const clientId = session < 0 ? undefined : this.sessions.clientId(session);
-      this.hooks.messageDropped.run(clientId, reason, this.describe(view));
+      const message = this.describe(view);
+      this.hooks.messageDropped.run(clientId, reason, message);
+      message.close();
     }
     return false;
   }
 
   /** The message as hooks see it. */
   describe(view: MessageView): HookMessage {
-    return {
-      topic: view.topicText(),
-      payload: view.payload(),
-      qos: view.qos as 0 | 1 | 2,
-      isRetain: view.isRetain,
-      publisher: view.publisher < 0 ? undefined : this.sessions.clientId(view.publisher),
-    };
+    return new HookMessage(view, this);
   }
 
   /** Sees to it that the pool holds the message being routed. */
@@ -288,7 +285,9 @@ export class Delivery {
   }
 
   noteDelivered(session: number, view: MessageView): void {
-    this.hooks.messageDelivered.run(this.sessions.clientId(session), this.describe(view));
+    const message = this.describe(view);
+    this.hooks.messageDelivered.run(this.sessions.clientId(session), message);
+    message.close();
   }
 }
 

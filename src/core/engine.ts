@@ -11,6 +11,7 @@ import { BlockPool } from "#base/block-pool.ts";
 import { Random } from "#base/random.ts";
 import { TimerWheel } from "#base/timer-wheel.ts";
 import { Delivery } from "./delivery.ts";
+import { runPublishHook } from "./hook-message.ts";
 import { Hooks } from "./hooks.ts";
 import { Lifecycle, type Opened, type OpenRequest } from "./lifecycle.ts";
 import { type LimitOverrides, type Limits, makeLimits } from "./limits.ts";
@@ -251,7 +252,7 @@ export class Engine {
    */
   publish(view: MessageView): number {
     if (this.routingDepth > 0) return this.publishLater(view);
-    const isStopped = this.hooks.messagePublish.isUsed && !this.runPublishHook(view);
+    const isStopped = this.hooks.messagePublish.isUsed && !runPublishHook(view, this.hooks, this.delivery);
     this.begin(); // after the hooks, which may publish
     this.router.isWanted = isStopped; // by somebody perhaps
     if (isStopped) return 0;
@@ -269,9 +270,13 @@ export class Engine {
     }
   }
 
-  /** The store cannot write, and would have to: the message must be refused before it is routed. */
+  /**
+   * The store cannot write, and would have to, or may have to by what hooks make of it: the message must be refused before it
+   * is routed.
+   */
   isRefused(view: MessageView): boolean {
-    return !this.store.isWritable && (view.isRetain || this.router.reachesStored(view));
+    if (this.store.isWritable) return false;
+    return view.isRetain || this.hooks.messagePublish.isUsed || this.router.reachesStored(view);
   }
 
   /** Publishes on behalf of the broker or of the application that embeds it. The topic must be a valid topic name. */
@@ -350,24 +355,6 @@ export class Engine {
     this.delivery.drop(reason, view.publisher, view);
   }
 
-  private runPublishHook(view: MessageView): boolean {
-    const message = this.delivery.describe(view);
-    if (!this.hooks.messagePublish.run(message)) return this.delivery.drop("stopped_by_hook", view.publisher, view);
-    const topic = Buffer.from(message.topic);
-    const properties = view.bytes.subarray(view.propertiesStart, view.propertiesEnd);
-    if (view.expiryStart >= 0) view.expiryStart += topic.length - view.propertiesStart;
-    view.bytes = Buffer.concat([topic, properties, message.payload]);
-    view.frameStart = -1;
-    view.topicStart = 0;
-    view.topicEnd = view.propertiesStart = topic.length;
-    view.propertiesEnd = view.payloadStart = topic.length + properties.length;
-    view.payloadEnd = view.bytes.length;
-    view.qos = message.qos;
-    view.isRetain = message.isRetain;
-    view.slot = -1;
-    return true;
-  }
-
   /** A hook published while a message is being routed: it goes out in the next turn. */
   private publishLater(view: MessageView): number {
     const message = this.messages.keep(view);
@@ -385,6 +372,15 @@ export class Engine {
       this.messages.release(message);
     });
     return 0;
+  }
+
+  /**
+   * Does at once what changes sessions or subscriptions, or in the next turn when a message is being routed: for hooks,
+   * which are called while that may be so.
+   */
+  whenQuiet(task: () => void): void {
+    if (this.routingDepth > 0) this.later(task);
+    else task();
   }
 
   private later(task: () => void): void {

@@ -2,10 +2,11 @@
  * Points where others may watch, change or stop what happens. A point nobody listens to costs one comparison.
  * Listeners run in order of priority, lowest first, synchronously; those of equal priority in order of arrival.
  */
+import type { HookMessage } from "./hook-message.ts";
 import type { DropReason } from "./metrics.ts";
 import type { ClientInfo } from "./ports.ts";
 
-class HookPoint<A extends unknown[]> {
+export class HookPoint<A extends unknown[]> {
   private listeners: { priority: number; call: (...args: A) => unknown }[] = [];
 
   get isUsed(): boolean {
@@ -27,16 +28,6 @@ class HookPoint<A extends unknown[]> {
     for (const listener of this.listeners) if (listener.call(...args) === false) return false;
     return true;
   }
-}
-
-/** A message as hooks see it: owned, and free to change in `message.publish`. */
-export interface HookMessage {
-  topic: string;
-  payload: Buffer;
-  qos: 0 | 1 | 2;
-  isRetain: boolean;
-  /** Client id of the publisher; undefined for the broker itself. */
-  readonly publisher: string | undefined;
 }
 
 export class Hooks {

@@ -89,6 +89,8 @@ export interface Sink {
   release(packetId: number): void;
   /** The session is no longer this connection's; close with the reason. */
   end(reasonCode: number): void;
+  /** Who is there, for hooks; undefined for what is no client, the broker itself. */
+  info?(): ClientInfo;
 }
 
 /** Who is at the other end. Strings are made at CONNECT, once. */
@@ -101,6 +103,50 @@ export interface ClientInfo {
   readonly version: number;
   readonly listener: string;
   readonly identity?: PeerIdentity | undefined;
+}
+
+/** HTTP requests that somebody answers on a port that transport or admin has open. */
+export interface HttpMount {
+  /** Requests of this path and of those below it. The longest that fits is asked. */
+  readonly path: string;
+  fetch(request: Request, peer: HttpPeer): Response | PromiseLike<Response>;
+}
+
+export interface HttpPeer {
+  readonly address: string;
+  readonly port: number;
+}
+
+/** A command of the command line; it runs in the broker. */
+export interface Command {
+  /** One word. */
+  readonly name: string;
+  /** What follows the name, such as `list | show ID`; empty for nothing. */
+  readonly usage: string;
+  readonly description: string;
+  /** Text as it is to be printed, or a value that is printed as JSON. Throws MantouError for what the user got wrong. */
+  run(args: readonly string[]): unknown;
+}
+
+/** A value to be read when somebody looks. Counters only grow; over worker processes values are added up. */
+export interface MetricSource {
+  /** As Prometheus has it, such as `mantou_rewrite_topics_total`. */
+  readonly name: string;
+  readonly help: string;
+  readonly kind: "counter" | "gauge";
+  read(): number;
+}
+
+/** What a plugin or module adds to the broker, as plain data: whoever serves it need not know plugins. */
+export interface Contribution {
+  /** Name of the plugin. */
+  readonly from: string;
+  /** Public: reachable by whoever reaches a listener of type ws. */
+  readonly routes: readonly HttpMount[];
+  /** For whoever may administrate the broker; paths as in `routes`. */
+  readonly adminRoutes: readonly HttpMount[];
+  readonly commands: readonly Command[];
+  readonly metrics: readonly MetricSource[];
 }
 
 export const ALLOW = 0;

@@ -1,7 +1,8 @@
 /** Which server a listener is opened on. */
+import type { HttpMount } from "#core/ports.ts";
 import type { Listener, ListenerHost, ListenerOptions } from "./entrance.ts";
 import { listenOnSocket } from "./socket-listener.ts";
-import { type HttpMount, listenOnServe } from "./websocket-server.ts";
+import { listenOnServe } from "./websocket-server.ts";
 
 /** Throws MantouError `listen_failed` or `certificate_invalid`. */
 export async function openListener(

@@ -11,6 +11,7 @@
  */
 import type { Server, ServerWebSocket } from "bun";
 import { MantouError } from "#base/error.ts";
+import type { HttpMount, HttpPeer } from "#core/ports.ts";
 import { Entrance, type Listener, listenFault, type ListenerHost, type ListenerOptions } from "./entrance.ts";
 import type { ByteSocket, TcpLink } from "./tcp.ts";
 import { NORMAL, UNSUPPORTED_DATA } from "./websocket-frame.ts";
@@ -19,18 +20,6 @@ import { isUpgrade, judgeUpgrade, keptHeaders, type Refusal, TOO_LARGE } from ".
 const FRAME_BYTES_MAX = 64 * 1024;
 const HTTP_IDLE_SEC = 10;
 const HTTP_BODY_BYTES_MAX = 8 * 1024 * 1024;
-
-/** HTTP requests that somebody else answers on a WebSocket listener's port. */
-export interface HttpMount {
-  /** Requests of this path and of those below it. The longest that fits is asked. */
-  readonly path: string;
-  fetch(request: Request, peer: HttpPeer): Response | Promise<Response>;
-}
-
-interface HttpPeer {
-  readonly address: string;
-  readonly port: number;
-}
 
 interface Upgraded {
   readonly peer: HttpPeer;
@@ -125,7 +114,7 @@ function answer(
   const { address = "", port = 0 } = server.requestIP(request) ?? {};
   const get = (name: string): string | null => request.headers.get(name);
   const mount = path === options.webSocket!.path && isUpgrade(get) ? undefined : mountFor(path, mounts);
-  if (mount) return mount.fetch(request, { address, port });
+  if (mount) return Promise.resolve(mount.fetch(request, { address, port }));
   const refuse = (refusal: Refusal): Response => {
     transport.metrics.add("connections.refused.upgrade");
     return respond(refusal);

@@ -39,15 +39,15 @@ const layerNumbers: Readonly<Record<string, number>> = {
   access: 2,
   store: 2,
   fabric: 2,
-  plugins: 2,
-  modules: 3,
-  broker: 4,
-  admin: 5,
-  cli: 6,
+  plugins: 3,
+  modules: 4,
+  broker: 5,
+  admin: 6,
+  cli: 7,
 };
 const topFiles = ["src/main.ts", "src/index.ts"];
 /** Package entry points gather what users may import; nobody inside imports through them just to save a line. */
-const entryFiles = ["src/index.ts", "src/core/engine.ts", "src/mqtt/codec/codec.ts"];
+const entryFiles = ["src/index.ts", "src/core/engine.ts", "src/mqtt/codec/codec.ts", "src/plugins/plugin.ts"];
 
 const fileLinesMax = 450;
 const functionLinesMax = 70;

@@ -68,6 +68,7 @@ function showAllowed(key: string, leaf: Node): string {
   const { minimum, maximum, type, const: only, enum: choices } = leaf.anyOf?.[0] ?? leaf;
   if (choices ?? only) return (choices ?? [only]).map((choice) => `\`${choice}\``).join(", ");
   if (type === "array") return "a list";
+  if (type === "object") return "a mapping";
   if (type === "boolean") return "`true`, `false`";
   if (type === "integer") {
     const unit = unitOf(key);

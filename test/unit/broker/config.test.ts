@@ -40,7 +40,7 @@ function problemsOf(given: Given): string[] {
 }
 
 const SECTIONS =
-  "node, listeners, mqtt, session, messages, retained, shared, cache, send, priorities, store, access, broker, alarms, log";
+  "node, listeners, mqtt, session, messages, retained, shared, cache, send, priorities, store, access, plugins, broker, alarms, log";
 const LISTEN = "tcp://HOST:PORT, tls://HOST:PORT, ws://HOST:PORT, wss://HOST:PORT, unix:///PATH";
 
 describe("defaults", () => {
@@ -54,6 +54,7 @@ describe("defaults", () => {
       priorities: [],
       store: { type: "sqlite", sync: "full" },
       access: accessSchema.parse({}),
+      plugins: [],
       broker: { drainSecMax: 5, lagMsMax: 1000, memoryBytesMax: 0, responseInformation: "", serverReference: "" },
       alarms: alarmSchema.parse({}),
       log: {

@@ -7,7 +7,7 @@ import type { Listener, ListenerOptions } from "#transport/entrance.ts";
 import { openListener } from "#transport/listener.ts";
 import { TcpTransport } from "#transport/tcp.ts";
 import type { TlsOptions } from "#transport/tls-credentials.ts";
-import type { HttpMount } from "#transport/websocket-server.ts";
+import type { HttpMount } from "#core/ports.ts";
 import { until } from "./until.ts";
 
 export const pem = (name: string): string => join(import.meta.dir, "pem", name);

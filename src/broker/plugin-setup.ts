@@ -1,0 +1,118 @@
+/** The `plugins` section becomes a host with running plugins. */
+import { existsSync } from "node:fs";
+import { resolve } from "node:path";
+import { MantouError } from "#base/error.ts";
+import type { HttpMount } from "#core/ports.ts";
+import type { Engine } from "#core/engine.ts";
+import { PluginHost, type PluginStatus } from "#plugins/host.ts";
+import type { PluginLog } from "#plugins/plugin.ts";
+import type { AccessSetup } from "./access-setup.ts";
+import type { Config } from "./config.ts";
+import type { LimitedLog } from "./limited-log.ts";
+import type { Logger } from "./log.ts";
+import { findPlugins } from "./plugin-source.ts";
+import { VERSION } from "./version.ts";
+
+/** Plugins that may be loaded by the name of their file while the broker runs. */
+const FOLDER = "./plugins";
+
+export interface PluginRequest {
+  readonly config: Config;
+  readonly engine: Engine;
+  readonly access: AccessSetup;
+  readonly log: Logger;
+  readonly limitedLog: LimitedLog;
+  /** Relative paths in the configuration start here. */
+  readonly baseDir: string;
+}
+
+export class PluginSetup {
+  /** What plugins answer over HTTP, for everybody; the list changes as they come and go. */
+  readonly mounts: HttpMount[] = [];
+  readonly host: PluginHost;
+
+  constructor(private readonly request: PluginRequest) {
+    const { config, engine, access } = request;
+    this.host = new PluginHost({
+      engine,
+      node: config.node.name,
+      version: VERSION,
+      logOf: (plugin) => this.logOf(plugin),
+      addBackend: (backend, priority) => access.addBackend(backend, priority),
+    });
+  }
+
+  /** Loads what the configuration names. @throws the first MantouError; what had started is ended again. */
+  async start(): Promise<void> {
+    try {
+      for (const { from, options } of this.request.config.plugins) {
+        for (const source of findPlugins(from, options, this.request.baseDir))
+          await this.load(await this.host.know(source));
+      }
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
+  }
+
+  list(): PluginStatus[] {
+    return this.host.list();
+  }
+
+  /** A known plugin, or a file or package below `./plugins`. @throws MantouError, see `PluginHost.load` */
+  async load(name: string): Promise<void> {
+    const known = this.host.has(name) ? name : await this.find(name);
+    try {
+      await this.host.load(known);
+    } finally {
+      this.mount();
+    }
+    this.request.log.info({ part: "plugins", plugin: known }, "plugin loaded");
+  }
+
+  async unload(name: string): Promise<void> {
+    await this.host.unload(name);
+    this.mount();
+    this.request.log.info({ part: "plugins", plugin: name }, "plugin unloaded");
+  }
+
+  async reload(name: string): Promise<void> {
+    try {
+      await this.host.reload(name);
+    } finally {
+      this.mount();
+    }
+    this.request.log.info({ part: "plugins", plugin: name }, "plugin loaded anew");
+  }
+
+  async stop(): Promise<void> {
+    await this.host.stop();
+    this.mount();
+  }
+
+  private async find(name: string): Promise<string> {
+    const { baseDir } = this.request;
+    const paths = /^[A-Za-z0-9-]+$/.test(name)
+      ? [`${FOLDER}/${name}.ts`, `${FOLDER}/${name}.js`, `${FOLDER}/${name}`]
+      : [];
+    const path = paths.find((each) => existsSync(resolve(baseDir, each)));
+    if (path === undefined)
+      throw new MantouError("plugin_unknown", `there is no plugin ${name}, and no file for it in ${FOLDER}`);
+    const [source] = findPlugins(path, undefined, baseDir);
+    if (!source) throw new MantouError("plugin_unknown", `${path} has no plugin in it`);
+    return this.host.know(source);
+  }
+
+  private mount(): void {
+    this.mounts.splice(0, this.mounts.length, ...this.host.contributions().flatMap(({ routes }) => routes));
+  }
+
+  private logOf(plugin: string): PluginLog {
+    const { limitedLog } = this.request;
+    const write =
+      (level: "debug" | "info" | "warn" | "error") =>
+      (message: string, fields: Record<string, unknown> = {}): void =>
+        limitedLog.write(level, `plugin ${plugin} ${message}`, message, { part: plugin, ...fields });
+    return { debug: write("debug"), info: write("info"), warn: write("warn"), error: write("error") };
+  }
+}

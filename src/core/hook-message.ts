@@ -1,0 +1,127 @@
+/**
+ * A message as hooks see it. Reading costs, so nothing is read before somebody asks: topic and payload are made of the view's
+ * bytes at the first access, and are the hook's own from then on. After the hooks have run the view is gone: what has been
+ * read stays, what has not been is an error.
+ *
+ * In `message.publish` it may be changed. A message that nobody changed goes on as it came, frame and all.
+ */
+import type { Delivery } from "./delivery.ts";
+import type { Hooks } from "./hooks.ts";
+import type { Limits } from "./limits.ts";
+import type { MessageView } from "./message.ts";
+import type { ClientInfo } from "./ports.ts";
+import type { SessionTable } from "./session-table.ts";
+import { isTopicName } from "./topic.ts";
+
+export class HookMessage {
+  private view: MessageView | null;
+  private ownTopic: string | undefined = undefined;
+  private ownPayload: Buffer | undefined = undefined;
+  private ownQos: number;
+  isRetain: boolean;
+  private readonly publisherNumber: number;
+
+  constructor(
+    view: MessageView,
+    private readonly parts: { readonly limits: Limits; readonly sessions: SessionTable },
+  ) {
+    this.view = view;
+    this.ownQos = view.qos;
+    this.isRetain = view.isRetain;
+    this.publisherNumber = view.publisher;
+  }
+
+  get topic(): string {
+    return (this.ownTopic ??= this.source.topicText());
+  }
+
+  /** @throws when it is no topic name, or too long. */
+  set topic(topic: string) {
+    const bytes = Buffer.from(topic);
+    if (!isTopicName(bytes, 0, bytes.length, this.parts.limits.mqtt)) throw new Error(`${topic} is no topic name`);
+    this.ownTopic = topic;
+  }
+
+  get payload(): Buffer {
+    return (this.ownPayload ??= this.source.payload());
+  }
+
+  /** @throws when it would not fit into the largest packet. */
+  set payload(payload: Buffer) {
+    const { packetBytesMax } = this.parts.limits.mqtt;
+    if (payload.length > packetBytesMax) throw new Error(`a payload of more than ${packetBytesMax} bytes`);
+    this.ownPayload = payload;
+  }
+
+  /** Of the payload, whether or not it has been read. */
+  get payloadBytes(): number {
+    return this.ownPayload?.length ?? this.source.payloadEnd - this.source.payloadStart;
+  }
+
+  get qos(): 0 | 1 | 2 {
+    return this.ownQos as 0 | 1 | 2;
+  }
+
+  set qos(qos: 0 | 1 | 2) {
+    if (!Number.isInteger(qos) || qos < 0 || qos > this.parts.limits.mqtt.qosMax) throw new Error(`${qos} is no QoS`);
+    this.ownQos = qos;
+  }
+
+  /** 5.0 properties that are passed on, as they stand in a packet without their length; a copy. Empty for 3.x. */
+  get propertyBytes(): Buffer {
+    const { bytes, propertiesStart, propertiesEnd } = this.source;
+    return Buffer.from(bytes.subarray(propertiesStart, propertiesEnd));
+  }
+
+  /** Client id of the publisher; undefined for the broker itself, and for a message that waited. */
+  get publisher(): string | undefined {
+    return this.publisherNumber < 0 ? undefined : this.parts.sessions.clientId(this.publisherNumber);
+  }
+
+  /** The publisher, where it is connected. */
+  get client(): ClientInfo | undefined {
+    return this.publisherNumber < 0 ? undefined : this.parts.sessions.sinks[this.publisherNumber]?.info?.();
+  }
+
+  private get source(): MessageView {
+    if (this.view === null) throw new Error("the message is gone: read it while the hook runs");
+    return this.view;
+  }
+
+  /** The hooks have run. */
+  close(): void {
+    this.view = null;
+  }
+
+  /** Makes `view` what the message has become. */
+  apply(view: MessageView): void {
+    view.slot = -1; // a hook that published may have taken its place in the cache
+    const { ownTopic, ownPayload } = this;
+    const isSameTopic = ownTopic === undefined || ownTopic === view.topicText();
+    const old = view.bytes.subarray(view.payloadStart, view.payloadEnd);
+    const isSamePayload = ownPayload === undefined || ownPayload.equals(old);
+    const isSameFlags = this.ownQos === view.qos && this.isRetain === view.isRetain;
+    if (isSameTopic && isSamePayload && isSameFlags) return;
+    const topic = isSameTopic ? view.bytes.subarray(view.topicStart, view.topicEnd) : Buffer.from(ownTopic);
+    const properties = view.bytes.subarray(view.propertiesStart, view.propertiesEnd);
+    if (view.expiryStart >= 0) view.expiryStart += topic.length - view.propertiesStart;
+    view.bytes = Buffer.concat([topic, properties, isSamePayload ? old : ownPayload]);
+    view.frameStart = -1;
+    view.topicStart = 0;
+    view.topicEnd = view.propertiesStart = topic.length;
+    view.propertiesEnd = view.payloadStart = topic.length + properties.length;
+    view.payloadEnd = view.bytes.length;
+    view.qos = this.ownQos;
+    view.isRetain = this.isRetain;
+  }
+}
+
+/** Runs `message.publish` over a message; false when it was stopped, which is counted. */
+export function runPublishHook(view: MessageView, hooks: Hooks, delivery: Delivery): boolean {
+  const message = delivery.describe(view);
+  const goesOn = hooks.messagePublish.run(message);
+  message.close();
+  if (!goesOn) return delivery.drop("stopped_by_hook", view.publisher, view);
+  message.apply(view);
+  return true;
+}

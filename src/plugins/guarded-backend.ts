@@ -1,0 +1,55 @@
+/** A plugin's access backend behind a deadline: it answers once, in time, or it is unavailable. */
+import type { AuthenticateAnswer, AuthorizeAnswer, Backend, SubscriptionsAnswer } from "#access/backend.ts";
+
+const ANSWER_MS_MAX = 5000;
+
+/** `fault` is told what it throws, and that it is late. */
+export function guardedBackend(backend: Backend, plugin: string, fault: (error: unknown) => void): Backend {
+  const ask = <T>(call: (answer: (value: T) => void) => unknown, late: T, answer: (value: T) => void): void => {
+    let isAnswered = false;
+    let timer: Timer | undefined;
+    const once = (value: T): void => {
+      if (isAnswered) return;
+      isAnswered = true;
+      clearTimeout(timer);
+      answer(value);
+    };
+    const fail = (error: unknown): void => {
+      fault(error);
+      once(late);
+    };
+    try {
+      const promise = call(once);
+      if (promise instanceof Promise) promise.catch(fail);
+    } catch (error) {
+      fail(error);
+    }
+    if (!isAnswered) timer = setTimeout(() => fail(new Error("its backend has not answered in time")), ANSWER_MS_MAX);
+  };
+  const { authenticate, authorize, isSuperuser, subscriptions, methods, mayGrant, health } = backend;
+  return {
+    name: `${plugin}.${backend.name}`,
+    ...(methods && { methods }),
+    ...(mayGrant !== undefined && { mayGrant }),
+    ...(health && { health: () => health.call(backend) }),
+    ...(authenticate && {
+      authenticate: (attempt, answer) =>
+        ask<AuthenticateAnswer>(
+          (once) => authenticate.call(backend, attempt, once),
+          { verdict: "unavailable" },
+          answer,
+        ),
+    }),
+    ...(authorize && {
+      authorize: (question, answer) =>
+        ask<AuthorizeAnswer>((once) => authorize.call(backend, question, once), "unavailable", answer),
+    }),
+    ...(subscriptions && {
+      subscriptions: (client, answer) =>
+        ask<SubscriptionsAnswer>((once) => subscriptions.call(backend, client, once), "unavailable", answer),
+    }),
+    ...(isSuperuser && {
+      isSuperuser: (client, answer) => ask<boolean>((once) => isSuperuser.call(backend, client, once), false, answer),
+    }),
+  };
+}

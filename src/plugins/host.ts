@@ -1,0 +1,219 @@
+/**
+ * Plugins and modules of a broker: known, loaded, unloaded, loaded anew, one operation after the other.
+ *
+ *   know(source) ─► load(name) ─► running ─► unload(name) ─► known still, to be loaded again
+ *                        └─ start failed: everything taken back ─► failed
+ *
+ * A module is a plugin that is shipped: its definition is at hand. A plugin's is imported from a file or a package, anew by `reload`.
+ */
+import { MantouError } from "#base/error.ts";
+import type { Contribution } from "#core/ports.ts";
+import type { PluginDefinition } from "./plugin.ts";
+import { before, type Faults, type PluginGround, Scope } from "./scope.ts";
+
+export interface PluginSource {
+  readonly kind: "module" | "plugin";
+  /** Where it comes from, for people: `mantou`, or the path or package as configured. */
+  readonly from: string;
+  readonly options: unknown;
+  /** The definition, or whatever else is there. `isFresh`: read anew. Rejects when there is nothing. */
+  read(isFresh: boolean): Promise<unknown>;
+}
+
+export interface PluginStatus {
+  readonly name: string;
+  readonly version: string;
+  readonly description: string;
+  readonly kind: "module" | "plugin";
+  readonly from: string;
+  readonly state: "running" | "stopped" | "failed";
+  /** What it threw since the broker started, and the last of it; empty for nothing. */
+  readonly faultCount: number;
+  readonly lastFault: string;
+}
+
+interface Known {
+  readonly source: PluginSource;
+  definition: PluginDefinition;
+  state: PluginStatus["state"];
+  readonly faults: Faults;
+  scope: Scope | undefined;
+  stop: (() => unknown) | undefined;
+}
+
+const NAME = /^[A-Za-z][A-Za-z0-9-]{0,63}$/;
+const START_MS_MAX = 10_000;
+const STOP_MS_MAX = 5000;
+/** Files that can be read as configuration too: a plugin is an object with these. */
+const SHAPE = "an object with name, version, description and start, as its default export (definePlugin makes one)";
+
+export class PluginHost {
+  private readonly known = new Map<string, Known>();
+  private operation: Promise<unknown> = Promise.resolve();
+
+  constructor(private readonly ground: PluginGround) {}
+
+  list(): PluginStatus[] {
+    return [...this.known.values()].map(({ source, definition, state, faults }) => ({
+      name: definition.name,
+      version: definition.version,
+      description: definition.description,
+      kind: source.kind,
+      from: source.from,
+      state,
+      faultCount: faults.count,
+      lastFault: faults.last,
+    }));
+  }
+
+  /** What the running ones add, as it is now. */
+  contributions(): Contribution[] {
+    return [...this.known.values()].flatMap(({ scope }) => (scope ? [scope.contribution] : []));
+  }
+
+  /** Reads a definition, which may then be loaded by the name that is returned. @throws MantouError `plugin_invalid` */
+  know(source: PluginSource): Promise<string> {
+    return this.oneByOne(async () => {
+      const definition = checkDefinition(await readFrom(source, false), source.from);
+      if (this.known.has(definition.name))
+        throw new MantouError("plugin_invalid", `${source.from}: there is a plugin ${definition.name} already`);
+      const faults = { count: 0, last: "" };
+      this.known.set(definition.name, {
+        source,
+        definition,
+        state: "stopped",
+        faults,
+        scope: undefined,
+        stop: undefined,
+      });
+      return definition.name;
+    });
+  }
+
+  has(name: string): boolean {
+    return this.known.has(name);
+  }
+
+  /** @throws MantouError `plugin_unknown`, `plugin_running`, `plugin_invalid` (options), `plugin_failed` (its start). */
+  load(name: string): Promise<void> {
+    return this.oneByOne(async () => {
+      const known = this.find(name);
+      if (known.scope) throw new MantouError("plugin_running", `plugin ${name} is running already`);
+      await this.start(known);
+    });
+  }
+
+  /** @throws MantouError `plugin_unknown`, `plugin_stopped`. */
+  unload(name: string): Promise<void> {
+    return this.oneByOne(async () => {
+      const known = this.find(name);
+      if (!known.scope) throw new MantouError("plugin_stopped", `plugin ${name} is not running`);
+      await this.end(known);
+    });
+  }
+
+  /** Reads the definition anew, and starts that instead. Is it no plugin any more, the old one goes on. @throws as `load` */
+  reload(name: string): Promise<void> {
+    return this.oneByOne(async () => {
+      const known = this.find(name);
+      const definition = checkDefinition(await readFrom(known.source, true), known.source.from);
+      if (definition.name !== name)
+        throw new MantouError(
+          "plugin_invalid",
+          `${known.source.from}: it is now called ${definition.name}, not ${name}`,
+        );
+      checkOptions(definition, known.source.options);
+      await this.end(known);
+      known.definition = definition;
+      await this.start(known);
+    });
+  }
+
+  /** Ends all, the last one first. */
+  stop(): Promise<void> {
+    return this.oneByOne(async () => {
+      for (const known of [...this.known.values()].toReversed()) await this.end(known);
+    });
+  }
+
+  private async start(known: Known): Promise<void> {
+    const { definition, source, faults } = known;
+    const { name } = definition;
+    const scope = new Scope(name, checkOptions(definition, source.options), this.ground, faults);
+    const starting = Promise.try(() => definition.start(scope));
+    try {
+      const stop = await before(START_MS_MAX, "it has not started", () => starting);
+      known.stop = typeof stop === "function" ? stop : undefined;
+      known.scope = scope;
+      known.state = "running";
+    } catch (error) {
+      known.state = "failed";
+      faults.count++;
+      faults.last = error instanceof Error ? error.message : String(error);
+      scope.close();
+      void starting.then((stop) => void (stop && scope.guard(stop))).catch(() => {}); // it starts after all
+      throw new MantouError("plugin_failed", `plugin ${name} did not start: ${faults.last}`);
+    }
+  }
+
+  private async end(known: Known): Promise<void> {
+    const { scope, stop } = known;
+    known.scope = known.stop = undefined;
+    if (!scope) return;
+    known.state = "stopped";
+    try {
+      if (stop) await before(STOP_MS_MAX, "it has not stopped", async () => stop());
+    } catch (error) {
+      scope.fault(error);
+    }
+    scope.close();
+  }
+
+  private find(name: string): Known {
+    const known = this.known.get(name);
+    if (!known) throw new MantouError("plugin_unknown", `there is no plugin ${name}`);
+    return known;
+  }
+
+  private oneByOne<T>(action: () => Promise<T>): Promise<T> {
+    const result = this.operation.then(action, action);
+    this.operation = result.catch(() => {});
+    return result;
+  }
+}
+
+async function readFrom(source: PluginSource, isFresh: boolean): Promise<unknown> {
+  try {
+    return await source.read(isFresh);
+  } catch (error) {
+    if (error instanceof MantouError) throw error;
+    const why = error instanceof Error ? error.message.split("\n")[0] : String(error);
+    throw new MantouError("plugin_invalid", `plugin ${source.from} cannot be read: ${why}`);
+  }
+}
+
+function checkDefinition(value: unknown, from: string): PluginDefinition {
+  const found = (value ?? {}) as Partial<PluginDefinition>;
+  const isText = (text: unknown): boolean => typeof text === "string" && text !== "";
+  if (!isText(found.name) || !isText(found.version) || !isText(found.description) || typeof found.start !== "function")
+    throw new MantouError("plugin_invalid", `${from}: no plugin; allowed: ${SHAPE}`);
+  if (!NAME.test(found.name!))
+    throw new MantouError(
+      "plugin_invalid",
+      `${from}: name: found ${found.name}, allowed: letters, digits, -, at most 64`,
+    );
+  return found as PluginDefinition;
+}
+
+function checkOptions({ name, config }: PluginDefinition, options: unknown): unknown {
+  const given = options ?? {};
+  if (!config) {
+    const keys = Object.keys(given);
+    if (keys.length === 0) return given;
+    throw new MantouError("plugin_invalid", `plugin ${name}: found options (${keys.join(", ")}), allowed: none`);
+  }
+  const checked = config.safeParse(given);
+  if (checked.success) return checked.data;
+  const words = checked.error.issues.map(({ path, message }) => [path.join("."), message].filter(Boolean).join(": "));
+  throw new MantouError("plugin_invalid", `plugin ${name}: options: ${words.join("; ")}`);
+}

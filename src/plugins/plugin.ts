@@ -1,0 +1,109 @@
+/**
+ * `mantou/plugin`: what a plugin is, and what it is given. docs/plugins.md tells the same with examples.
+ *
+ *   definePlugin({ name, version, description, config, start })
+ *                                                       │ api: config, log, hooks, timers, publish, subscribe, metrics,
+ *                                                       ▼      routes, commands, backends
+ *   load: file or package ─► options checked ─► start(api) ─► running ─► stop() ─► everything `api` gave is taken back
+ *
+ * Whatever a plugin gets through `api` is taken back when it is unloaded, whether or not it has a `stop`. What it throws is
+ * counted, logged and shown, and reaches nobody else. What cannot be contained: a loop that does not end, memory, globals.
+ */
+import type { z } from "zod";
+import type { Backend } from "#access/backend.ts";
+import type { Command, HttpPeer } from "#core/ports.ts";
+import type { HookListener, HookName } from "./hook-name.ts";
+
+export { z } from "zod";
+export { MantouError } from "#base/error.ts";
+export type { HookMessage } from "#core/hook-message.ts";
+export type { ClientInfo } from "#core/ports.ts";
+export type { HookListener, HookName } from "./hook-name.ts";
+
+/** Takes off again what the call that returned it put on; a second call does nothing. */
+export type Undo = () => void;
+
+export interface PluginLog {
+  debug(message: string, fields?: Record<string, unknown>): void;
+  info(message: string, fields?: Record<string, unknown>): void;
+  warn(message: string, fields?: Record<string, unknown>): void;
+  error(message: string, fields?: Record<string, unknown>): void;
+}
+
+/** A message as a subscription of a plugin gets it: owned. */
+export interface PluginMessage {
+  readonly topic: string;
+  readonly payload: Buffer;
+  readonly qos: number;
+  readonly isRetain: boolean;
+}
+
+export interface Counter {
+  add(count?: number): void;
+}
+
+export interface HookOptions {
+  /** Lowest first; 0 by default, then in order of arrival. */
+  readonly priority?: number;
+}
+
+export interface PublishOptions {
+  readonly qos?: 0 | 1 | 2;
+  readonly isRetain?: boolean;
+}
+
+export interface PluginApi<C = unknown> {
+  readonly name: string;
+  /** The options, checked, with their defaults. */
+  readonly config: C;
+  /** Each line carries the plugin's name; repeats of a message are limited to a few a second. */
+  readonly log: PluginLog;
+  readonly broker: { readonly node: string; readonly version: string };
+
+  /** Listens at a hook point. */
+  on<N extends HookName>(name: N, listener: HookListener<N>, options?: HookOptions): Undo;
+
+  /** As the global ones. The process does not stay for them, and they end with the plugin. */
+  setTimeout(callback: () => unknown, delayMs: number): Undo;
+  setInterval(callback: () => unknown, delayMs: number): Undo;
+
+  /** Publishes as the broker itself. Returns how many sessions get it; 0 also when it goes out later: from within a hook, or before the store is ready. */
+  publish(topic: string, payload: string | Uint8Array, options?: PublishOptions): number;
+  /** Messages of a filter, in process, at QoS 0, none of them lost; retained ones come at once. */
+  subscribe(filter: string, listener: (message: PluginMessage) => unknown): Undo;
+
+  /** A value that only grows, shown as `mantou_<plugin>_<name>`; give it a name that ends with `_total`. */
+  counter(name: string, help: string): Counter;
+  /** A value that `read` returns when somebody looks. Over worker processes it is added up. */
+  gauge(name: string, help: string, read: () => number): Undo;
+
+  /** Answers HTTP below `/plugins/<plugin>` + `path`, for everybody who reaches a WebSocket listener. */
+  route(path: string, fetch: (request: Request, peer: HttpPeer) => Response | PromiseLike<Response>): Undo;
+  /** The same on the administration's port, for whoever is signed in there. */
+  adminRoute(path: string, fetch: (request: Request, peer: HttpPeer) => Response | PromiseLike<Response>): Undo;
+  /** `mantou ctl NAME …`. */
+  command(command: Command): Undo;
+  /** Asked before the configured backends, lowest priority first; `docs/access.md` says what is asked when. */
+  backend(backend: Backend, options?: HookOptions): Undo;
+
+  /** Calls `undo` when the plugin is unloaded; the last one first. */
+  onUnload(undo: () => unknown): void;
+}
+
+export interface PluginDefinition<S extends z.ZodType = z.ZodType> {
+  /** Letters, digits and `-`; unique in a broker. */
+  readonly name: string;
+  readonly version: string;
+  readonly description: string;
+  /** Of its options; without it there are none. */
+  readonly config?: S;
+  /** May answer with what is to be called at the end. A rejection, or no end within ten seconds, is a failed start. */
+  start(api: PluginApi<z.output<S>>): void | (() => unknown) | Promise<void | (() => unknown)>;
+}
+
+/** Lets the type of `api.config` follow from `config`. */
+export function definePlugin<S extends z.ZodType = z.ZodObject<Record<never, never>>>(
+  definition: PluginDefinition<S>,
+): PluginDefinition<S> {
+  return definition;
+}

@@ -1,0 +1,281 @@
+/**
+ * One run of a plugin: the `api` it is given, and the list of what has to be taken back when it ends.
+ *
+ * Every function of the plugin is called through `guard`: what it throws, or what its promise rejects with, is counted as a
+ * fault of this plugin and goes no further. After the end `api` does nothing any more; using it then is a fault too.
+ */
+import type { Backend } from "#access/backend.ts";
+import { MantouError } from "#base/error.ts";
+import type { Engine } from "#core/engine.ts";
+import type { HookPoint } from "#core/hooks.ts";
+import { LocalSubscriber } from "#core/local-subscriber.ts";
+import type { Command, Contribution, HttpMount, HttpPeer, MetricSource } from "#core/ports.ts";
+import { isTopicFilter, isTopicName, isShared, parseShared } from "#core/topic.ts";
+import { guardedBackend } from "./guarded-backend.ts";
+import { type HookListener, type HookName, hookPoints } from "./hook-name.ts";
+import type { Counter, HookOptions, PluginApi, PluginLog, PluginMessage, PublishOptions, Undo } from "./plugin.ts";
+
+/** What plugins are given of the broker. */
+export interface PluginGround {
+  readonly engine: Engine;
+  readonly node: string;
+  readonly version: string;
+  /** Repeats of a message are the logger's to limit. */
+  logOf(plugin: string): PluginLog;
+  /** Puts a backend before the configured ones. */
+  addBackend(backend: Backend, priority: number): Undo;
+}
+
+export interface Faults {
+  count: number;
+  /** Of the last one; empty when there was none. */
+  last: string;
+}
+
+const METRIC_NAME = /^[a-z][a-z0-9_]{0,63}$/;
+const COMMAND_NAME = /^[a-z][a-z0-9-]{0,31}$/;
+const COMMAND_MS_MAX = 30_000;
+
+export class Scope implements PluginApi {
+  readonly log: PluginLog;
+  readonly broker: PluginApi["broker"];
+  readonly faults: Faults;
+  private readonly undos = new Set<() => unknown>();
+  private readonly routes: HttpMount[] = [];
+  private readonly adminRoutes: HttpMount[] = [];
+  private readonly commands: Command[] = [];
+  private readonly metrics: MetricSource[] = [];
+  private subscriber: LocalSubscriber | undefined;
+  private isClosed = false;
+
+  constructor(
+    readonly name: string,
+    readonly config: unknown,
+    private readonly ground: PluginGround,
+    faults: Faults,
+  ) {
+    this.log = ground.logOf(name);
+    this.broker = { node: ground.node, version: ground.version };
+    this.faults = faults;
+    this.declare({
+      name: this.metricName("faults_total"),
+      help: `What plugin ${name} threw`,
+      kind: "counter",
+      read: () => faults.count,
+    });
+  }
+
+  get contribution(): Contribution {
+    const { name: from, routes, adminRoutes, commands, metrics } = this;
+    return { from, routes, adminRoutes, commands, metrics };
+  }
+
+  // ---- what is thrown stays here
+
+  /** Calls what is the plugin's. Undefined when it threw. */
+  guard<T>(call: () => T): T | undefined {
+    try {
+      const answer = call();
+      if (isPromise(answer)) answer.then(undefined, (error: unknown) => this.fault(error));
+      return answer;
+    } catch (error) {
+      this.fault(error);
+      return undefined;
+    }
+  }
+
+  fault(error: unknown): void {
+    this.faults.count++;
+    this.faults.last = error instanceof Error ? error.message : String(error);
+    this.log.error("a plugin failed; what it was asked to do is left out", { err: error });
+  }
+
+  /** Takes everything back, the last first. */
+  close(): void {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    for (const undo of [...this.undos].toReversed()) this.guard(undo);
+    this.undos.clear();
+    for (const list of [this.routes, this.adminRoutes, this.commands, this.metrics]) list.length = 0;
+  }
+
+  private get isOver(): boolean {
+    if (this.isClosed) this.fault(new Error("it uses its api after its end"));
+    return this.isClosed;
+  }
+
+  private keep(undo: () => unknown): Undo {
+    this.undos.add(undo);
+    return () => {
+      if (this.undos.delete(undo)) undo();
+    };
+  }
+
+  // ---- api
+
+  on<N extends HookName>(name: N, listener: HookListener<N>, { priority = 0 }: HookOptions = {}): Undo {
+    if (this.isOver) return nothing;
+    if (!Object.hasOwn(hookPoints, name)) throw wrong(`there is no hook ${name}`);
+    const point = this.ground.engine.hooks[hookPoints[name]] as HookPoint<unknown[]>;
+    const call = listener as (...args: unknown[]) => unknown;
+    return this.keep(point.add((...args) => this.guard(() => call(...args)), priority));
+  }
+
+  setTimeout(callback: () => unknown, delayMs: number): Undo {
+    if (this.isOver) return nothing;
+    const timer = setTimeout(() => {
+      this.undos.delete(stop);
+      this.guard(callback);
+    }, delayMs).unref();
+    const stop = (): void => clearTimeout(timer);
+    return this.keep(stop);
+  }
+
+  setInterval(callback: () => unknown, delayMs: number): Undo {
+    if (this.isOver) return nothing;
+    const timer = setInterval(() => this.guard(callback), delayMs).unref();
+    return this.keep(() => clearInterval(timer));
+  }
+
+  publish(topic: string, payload: string | Uint8Array, options: PublishOptions = {}): number {
+    if (this.isOver) return 0;
+    const { engine } = this.ground;
+    const bytes = Buffer.from(topic);
+    if (!isTopicName(bytes, 0, bytes.length, engine.limits.mqtt)) throw wrong(`${topic} is no topic name`);
+    let reached = 0;
+    engine.store.whenReady(() => {
+      reached = engine.publishText(topic, typeof payload === "string" ? Buffer.from(payload) : payload, options);
+    });
+    return reached;
+  }
+
+  subscribe(filter: string, listener: (message: PluginMessage) => unknown): Undo {
+    if (this.isOver) return nothing;
+    if (!isFilter(filter, this.ground.engine)) throw wrong(`${filter} is no topic filter`);
+    const { engine } = this.ground;
+    if (!this.subscriber) {
+      const subscriber = new LocalSubscriber(engine, `$plugin/${this.name}/${engine.random.next()}`);
+      this.keep(() => subscriber.close());
+      this.subscriber = subscriber;
+    }
+    const undo = this.subscriber.subscribe(filter, (view, isRetain) => {
+      this.guard(() => listener({ topic: view.topicText(), payload: view.payload(), qos: view.qos, isRetain }));
+    });
+    return this.keep(undo);
+  }
+
+  counter(name: string, help: string): Counter {
+    let value = 0;
+    if (!this.isOver) this.declare({ name: this.metricName(name), help, kind: "counter", read: () => value });
+    return {
+      add: (count = 1) => {
+        value += count;
+      },
+    };
+  }
+
+  gauge(name: string, help: string, read: () => number): Undo {
+    if (this.isOver) return nothing;
+    const guarded = (): number => this.guard(read) ?? Number.NaN;
+    return this.declare({ name: this.metricName(name), help, kind: "gauge", read: guarded });
+  }
+
+  route(path: string, fetch: HttpMount["fetch"]): Undo {
+    return this.isOver ? nothing : this.mount(this.routes, path, fetch);
+  }
+
+  adminRoute(path: string, fetch: HttpMount["fetch"]): Undo {
+    return this.isOver ? nothing : this.mount(this.adminRoutes, path, fetch);
+  }
+
+  command(command: Command): Undo {
+    if (this.isOver) return nothing;
+    if (!COMMAND_NAME.test(command.name)) throw wrong(`${command.name} is no name of a command`);
+    if (this.commands.some(({ name }) => name === command.name)) throw wrong(`it has two commands ${command.name}`);
+    const { name, usage, description } = command;
+    const run = (args: readonly string[]): Promise<unknown> => this.runCommand(command, args);
+    return this.put(this.commands, { name, usage, description, run });
+  }
+
+  backend(backend: Backend, { priority = 0 }: HookOptions = {}): Undo {
+    if (this.isOver) return nothing;
+    const guarded = guardedBackend(backend, this.name, (error) => this.fault(error));
+    return this.keep(this.ground.addBackend(guarded, priority));
+  }
+
+  onUnload(undo: () => unknown): void {
+    if (!this.isOver) this.undos.add(undo);
+  }
+
+  // ----
+
+  private metricName(name: string): string {
+    if (!METRIC_NAME.test(name)) throw wrong(`${name} is no name of a metric: lower case, digits, _`);
+    return `mantou_${this.name.replaceAll("-", "_")}_${name}`;
+  }
+
+  private declare(metric: MetricSource): Undo {
+    if (this.metrics.some(({ name }) => name === metric.name)) throw wrong(`it has two metrics ${metric.name}`);
+    return this.put(this.metrics, metric);
+  }
+
+  private mount(list: HttpMount[], path: string, fetch: HttpMount["fetch"]): Undo {
+    if (!/^\/[A-Za-z0-9._~/-]*$/.test(path)) throw wrong(`${path} is no path: it starts with /`);
+    const whole = `/plugins/${this.name}${path === "/" ? "" : path}`;
+    if (list.some((mount) => mount.path === whole)) throw wrong(`it has two routes ${whole}`);
+    const guarded = async (request: Request, peer: HttpPeer): Promise<Response> => {
+      try {
+        return await fetch(request, peer);
+      } catch (error) {
+        this.fault(error);
+        return new Response("Internal Server Error", { status: 500 });
+      }
+    };
+    return this.put(list, { path: whole, fetch: guarded });
+  }
+
+  private put<T>(list: T[], item: T): Undo {
+    list.push(item);
+    return this.keep(() => {
+      const at = list.indexOf(item);
+      if (at >= 0) list.splice(at, 1);
+    });
+  }
+
+  private async runCommand({ name, run }: Command, args: readonly string[]): Promise<unknown> {
+    try {
+      return await before(COMMAND_MS_MAX, `${name} has not ended`, async () => run(args));
+    } catch (error) {
+      if (error instanceof MantouError) throw error;
+      this.fault(error);
+      throw new MantouError("plugin_failed", `plugin ${this.name}: ${this.faults.last}`);
+    }
+  }
+}
+
+const nothing: Undo = () => {};
+
+function isPromise(value: unknown): value is Promise<unknown> {
+  return typeof (value as { then?: unknown } | undefined | null)?.then === "function";
+}
+
+function wrong(words: string): MantouError {
+  return new MantouError("plugin_invalid", words);
+}
+
+function isFilter(text: string, { limits }: Engine): boolean {
+  const whole = Buffer.from(text);
+  const filter = isShared(whole) ? parseShared(whole)?.filter : whole;
+  return filter !== undefined && isTopicFilter(filter, 0, filter.length, limits.mqtt);
+}
+
+/** Rejects when `call` takes longer. */
+export async function before<T>(limitMs: number, words: string, call: () => Promise<T>): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error(`${words} within ${limitMs / 1000} s`)), limitMs);
+  try {
+    return await Promise.race([call(), promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
