@@ -13,7 +13,10 @@
  *              call(signal), with a deadline that includes the waiting ─► answer, cached; or failure ─► stale or "unavailable"
  *
  * After `failureCountMax` failures in a row the breaker opens: for `openMs` nobody waits for a server that does not
- * answer; then one call probes it. A call that passed its deadline is aborted by its signal and must then end soon: its
+ * answer; then one call probes it. No client can shut the others out by what it says: a server that answers a question with
+ * a fault (`AnsweredFault`) is there; a call that is late while others are answered is late by its own doing; and while
+ * the breaker is open, whoever comes from an address that has not failed probes the server at once, one at a time.
+ * A call that passed its deadline is aborted by its signal and must then end soon: its
  * place is given to the next. Values are cached, not faults; `cacheSec` 0 caches nothing, `staleSec` 0 never serves what is old.
  *
  * Costs a Map entry a cached key, a timer and a promise a call. Leaves out retries (a client's next CONNECT is one) and
@@ -60,12 +63,20 @@ interface Job {
   /** −1 while it waits. */
   startedMs: number;
   isDone: boolean;
-  readonly isProbe: boolean;
+  /** `fresh`: for an address that has not failed, while the breaker is open. */
+  readonly probe: "none" | "due" | "fresh";
+  /** Where the question came from; undefined: from nobody in particular. */
+  readonly address: string | undefined;
   /** What was true when it was asked for may not be true when it is answered. */
   readonly generation: number;
 }
 
+/** The server has answered, but with a fault. That says nothing about other questions: the breaker does not count it. */
+export class AnsweredFault extends Error {}
+
 const REFUSED_PER_TURN = 50;
+/** Addresses that failed since the last answer, as far as they are kept apart. */
+const FAILING_COUNT_MAX = 1000;
 
 const hmacKey = randomBytes(32);
 
@@ -90,7 +101,12 @@ export class RemoteGuard {
   private readonly nowMs: () => number;
   private failuresInRow = 0;
   private openUntilMs = -1;
-  private isProbing = false;
+  private readonly probing = new Set<Job["probe"]>();
+  /** Addresses whose questions failed since the last answer. */
+  private readonly failing = new Set<string>();
+  /** Since the last answer without one. */
+  private faultsInRow = 0;
+  private answeredMs = -1;
   private isStopped = false;
   private isRefusing = false;
   private generation = 0;
@@ -103,9 +119,15 @@ export class RemoteGuard {
   /**
    * Calls `done` exactly once, before it returns when the answer is cached or refused. `key` names the question,
    * everything it depends on included; undefined: never cached, never shared. A rejection of `call` counts against the
-   * server: what the server answered, "no such user" included, is a value. `call` ends soon after `signal` is aborted.
+   * server, unless it is an AnsweredFault: what the server answered, "no such user" included, is a value. `call` ends soon
+   * after `signal` is aborted. `address` is that of the client who is asked about.
    */
-  ask<T>(key: string | undefined, call: (signal: AbortSignal) => Promise<T>, done: (result: Guarded<T>) => void): void {
+  ask<T>(
+    key: string | undefined,
+    call: (signal: AbortSignal) => Promise<T>,
+    done: (result: Guarded<T>) => void,
+    address?: string,
+  ): void {
     this.counts.asked++;
     const answer = done as (result: Guarded<unknown>) => void;
     if (this.isStopped) return answer({ isAnswered: false, why: "stopped" });
@@ -121,7 +143,7 @@ export class RemoteGuard {
       other.done.push(answer);
       return;
     }
-    this.start(key, call, answer);
+    this.start({ key, call, address }, answer);
   }
 
   /** A cache key that does not show what it was made of: for answers that depend on a password or token. */
@@ -152,20 +174,28 @@ export class RemoteGuard {
 
   health(): BackendHealth {
     const isOpen = this.openUntilMs >= 0;
+    const failures = this.failuresInRow + this.faultsInRow;
     return {
-      state: isOpen ? "down" : this.failuresInRow > 0 ? "degraded" : "up",
-      detail: this.failuresInRow > 0 ? this.lastError : undefined,
+      state: isOpen ? "down" : failures > 0 ? "degraded" : "up",
+      detail: failures > 0 ? this.lastError : undefined,
       counts: { ...this.counts, running: this.running.size, waiting: this.waiting.length, kept: this.cache.size },
     };
   }
 
+  /** While the breaker is open: may this question find out whether the server is back? */
+  private probeOf(address: string | undefined): Job["probe"] {
+    if (this.nowMs() >= this.openUntilMs && !this.probing.has("due")) return "due";
+    const isFresh = address !== undefined && !this.failing.has(address) && this.failing.size < FAILING_COUNT_MAX;
+    return isFresh && !this.probing.has("fresh") ? "fresh" : "none";
+  }
+
   private start(
-    key: string | undefined,
-    call: (signal: AbortSignal) => Promise<unknown>,
+    { key, call, address }: Pick<Job, "key" | "call" | "address">,
     answer: (result: Guarded<unknown>) => void,
   ): void {
     const isOpen = this.openUntilMs >= 0;
-    if (isOpen && (this.isProbing || this.nowMs() < this.openUntilMs)) {
+    const probe = isOpen ? this.probeOf(address) : "none";
+    if (isOpen && probe === "none") {
       this.counts.refusedOpen++;
       return answer(this.staleOr(key, { isAnswered: false, why: "open" }));
     }
@@ -185,10 +215,11 @@ export class RemoteGuard {
       timer: undefined,
       startedMs: -1,
       isDone: false,
-      isProbe: isOpen,
+      probe,
+      address,
       generation,
     };
-    if (isOpen) this.isProbing = true;
+    if (isOpen) this.probing.add(probe);
     if (key !== undefined) this.underWay.set(key, job);
     job.timer = setTimeout(() => this.handleDeadline(job), this.options.deadlineMs);
     if (hasRoom) this.run(job);
@@ -214,8 +245,8 @@ export class RemoteGuard {
   private handleValue(job: Job, value: unknown): void {
     if (job.isDone) return;
     this.counts.answered++;
-    this.failuresInRow = 0;
-    this.openUntilMs = -1;
+    this.faultsInRow = 0;
+    this.noteThere();
     const { cacheSec, staleSec, cacheCountMax } = this.options;
     if (job.key !== undefined && cacheSec + staleSec > 0 && job.generation === this.generation) {
       this.cache.delete(job.key); // so that it becomes the youngest
@@ -228,7 +259,12 @@ export class RemoteGuard {
   private handleFailure(job: Job, error: unknown): void {
     if (job.isDone) return;
     this.counts.failed++;
-    this.noteFailure(error instanceof Error ? error.message : "it failed", job);
+    const detail = error instanceof Error ? error.message : "it failed";
+    if (error instanceof AnsweredFault) {
+      this.faultsInRow++;
+      this.lastError = detail.slice(0, 200);
+      this.noteThere();
+    } else this.noteFailure(detail, job);
     this.finish(job, this.staleOr(job.key, { isAnswered: false, why: "failed" }));
   }
 
@@ -237,16 +273,27 @@ export class RemoteGuard {
     this.counts.late++;
     const { deadlineMs } = this.options;
     // One that waited for most of its time says something about the crowd, not about the server.
-    const isServers = job.startedMs >= 0 && this.nowMs() - job.startedMs >= deadlineMs / 2;
-    if (isServers || job.isProbe) this.noteFailure(`no answer within ${deadlineMs} ms`, job);
+    const isLongEnough = job.startedMs >= 0 && this.nowMs() - job.startedMs >= deadlineMs / 2;
+    // Others have been answered while it ran: it is the question that takes so long.
+    const isServers = isLongEnough && this.answeredMs < job.startedMs;
+    if (isServers || job.probe !== "none") this.noteFailure(`no answer within ${deadlineMs} ms`, job);
     job.abort.abort();
     this.finish(job, this.staleOr(job.key, { isAnswered: false, why: "late" }));
+  }
+
+  /** The server has answered. */
+  private noteThere(): void {
+    this.failuresInRow = 0;
+    this.failing.clear();
+    this.openUntilMs = -1;
+    this.answeredMs = this.nowMs();
   }
 
   private noteFailure(detail: string, job: Job): void {
     this.lastError = detail.slice(0, 200);
     this.failuresInRow++;
-    if (job.isProbe || this.failuresInRow >= this.options.failureCountMax) {
+    if (job.address !== undefined && this.failing.size < FAILING_COUNT_MAX) this.failing.add(job.address);
+    if (job.probe !== "none" || this.failuresInRow >= this.options.failureCountMax) {
       if (this.openUntilMs < 0) this.counts.opened++;
       this.openUntilMs = this.nowMs() + this.options.openMs;
     }
@@ -256,7 +303,7 @@ export class RemoteGuard {
     job.isDone = true;
     clearTimeout(job.timer);
     if (job.key !== undefined && this.underWay.get(job.key) === job) this.underWay.delete(job.key);
-    if (job.isProbe) this.isProbing = false;
+    this.probing.delete(job.probe);
     if (!this.running.delete(job)) {
       const at = this.waiting.indexOf(job);
       if (at >= 0) this.waiting.splice(at, 1);

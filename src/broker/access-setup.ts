@@ -38,6 +38,18 @@ export interface AccessRequest {
   readonly nowSec: () => number;
 }
 
+/** A backend as it is shown: by the log, REST, the dashboard. No secrets. */
+export interface BackendReport {
+  /** As configured, or its type. */
+  readonly name: string;
+  readonly type: string;
+  readonly roles: readonly ("authenticate" | "authorize")[];
+  readonly health: BackendHealth;
+}
+
+/** One that has nothing that could be away. */
+const ALWAYS_UP: BackendHealth = { state: "up", counts: {} };
+
 /** Clients whose subscriptions are judged again in one turn. */
 const REVIEW_COUNT = 100;
 
@@ -53,6 +65,7 @@ export class AccessSetup {
   /** Users and client ids of `access.db`, for CLI and REST; who loses a right is disconnected. */
   readonly users: UserTable;
   private readonly members: readonly NamedBackend[];
+  private readonly lists: Readonly<Record<"authenticate" | "authorize", readonly NamedBackend[]>>;
   private readonly flapping: Flapping | undefined;
   private readonly attempts: AttemptLimit | undefined;
   private endWhere: EndWhere = () => 0;
@@ -76,6 +89,7 @@ export class AccessSetup {
     const authorize = config.authorize.map((entry) =>
       entry.type === SAME ? sameAs(entry, authenticate) : this.make(entry),
     );
+    this.lists = { authenticate, authorize };
     this.members = [...new Set([...authenticate, ...authorize])];
     this.bans = new BanList(this.openedDb, nowSec());
     const { failureCountMax, failureWindowSec: windowSec, failureDelaySecMax: delaySecMax } = config;
@@ -214,8 +228,16 @@ export class AccessSetup {
     };
   }
 
-  health(): { readonly name: string; readonly type: string; readonly health: BackendHealth | undefined }[] {
-    return this.members.map(({ name, type, backend }) => ({ name, type, health: backend.health?.() }));
+  /** Of each backend once, in the order in which they are asked. */
+  health(): BackendReport[] {
+    const { authenticate, authorize } = this.lists;
+    return this.members.map((member) => {
+      const { name, type, backend } = member;
+      const roles = (["authenticate", "authorize"] as const).filter((role) =>
+        (role === "authenticate" ? authenticate : authorize).includes(member),
+      );
+      return { name, type, roles, health: backend.health?.() ?? ALWAYS_UP };
+    });
   }
 
   private get dbPath(): string {

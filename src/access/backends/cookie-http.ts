@@ -14,11 +14,11 @@ export const cookieHttp = cookieLookup({
       start: async () => service.start(),
       stop: async () => service.stop(),
       health: () => service.health(),
-      find(value, _client, answer) {
+      find(value, client, answer) {
         const question = compose({});
         if (typeof question !== "object") return answer({ verdict: "deny" });
         const headers = { ...question.headers, cookie: `${cookie}=${value}` };
-        service.ask({ ...question, headers }, (reply) => answer(answerOfReply(reply, parts.nowSec)));
+        service.ask({ ...question, headers }, client.address, (reply) => answer(answerOfReply(reply, parts.nowSec)));
       },
     };
   },

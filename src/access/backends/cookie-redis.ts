@@ -57,7 +57,7 @@ export const cookieRedis = cookieLookup({
         key = signing?.reveal();
         await life.start();
       },
-      find(value, _client, answer) {
+      find(value, client, answer) {
         const session = key === undefined ? value : signedPart(value, key);
         if (session === undefined) return answer(DENY_CREDENTIALS);
         guard.ask(
@@ -67,6 +67,7 @@ export const cookieRedis = cookieLookup({
             if (!result.isAnswered) return answer(unanswered(result.why));
             answer(admit(result.value));
           },
+          client.address,
         );
       },
     };

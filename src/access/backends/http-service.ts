@@ -4,7 +4,7 @@
  *   request    variables in url (percent-encoded), params and headers ─► GET with a query, POST with a form or JSON
  *   reply      200, 204                    yes; a body may say more: `ignore`, or JSON
  *              4xx but 408 and 429         no
- *              everything else             no reply: "unavailable", counted against the service
+ *              everything else             unavailable; a fault that is answered is not held against the service (`RemoteGuard`)
  *
  *   JSON       { "result": "allow" | "deny" | "ignore",       missing: allow
  *                "is_superuser": true, "username": "alice",   who the client is from now on
@@ -26,7 +26,7 @@ import { z } from "zod";
 import type { BackendHealth, BackendParts, Grant } from "#access/backend.ts";
 import { rulesOfClaim } from "#access/jwt.ts";
 import { choice, guardOptions, secret, template, text } from "#access/option.ts";
-import { type Guarded, RemoteGuard } from "#access/remote-guard.ts";
+import { AnsweredFault, type Guarded, RemoteGuard } from "#access/remote-guard.ts";
 import { parseJsonSubscriptions } from "#access/subscription-list.ts";
 import {
   escapeHeader,
@@ -126,11 +126,11 @@ export class HttpService {
     return this.guard.health();
   }
 
-  /** Calls `done` once. Equal questions are one, and kept as `guard` says. */
-  ask(question: HttpQuestion, done: (reply: Guarded<Reply>) => void): void {
+  /** Calls `done` once. Equal questions are one, and kept as `guard` says; `address` is the client's. */
+  ask(question: HttpQuestion, address: string | undefined, done: (reply: Guarded<Reply>) => void): void {
     const { method, url, headers, body = "" } = question;
     const key = this.guard.secretKey(method, url, JSON.stringify(headers), body);
-    this.guard.ask(key, (signal) => this.send(question, signal), done);
+    this.guard.ask(key, (signal) => this.send(question, signal), done, address);
   }
 
   private async send({ method, url, headers, body }: HttpQuestion, signal: AbortSignal): Promise<Reply> {
@@ -146,8 +146,11 @@ export class HttpService {
       redirect: "manual",
       tls: this.tls,
     });
-    const words = await readWords(response);
-    return replyOf(response, words);
+    try {
+      return replyOf(response, await readWords(response));
+    } catch (error) {
+      throw new AnsweredFault((error as Error).message);
+    }
   }
 
   private sign(method: string, url: string, body: string): string {

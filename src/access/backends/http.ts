@@ -61,7 +61,7 @@ type Ask = (values: TemplateValues, done: (reply: Guarded<Reply>) => void) => vo
 function asker(service: HttpService, compose: Compose): Ask {
   return (values, done) => {
     const question = compose(values);
-    if (typeof question === "object") return service.ask(question, done);
+    if (typeof question === "object") return service.ask(question, values.address, done);
     const value: Reply = { result: question === "unknown" ? "ignore" : "deny" };
     done({ isAnswered: true, value, isStale: false });
   };

@@ -19,6 +19,7 @@ import { type ConnectionOptions, connect as connectSecurely } from "node:tls";
 import { z } from "zod";
 import type { BackendParts } from "#access/backend.ts";
 import { flag, secret, text } from "#access/option.ts";
+import { AnsweredFault } from "#access/remote-guard.ts";
 import { MantouError } from "#base/error.ts";
 
 const urlError = "a list of ldap://host:port or ldaps://host:port";
@@ -43,6 +44,9 @@ type LdapServerOptions = z.output<typeof ldapServerOptionsSchema>;
 
 /** A connection that nobody has used for that long may have been forgotten by something on the way. */
 const IDLE_MS_MAX = 60_000;
+
+/** Result codes of a server that is there and cannot serve: busy, unavailable. */
+const AWAY: ReadonlySet<number> = new Set([51, 52]);
 
 /** RFC 4511 §4.1.9: the name or password is wrong, or this entry may not log in. */
 const REFUSALS: ReadonlySet<number> = new Set([
@@ -125,7 +129,9 @@ export class LdapServer {
       return result;
     } catch (error) {
       if (this.busy.delete(connection)) this.lose(connection);
-      throw new Error(`${connection.url}: ${(error as Error).message.split("\n", 1)[0]}`);
+      const words = `${connection.url}: ${(error as Error).message.split("\n", 1)[0]}`;
+      const isAnswered = error instanceof ResultCodeError && !AWAY.has(error.code);
+      throw isAnswered ? new AnsweredFault(words) : new Error(words);
     } finally {
       signal.removeEventListener("abort", giveUp);
     }

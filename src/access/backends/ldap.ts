@@ -109,6 +109,7 @@ export const ldap = backendKind({
             log.warn("what the directory has found cannot be used", { what: value });
             answer(UNAVAILABLE);
           },
+          client.address,
         );
       },
     };

@@ -196,7 +196,7 @@ function asker(
     if (used.some((value) => value!.includes("\0") || !value!.isWellFormed())) return answer("refused");
     const composed = compose(selector, values);
     const key = JSON.stringify([collection, composed]);
-    guard.ask<Fetched<readonly Document[]>>(key, (signal) => query(composed as Document, signal), done);
+    guard.ask<Fetched<readonly Document[]>>(key, (signal) => query(composed as Document, signal), done, values.address);
   };
 }
 

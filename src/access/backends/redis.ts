@@ -188,7 +188,7 @@ function asker(
         return "refused";
       }
     };
-    guard.ask(JSON.stringify(words), call, done);
+    guard.ask(JSON.stringify(words), call, done, values.address);
   };
 }
 

@@ -11,6 +11,7 @@
  * SQLite's one connection is used on the calling thread: a query is answered before `query` returns to the loop.
  */
 import { SQL } from "bun";
+import { AnsweredFault } from "#access/remote-guard.ts";
 
 export type SqlValue = string | null;
 export type SqlRow = Readonly<Record<string, unknown>>;
@@ -47,7 +48,8 @@ export class SqlPool {
       if (hasSqlState(error)) this.release(sql);
       else this.lose(sql);
       if (isWordsFault(error)) throw new WordsRefused(message);
-      throw new Error(`${this.place}: ${message}${code === undefined ? "" : ` (${code})`}`);
+      const words = `${this.place}: ${message}${code === undefined ? "" : ` (${code})`}`;
+      throw hasSqlState(error) ? new AnsweredFault(words) : new Error(words);
     } finally {
       signal.removeEventListener("abort", giveUp);
     }

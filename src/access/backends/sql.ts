@@ -170,7 +170,8 @@ function makeBackend(options: QueryOptions, parts: BackendParts, dialect: Dialec
       // No database agrees with another about these.
       if (list.some((value) => value !== null && (value.includes("\0") || !value.isWellFormed())))
         return done({ isAnswered: true, value: "refused", isStale: false });
-      guard.ask(JSON.stringify([bound.text, ...list]), (signal) => find(pool!, bound.text, list, signal), done);
+      const call = (signal: AbortSignal) => find(pool!, bound.text, list, signal);
+      guard.ask(JSON.stringify([bound.text, ...list]), call, done, values.address);
     };
   };
 

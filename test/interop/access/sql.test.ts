@@ -232,7 +232,7 @@ for (const [index, { kind, adapter }] of kinds.entries()) {
       const tables = fenced("docs/access/sql.md", "sql")
         .split(";\n")
         .filter((statement) => statement.trim() !== "");
-      await run([...TABLES.slice(0, 2).map((_, at) => `drop table ${["mqtt_user", "mqtt_acl"][at]}`), ...tables]);
+      await run([...["mqtt_user", "mqtt_acl", "mqtt_subs"].map((name) => `drop table ${name}`), ...tables]);
       const page = Bun.YAML.parse(fenced(`docs/access/${kind.type}.md`, "yaml")) as {
         access: { authenticate: { type?: string; name?: string; server: object }[] };
       };

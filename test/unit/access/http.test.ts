@@ -287,3 +287,15 @@ test("the page's example works", async () => {
   expect(await may("publish", "shut/a")).toBe("deny");
   expect(service.seen.every((seen) => isSignatureRight(seen))).toBe(true);
 });
+
+test("one client that provokes faults shuts nobody else out", async () => {
+  const { backend, service, login } = await make((origin) => ({ auth: { url: `${origin}/auth` } }));
+  service.answer = ({ fields }) => new Response("ok", { status: fields["username"] === "odd" ? 500 : 200 });
+  for (let round = 0; round < 20; round++) {
+    expect((await login({ username: "odd", clientId: `c${round}` })).verdict).toBe("unavailable");
+    expect((await login({ username: "alice", address: "127.0.0.1" })).verdict).toBe("allow");
+  }
+  for (let round = 0; round < 50; round++) await login({ username: "odd", clientId: `d${round}` });
+  expect(backend.health!()).toMatchObject({ state: "degraded", counts: { failed: 70, opened: 0 } });
+  expect((await login()).verdict).toBe("allow");
+});

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import { type Guarded, type GuardOptions, RemoteGuard } from "#access/remote-guard.ts";
+import { AnsweredFault, type Guarded, type GuardOptions, RemoteGuard } from "#access/remote-guard.ts";
 
 const guards: RemoteGuard[] = [];
 afterEach(() => {
@@ -24,8 +24,8 @@ class Server {
     await Promise.resolve();
   }
 
-  async fail(): Promise<void> {
-    this.calls.shift()!.reject(new Error("no"));
+  async fail(error = new Error("no")): Promise<void> {
+    this.calls.shift()!.reject(error);
     await Promise.resolve();
     await Promise.resolve();
   }
@@ -49,12 +49,14 @@ function setUp(options: Partial<GuardOptions> = {}) {
   const server = new Server();
   const results: Record<string, Guarded<string>> = {};
   let count = 0;
-  const ask = (key: string | undefined, name = key ?? "?"): string => {
+  const ask = (key: string | undefined, address?: string): string => {
+    const name = key ?? "?";
     const id = `${name}#${count++}`;
-    guard.ask(key, server.call(name), (result) => {
+    const done = (result: Guarded<string>): void => {
       expect(results[id]).toBeUndefined();
       results[id] = result;
-    });
+    };
+    guard.ask(key, server.call(name), done, address);
     return id;
   };
   /** What was answered, in a word. */
@@ -145,6 +147,54 @@ describe("a server that fails", () => {
     expect(guard.counts.opened).toBe(0);
   });
 
+  test("and one that answers with a fault is there: no client shuts the others out by provoking it", async () => {
+    const { server, ask, said, guard } = setUp({ failureCountMax: 1 });
+    for (let i = 0; i < 100; i++) {
+      const id = ask(`odd ${i}`, "10.0.0.1");
+      await server.fail(new AnsweredFault("HTTP 500"));
+      expect(said(id)).toBe("failed");
+    }
+    expect(guard.health()).toMatchObject({ state: "degraded", detail: "HTTP 500", counts: { opened: 0, failed: 100 } });
+    const other = ask("even", "10.0.0.2");
+    await server.answer("in");
+    expect(said(other)).toBe("in");
+    expect(guard.health().state).toBe("up");
+  });
+
+  test("and a probe that is answered with a fault has found it there", async () => {
+    const { server, clock, ask, said } = setUp({ failureCountMax: 1 });
+    ask("a");
+    await server.fail();
+    expect(said(ask("b"))).toBe("open");
+    clock.ms = 1000;
+    ask("c");
+    await server.fail(new AnsweredFault("HTTP 503"));
+    expect(said(ask("d"))).toBeUndefined();
+  });
+
+  test("for one address only does not do so for the others: they try it at once, one after the other", async () => {
+    const { server, ask, said, guard } = setUp();
+    const shut = async (): Promise<void> => {
+      for (let i = 0; i < 3; i++) {
+        ask(`odd ${i}`, "10.0.0.1");
+        await server.fail();
+      }
+      expect(said(ask("odd", "10.0.0.1"))).toBe("open");
+    };
+    await shut();
+    const other = ask("even", "10.0.0.2");
+    expect(said(ask("other", "10.0.0.3"))).toBe("open"); // one is enough
+    await server.answer("in");
+    expect(said(other)).toBe("in");
+    expect(guard.health().state).toBe("up");
+    // It is away for all: each address finds that out once, and without crowding.
+    await shut();
+    ask("uneven", "10.0.0.2");
+    await server.fail();
+    for (const address of ["10.0.0.2", "10.0.0.1", undefined]) expect(said(ask("again", address))).toBe("open");
+    expect(server.calls).toHaveLength(0);
+  });
+
   test("those who wait when the breaker opens are not sent after the others", async () => {
     const { server, ask, said } = setUp({ failureCountMax: 1, runningMax: 1 });
     const [first, second, third] = [ask("a"), ask("b"), ask("c")];
@@ -213,6 +263,25 @@ describe("a server that hangs", () => {
     expect(guard.counts.opened).toBe(0);
     expect(guard.health().counts).toMatchObject({ running: 0, waiting: 0 });
     expect(server.calls.length).toBeGreaterThan(0);
+  });
+
+  test("is not what it looks like while others are answered: the late question is to blame", async () => {
+    const { server, clock, ask, said, guard } = setUp({ deadlineMs: 20, failureCountMax: 1, runningMax: 100 });
+    clock.ms = 100;
+    const late = ask("odd", "10.0.0.1");
+    ask("even", "10.0.0.1");
+    server.calls.splice(1, 1)[0]!.resolve("in");
+    await Promise.resolve();
+    clock.ms = 120;
+    while (said(late) === undefined) await Bun.sleep(5);
+    expect(said(late)).toBe("late");
+    expect(guard.health()).toMatchObject({ state: "up", counts: { late: 1, opened: 0 } });
+    // Alone it counts.
+    clock.ms = 200;
+    const alone = ask("odd", "10.0.0.1");
+    clock.ms = 220;
+    while (said(alone) === undefined) await Bun.sleep(5);
+    expect(guard.health()).toMatchObject({ state: "down", counts: { late: 2, opened: 1 } });
   });
 
   test("when the guard stops, everybody is answered and nobody is let in any more", () => {

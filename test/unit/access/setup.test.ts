@@ -97,6 +97,26 @@ test("a chain of a file and rules: who comes in, who publishes and subscribes wh
   expect(JSON.stringify(broker.log)).not.toContain("wrong");
 });
 
+test("the health of each backend can be had, with its name and where it stands", async () => {
+  const acl = write("- { allow: all }\n");
+  const web = { type: "http", name: "web", auth: { url: "http://127.0.0.1:1/" } };
+  const file = { type: "user-file", name: "people", file: USERS, password: PLAIN };
+  const { broker } = await start({
+    authenticate: [
+      { ...file, whenUnavailable: "ignore" },
+      { ...web, whenUnavailable: "ignore" },
+      { type: "anonymous" },
+    ],
+    authorize: [{ type: "acl-file", file: acl }],
+  });
+  expect(broker.access.health()).toMatchObject([
+    { name: "people", type: "user-file", roles: ["authenticate"], health: { state: "up", counts: { users: 2 } } },
+    { name: "web", type: "http", roles: ["authenticate"], health: { state: expect.any(String) } },
+    { name: "anonymous", type: "anonymous", roles: ["authenticate"], health: { state: "up", counts: {} } },
+    { name: "acl-file", type: "acl-file", roles: ["authorize"], health: { state: "up" } },
+  ]);
+});
+
 test("a refused PUBLISH of 3.1.1 ends the connection where that is wished", async () => {
   const acl = write('- { deny: all, topics: ["no"] }\n');
   const broker = await start({ authorize: [{ type: "acl-file", file: acl }], deniedPublish: "disconnect" });
