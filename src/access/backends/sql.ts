@@ -33,7 +33,7 @@ import {
 } from "#access/fetched.ts";
 import { choice, guardOptions, passwordScheme, secret, text, wholeNumber } from "#access/option.ts";
 import { RemoteGuard } from "#access/remote-guard.ts";
-import { parseSubscriptions } from "#access/subscription-list.ts";
+import { parseSubscriptions, type SubscriptionList } from "#access/subscription-list.ts";
 import { bindTemplate, type BoundText, valuesOf, type VariableName } from "#access/template.ts";
 import { MantouError } from "#base/error.ts";
 import type { ClientInfo } from "#core/ports.ts";
@@ -217,12 +217,7 @@ function makeBackend(options: QueryOptions, parts: BackendParts, dialect: Dialec
       }),
     }),
     ...(subscribe && {
-      subscriptions: subscriptionsFetched(
-        askerOf(subscribe),
-        (rows, client) =>
-          parseSubscriptions(rows.filter((row) => isOf(row, client)).map((row) => [row["topic"], row["qos"]])),
-        { fault, query: "subscribeQuery" },
-      ),
+      subscriptions: subscriptionsFetched(askerOf(subscribe), listOf, { fault, query: "subscribeQuery" }),
     }),
   };
 }
@@ -283,6 +278,10 @@ function userOf(found: readonly SqlRow[], client: ClientInfo): StoredUser | Unus
   if (rows.length > 1) return { fault: "more than one row for a client" };
   if (!("password" in row || "password_hash" in row)) return { fault: "no column password" };
   return { hash: textOf(row["password"] ?? row["password_hash"]), salt: textOf(row["salt"]) };
+}
+
+function listOf(rows: readonly SqlRow[], client: ClientInfo): SubscriptionList | Unusable {
+  return parseSubscriptions(rows.filter((row) => isOf(row, client)).map((row) => [row["topic"], row["qos"]]));
 }
 
 /** Where the row says whose it is, it says so to the letter. */
