@@ -9,6 +9,7 @@ import { Pacer } from "#base/pacer.ts";
 import { PacerTable } from "#base/pacer-table.ts";
 import { Engine } from "#core/engine.ts";
 import type { HttpMount } from "#core/ports.ts";
+import { AUTH, CONNECT } from "#mqtt/codec/frame.ts";
 import { SERVER_SHUTTING_DOWN, USE_ANOTHER_SERVER } from "#mqtt/codec/reason-code.ts";
 import { Connection } from "#mqtt/connection.ts";
 import { MqttContext, type Reporter } from "#mqtt/context.ts";
@@ -60,7 +61,7 @@ export interface RunningBroker {
   readonly load: LoadMonitor;
   /** Users, bans, the backends' health. */
   readonly access: AccessSetup;
-  /** Alarms, slow subscribers. */
+  /** Alarms, slow subscribers, traces. */
   readonly observation: Observation;
   /** Reads the configuration again, and certificate files: see `ConfigReload.run`. */
   reload(): Promise<ReloadReport>;
@@ -100,7 +101,7 @@ export async function startBroker(
   logClients(engine, log);
   const load = new LoadMonitor(config.broker, TICK_MS);
   const gauges = new Gauges(engine, context, transport);
-  const observation = new Observation({ config, engine, transport, load, access, listeners, log: faults });
+  const observation = new Observation({ config, context, transport, load, access, listeners, log: faults });
   const live = new LiveConfig(config, source.originOf, engine.limits, log);
   const reload = makeReload(source, live, { context, load, log, listeners });
   const stopClock = runClock({ engine, context, transport, load, log }, kept, [access, gauges, observation], faults);
@@ -136,6 +137,7 @@ export async function startBroker(
       const deadlineMs = performance.now() + live.current.broker.drainSecMax * 1000;
       await drain(context, listeners, deadlineMs);
       stopClock();
+      observation.stop();
       await plugins.stop();
       await access.stop();
       for (const link of transport.watched.keys()) link.destroy();
@@ -319,12 +321,12 @@ function reportTo(faults: LimitedLog): Reporter {
   return {
     fault(connection, reasonCode, packet) {
       const { clientId, address } = connection.info();
-      const fields = { reasonCode: hex(reasonCode), clientId, address, packet: packet.toString("hex", 0, 64) };
+      const fields = { reasonCode: hex(reasonCode), clientId, address, packet: packetHex(packet, 64) };
       faults.write("info", `fault-${reasonCode}`, "a client broke the protocol; its connection is closed", fields);
     },
     bug(connection, error, packet) {
       const { clientId, address } = connection.info();
-      const fields = { err: error, clientId, address, packet: packet.toString("hex", 0, 256) };
+      const fields = { err: error, clientId, address, packet: packetHex(packet, 256) };
       faults.write("error", "bug", "a bug: handling a packet failed; its connection is closed", fields);
     },
   };
@@ -359,6 +361,12 @@ function logClients(engine: Engine, log: Logger): void {
   };
   follow();
   onLogLevel(log, follow);
+}
+
+/** Of CONNECT and AUTH only what stands before anything secret: header, protocol, flags, keep-alive. */
+function packetHex(packet: Buffer, bytesMax: number): string {
+  const type = packet[0] >> 4;
+  return packet.toString("hex", 0, type === CONNECT ? Math.min(bytesMax, 12) : type === AUTH ? 2 : bytesMax);
 }
 
 function hex(reasonCode: number): string {

@@ -26,7 +26,8 @@ export function formatRecord(line: string): string {
   return `${head}${tail}${formatError(record["err"])}\n`;
 }
 
-function formatValue(value: unknown): string {
+/** A value of a `key=value`. */
+export function formatValue(value: unknown): string {
   if (typeof value === "string" && BARE.test(value)) return value;
   return escapeControl(JSON.stringify(value));
 }
@@ -39,7 +40,8 @@ function formatError(error: unknown): string {
   return lines.map((line) => `\n    ${escapeControl(line.trim())}`).join("");
 }
 
-function formatTime(time: Date): string {
+/** Local, to the millisecond. */
+export function formatTime(time: Date): string {
   const two = (value: number) => String(value).padStart(2, "0");
   const date = `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())}`;
   const clock = `${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`;

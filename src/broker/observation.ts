@@ -1,8 +1,9 @@
 /**
- * What an operator looks at, of one process: alarms and slow subscribers. Everything here is plain data that a
+ * What an operator looks at, of one process: alarms, slow subscribers, traces. Everything here is plain data that a
  * supervisor can gather from several processes.
  */
-import type { Engine } from "#core/engine.ts";
+import { join, resolve } from "node:path";
+import type { MqttContext } from "#mqtt/context.ts";
 import type { LoadMonitor } from "#transport/load-monitor.ts";
 import type { TcpTransport } from "#transport/tcp.ts";
 import type { AccessSetup } from "./access-setup.ts";
@@ -13,10 +14,11 @@ import type { LimitedLog } from "./limited-log.ts";
 import type { ListenerConfig } from "./listener-schema.ts";
 import { QueueWatch } from "./queue-watch.ts";
 import { SlowSubscribers } from "./slow-subscribers.ts";
+import { Tracer } from "./trace.ts";
 
 export interface ObservationParts {
   readonly config: Config;
-  readonly engine: Engine;
+  readonly context: MqttContext;
   readonly transport: TcpTransport;
   readonly load: LoadMonitor;
   readonly access: AccessSetup;
@@ -29,24 +31,30 @@ const CERTIFICATES_MS = 60_000;
 export class Observation {
   readonly alarms: Alarms;
   readonly slow: SlowSubscribers;
+  readonly tracer: Tracer;
   private readonly watch: AlarmWatch;
   private readonly queues: QueueWatch;
   private certificatesAtMs = -Infinity;
 
   constructor(private readonly parts: ObservationParts) {
-    const { engine, transport, log } = parts;
+    const { context, transport, log } = parts;
     const config = parts.config.alarms;
     this.alarms = new Alarms({ historyCountMax: config.historyCountMax, nowMs: Date.now });
     this.alarms.listen((alarm) => logAlarm(alarm, log));
     this.slow = new SlowSubscribers(transport);
+    this.tracer = new Tracer(context, {
+      dir: join(resolve(parts.config.node.data), "trace"),
+      nowMs: Date.now,
+      onBug: (error) => log.write("error", "trace", "a bug: a trace failed; all traces have ended", { err: error }),
+    });
     this.watch = new AlarmWatch(this.alarms, config);
-    this.queues = new QueueWatch(engine, this.alarms, config);
-    engine.store.whenReady(() => this.queues.scan());
+    this.queues = new QueueWatch(context.engine, this.alarms, config);
+    context.engine.store.whenReady(() => this.queues.scan());
   }
 
   /** Once a second. */
   tick(nowMs: number): void {
-    const { engine, transport, load, access } = this.parts;
+    const { context, transport, load, access } = this.parts;
     this.watch.look({
       nowMs,
       lagMs: load.takeLagMs(),
@@ -54,12 +62,18 @@ export class Observation {
       memoryBytesMax: load.memoryBytesMax,
       connectionCount: transport.connectionCount,
       connectionsMax: transport.connectionsMax,
-      isStoreWritable: engine.store.isWritable,
+      isStoreWritable: context.engine.store.isWritable,
       backends: access.health(),
     });
     this.queues.look();
     this.slow.look(nowMs);
+    this.tracer.tick();
     if (nowMs - this.certificatesAtMs >= CERTIFICATES_MS) this.lookAtCertificates(nowMs);
+  }
+
+  /** The broker stops: traces end, their files are whole. */
+  stop(): void {
+    this.tracer.stopAll();
   }
 
   private lookAtCertificates(nowMs: number): void {

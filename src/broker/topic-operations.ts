@@ -3,7 +3,7 @@ import { z } from "zod";
 import { MantouError } from "#base/error.ts";
 import type { Engine } from "#core/engine.ts";
 import { MessageView, NEVER } from "#core/message.ts";
-import { isTopicFilter } from "#core/topic.ts";
+import { isCovered, isTopicFilter } from "#core/topic.ts";
 import { type ControlParts, done, operation, pageOf, pageParams, sumDone, walk } from "./operation.ts";
 import { publishMessage } from "./publish.ts";
 
@@ -169,14 +169,8 @@ function matcherOf({ limits }: Engine, filter: string | undefined): (topic: stri
   const bytes = Buffer.from(filter);
   if (!isTopicFilter(bytes, 0, bytes.length, limits.mqtt))
     throw new MantouError("filter_invalid", `filter: found ${JSON.stringify(filter)}, allowed: a topic filter`);
-  const levels = filter.split("/");
   return (topic) => {
-    const names = topic.split("/");
-    if (topic.startsWith("$") && (levels[0] === "#" || levels[0] === "+")) return false;
-    for (const [i, level] of levels.entries()) {
-      if (level === "#") return true;
-      if (i >= names.length || (level !== "+" && level !== names[i])) return false;
-    }
-    return levels.length === names.length;
+    const name = Buffer.from(topic);
+    return isCovered(bytes, name, 0, name.length);
   };
 }

@@ -42,6 +42,24 @@ export function isTopicFilter(bytes: Buffer, start: number, end: number, limits:
   return levels <= limits.topicLevelsMax && isMqttUtf8(bytes, start, end);
 }
 
+/** True when a well-formed filter without share prefix covers the topic in [start, end). */
+export function isCovered(filter: Buffer, bytes: Buffer, start: number, end: number): boolean {
+  if (bytes[start] === DOLLAR && (filter[0] === PLUS || filter[0] === HASH)) return false; // [MQTT-4.7.2-1]
+  let at = start;
+  for (let f = 0; f < filter.length; f++) {
+    const c = filter[f];
+    if (c === HASH) return true;
+    if (c === PLUS) {
+      while (at < end && bytes[at] !== SLASH) at++;
+    } else if (at === end) {
+      return c === SLASH && filter[f + 1] === HASH; // `a/#` covers `a`
+    } else if (c !== bytes[at++]) {
+      return false;
+    }
+  }
+  return at === end;
+}
+
 const sharePrefix = Buffer.from("$share/");
 export const queuePrefix: Buffer = Buffer.from("$queue/");
 

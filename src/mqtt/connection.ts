@@ -13,7 +13,6 @@ import { CommitGate } from "#core/commit-gate.ts";
 import type { MessageView } from "#core/message.ts";
 import { Metric } from "#core/metrics.ts";
 import type { ClientInfo, Link, Protocol, Sink } from "#core/ports.ts";
-import { ackLength, encodeAck } from "./codec/ack.ts";
 import { encodeConnack, isConnackReason } from "./codec/connect.ts";
 import { encodeDisconnect } from "./codec/disconnect.ts";
 import { DISCONNECT, INCOMPLETE, PUBACK, PUBLISH, PUBREC, PUBREL, readFrame } from "./codec/frame.ts";
@@ -32,7 +31,7 @@ import { AWAITING_CONNECT, CLOSED, HANDLE_AGAIN, OPEN } from "./connection-state
 import type { MqttContext } from "./context.ts";
 import { deliver } from "./deliver.ts";
 import { dispatch } from "./dispatch.ts";
-import { ACK_SENT } from "./handle-ack.ts";
+import { sendAck } from "./handle-ack.ts";
 import { handlePublish } from "./handle-publish.ts";
 import { PacketTail } from "./packet-tail.ts";
 import type { OutboundAliases } from "./topic-alias.ts";
@@ -180,6 +179,7 @@ export class Connection implements Protocol, Sink {
   /** One whole packet. False when it must be handled again after the hold. */
   private handlePacket(bytes: Buffer, start: number, end: number): boolean {
     const { engine } = this.context;
+    if (this.context.tap !== null) this.context.tap.received(this, bytes, start, end);
     this.lastPacketMs = engine.nowMs;
     engine.metrics.counts[PACKETS_RECEIVED]++;
     let body = start + 1;
@@ -194,6 +194,7 @@ export class Connection implements Protocol, Sink {
         ? handlePublish(this, bytes, start, body, end)
         : dispatch(this, type, bytes, start, body, end);
     if (fault === HANDLE_AGAIN) {
+      this.context.tap?.postponed(this);
       engine.metrics.counts[PACKETS_RECEIVED]--;
       return false;
     }
@@ -233,7 +234,9 @@ export class Connection implements Protocol, Sink {
   /** Sends a prebuilt packet; for what is rare. One that the client does not take ends the connection. [MQTT-3.1.2-24] */
   send(packet: Buffer): void {
     if (packet.length > this.packetBytesMax) return this.failTooLarge(packet);
-    this.context.engine.metrics.counts[PACKETS_SENT]++;
+    const { engine, tap } = this.context;
+    if (tap !== null) tap.sent(this, packet, 0, packet.length);
+    engine.metrics.counts[PACKETS_SENT]++;
     const at = this.link.reserve(packet.length);
     packet.copy(this.link.buffer, at);
     this.link.commit(at + packet.length);
@@ -300,16 +303,12 @@ export class Connection implements Protocol, Sink {
   }
 
   private sendAck(type: number, packetId: number, reasonCode: number): void {
-    if (ackLength(reasonCode) > this.packetBytesMax) return; // [MQTT-3.1.2-24]
-    const { counts } = this.context.engine.metrics;
-    counts[PACKETS_SENT]++;
-    counts[ACK_SENT[type]]++;
-    const at = this.link.reserve(ackLength(reasonCode));
-    this.link.commit(encodeAck(this.link.buffer, at, type, packetId, reasonCode));
+    sendAck(this, type, packetId, reasonCode);
   }
 
   deliver(view: MessageView, flags: number, packetId: number): boolean {
     if (!deliver(this, view, flags, packetId)) return false;
+    if (this.context.tap !== null) this.context.tap.delivered(this, view, flags, packetId);
     const { counts } = this.context.engine.metrics;
     counts[PACKETS_SENT]++;
     counts[PUBLISH_SENT]++;

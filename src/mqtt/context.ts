@@ -30,6 +30,15 @@ export interface Reporter {
   bug(connection: Connection, error: unknown, packet: Buffer): void;
 }
 
+/** Who sees packets while somebody traces. All bytes are borrowed. A packet is told before it is handled, or when it is sent. */
+export interface PacketTap {
+  received(connection: Connection, bytes: Buffer, start: number, end: number): void;
+  /** What was told last has not been handled and will be told again. */
+  postponed(connection: Connection): void;
+  sent(connection: Connection, bytes: Buffer, start: number, end: number): void;
+  delivered(connection: Connection, view: MessageView, flags: number, packetId: number): void;
+}
+
 const silent: Reporter = { fault: () => {}, bug: () => {} };
 
 export class MqttContext {
@@ -50,6 +59,8 @@ export class MqttContext {
   private shedFrom: Connection | null = null;
   private shedCount = 0;
   private shedAtMs = 0;
+  /** Null while nobody traces: then it costs one comparison a packet. */
+  tap: PacketTap | null = null;
   /** The PUBLISH that is being handled. */
   readonly incoming: MessageView = new MessageView();
   readonly layouts: Layouts = new Layouts();

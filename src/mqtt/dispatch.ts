@@ -80,12 +80,14 @@ function dispatchEarly(
 
 function handlePing(connection: Connection, body: number, end: number): number {
   if (body !== end) return MALFORMED_PACKET;
-  const { counts } = connection.context.engine.metrics;
+  const { engine, tap } = connection.context;
+  const { counts } = engine.metrics;
   counts[PINGREQ_RECEIVED]++;
   counts[PINGRESP_SENT]++;
   counts[PACKETS_SENT]++;
   const at = connection.link.reserve(2);
   connection.link.buffer.writeUInt16BE(PINGRESP_BYTES, at); // [MQTT-3.12.4-1]
+  if (tap !== null) tap.sent(connection, connection.link.buffer, at, at + 2);
   connection.link.commit(at + 2);
   return 0;
 }

@@ -94,6 +94,8 @@ const table: readonly Entry[] = [
 const byId: (Entry | undefined)[] = [];
 for (const entry of table) byId[entry.id] = entry;
 
+export const allProperties = table.map(({ id }) => id);
+
 /** What a client may send, by packet (§2.2.2.2). PUBLISH has `checkPublishProperties`. */
 export const connectProperties = [0x11, 0x15, 0x16, 0x17, 0x19, 0x21, 0x22, USER_PROPERTY, 0x27];
 export const willProperties = [
@@ -111,12 +113,17 @@ export const unsubscribeProperties = [USER_PROPERTY];
 export const disconnectProperties = [0x11, 0x1f, USER_PROPERTY];
 export const authProperties = [0x15, 0x16, 0x1f, USER_PROPERTY];
 
-/** Reads a property list. A fault is left in the reader: unknown or misplaced 0x81, repeated or out of range 0x82. */
+/** Reads a property list with its length. A fault is left in the reader: unknown or misplaced 0x81, repeated or out of range 0x82. */
 export function readProperties(reader: Reader, allowed: readonly number[]): Properties {
-  const properties: Properties = {};
   const length = reader.varint();
   const end = reader.at + length;
   if (end > reader.end) reader.fail(MALFORMED_PACKET);
+  return readPropertiesUntil(reader, allowed, end);
+}
+
+/** The same without the length before it. */
+export function readPropertiesUntil(reader: Reader, allowed: readonly number[], end: number): Properties {
+  const properties: Properties = {};
   while (reader.at < end && reader.fault === 0) {
     const entry = byId[reader.byte()];
     if (!entry || !allowed.includes(entry.id))

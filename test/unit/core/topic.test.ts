@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { isShared, isTopicFilter, isTopicName, parseShared } from "#core/topic.ts";
+import fc from "fast-check";
+import { isCovered, isShared, isTopicFilter, isTopicName, parseShared } from "#core/topic.ts";
 
 const limits = { topicBytesMax: 20, topicLevelsMax: 5 };
 const isName = (text: string): boolean => isTopicName(Buffer.from(text), 0, Buffer.byteLength(text), limits);
@@ -58,4 +59,31 @@ describe("shared filters", () => {
     "%j is an ordinary filter",
     (text) => expect(isShared(Buffer.from(text))).toBe(false),
   );
+});
+
+describe("a filter covers a topic", () => {
+  /** By the words of the specification, level by level. */
+  function covers(filter: readonly string[], topic: readonly string[]): boolean {
+    if (filter[0] === "#") return true;
+    if (filter.length === 0 || topic.length === 0) return filter.length === topic.length;
+    return (filter[0] === "+" || filter[0] === topic[0]) && covers(filter.slice(1), topic.slice(1));
+  }
+
+  const level = fc.constantFrom("a", "ab", "", "$x");
+  const levels = fc.array(level, { minLength: 1, maxLength: 4 }).filter((all) => all.join("/") !== "");
+  const filters = fc
+    .tuple(fc.array(fc.oneof(level, fc.constant("+")), { maxLength: 4 }), fc.boolean())
+    .map(([all, isOpen]) => (isOpen || all.join("/") === "" ? [...all, "#"] : all));
+
+  test("as the specification says, whatever they are", () => {
+    fc.assert(
+      fc.property(filters, levels, (filter, topic) => {
+        const isHidden = topic[0]!.startsWith("$") && /^[+#]/.test(filter[0]!); // [MQTT-4.7.2-1]
+        const bytes = Buffer.from(`xx${topic.join("/")}yy`);
+        const isFound = isCovered(Buffer.from(filter.join("/")), bytes, 2, bytes.length - 2);
+        expect(isFound).toBe(!isHidden && covers(filter, topic));
+      }),
+      { numRuns: 2000 },
+    );
+  });
 });

@@ -1,0 +1,182 @@
+/** One running trace: its target, its limits, and where its events go. */
+import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { MantouError } from "#base/error.ts";
+import { formatEvent, type PayloadMode, type PayloadOptions, type TraceEvent } from "./trace-event.ts";
+import { invalid, type TraceKind, TraceTarget } from "./trace-target.ts";
+
+export interface TraceRequest {
+  readonly kind: TraceKind;
+  readonly value: string;
+  /** Name of a file in the trace directory, which is appended to; without it the events go to the caller alone. */
+  readonly file?: string | undefined;
+  /** How payloads are shown; `none` by default. */
+  readonly payload?: PayloadMode | undefined;
+  /** So many bytes of a payload are shown; 256 by default, at most 65,536. */
+  readonly payloadBytesMax?: number | undefined;
+  /** The trace ends after so long; an hour by default, at most a day. */
+  readonly secMax?: number | undefined;
+  /** Events a second, 1,000 by default, at most 10,000; the rest is counted. */
+  readonly eventsPerSecMax?: number | undefined;
+  /** Bytes written, 64 MiB by default, at most 1 GiB; then the trace ends. */
+  readonly bytesMax?: number | undefined;
+}
+
+/** Who else hears of the events. */
+export interface TraceOutput {
+  put(event: TraceEvent): void;
+  end(): void;
+}
+
+export interface TraceInfo {
+  readonly id: number;
+  readonly kind: TraceKind;
+  readonly value: string;
+  /** Path of the file. */
+  readonly file: string | undefined;
+  readonly payload: PayloadMode;
+  /** Wall clock, milliseconds. */
+  readonly startedMs: number;
+  readonly endsMs: number;
+  readonly eventCount: number;
+  /** Events that the rate, or a full disk, has left out. */
+  readonly lostCount: number;
+}
+
+interface Surroundings {
+  readonly dir: string;
+  readonly nowMs: () => number;
+  readonly output: TraceOutput | undefined;
+  readonly traces: readonly Trace[];
+}
+
+const MIB = 1024 * 1024;
+const NAME = /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$/;
+const ranges = {
+  payloadBytesMax: { default: 256, min: 1, max: 65_536 },
+  secMax: { default: 3600, min: 1, max: 86_400 },
+  eventsPerSecMax: { default: 1000, min: 1, max: 10_000 },
+  bytesMax: { default: 64 * MIB, min: 1, max: 1024 * MIB },
+} as const;
+
+export class Trace implements PayloadOptions {
+  readonly target: TraceTarget;
+  readonly payload: PayloadMode;
+  readonly payloadBytesMax: number;
+  readonly endsMs: number;
+  private readonly file: string | undefined;
+  private descriptor: number | undefined;
+  private readonly startedMs: number;
+  private readonly eventsPerSecMax: number;
+  private output: TraceOutput | undefined;
+  private bytesLeft: number;
+  private eventCount = 0;
+  private lostCount = 0;
+  private toldLostCount = 0;
+  private windowMs = 0;
+  private windowCount = 0;
+
+  constructor(
+    readonly id: number,
+    request: TraceRequest,
+    { dir, nowMs, output, traces }: Surroundings,
+  ) {
+    const { kind, value, file, payload = "none" } = request;
+    this.target = new TraceTarget(kind, value);
+    if (!["none", "text", "hex"].includes(payload)) throw invalid("payload", payload, "none, text or hex");
+    this.payload = payload;
+    this.payloadBytesMax = numberOf(request, "payloadBytesMax");
+    this.eventsPerSecMax = numberOf(request, "eventsPerSecMax");
+    this.bytesLeft = numberOf(request, "bytesMax");
+    this.startedMs = nowMs();
+    this.endsMs = this.startedMs + numberOf(request, "secMax") * 1000;
+    this.output = output;
+    if (file === undefined) return;
+    if (!NAME.test(file))
+      throw invalid("file", file, "the name of a file, of letters, digits, . _ -, in the trace directory");
+    this.file = join(dir, file);
+    const isTaken = traces.some((other) => other.file === this.file || (other.file && other.target.isOf(kind, value)));
+    if (isTaken) throw new MantouError("trace_exists", `trace ${kind} ${value}: already_existed`, { kind, value });
+    this.descriptor = open(dir, this.file);
+  }
+
+  info(): TraceInfo {
+    const { id, target, file, payload, startedMs, endsMs, eventCount, lostCount } = this;
+    return { id, kind: target.kind, value: target.value, file, payload, startedMs, endsMs, eventCount, lostCount };
+  }
+
+  /** False when the trace has written as much as it may. */
+  put(event: TraceEvent): boolean {
+    if (event.atMs - this.windowMs >= 1000 || event.atMs < this.windowMs) {
+      this.windowMs = event.atMs;
+      this.windowCount = 0;
+      this.tellLost(event.atMs);
+    }
+    if (this.windowCount >= this.eventsPerSecMax) {
+      this.lostCount++;
+      return true;
+    }
+    this.windowCount++;
+    this.eventCount++;
+    return this.write(event);
+  }
+
+  /** Tells in the trace what the rate has left out since this was last told. */
+  tellLost(nowMs: number): void {
+    const eventCount = this.lostCount - this.toldLostCount;
+    if (eventCount === 0 || nowMs - this.windowMs < 1000) return;
+    this.toldLostCount = this.lostCount;
+    this.write(note(nowMs, "lost", { eventCount }));
+  }
+
+  end(nowMs: number, reason: string): void {
+    this.bytesLeft = Math.max(this.bytesLeft, 1);
+    try {
+      this.write(note(nowMs, "ended", { reason, eventCount: this.eventCount, lostCount: this.lostCount }));
+    } catch {
+      // A listener that fails: this may be why the trace ends.
+    }
+    if (this.descriptor !== undefined) closeSync(this.descriptor);
+    const { output } = this;
+    this.descriptor = this.output = undefined; // whoever still puts something puts it nowhere
+    output?.end();
+  }
+
+  private write(event: TraceEvent): boolean {
+    if (this.bytesLeft <= 0) return false;
+    this.output?.put(event);
+    if (this.descriptor === undefined) return true;
+    const line = Buffer.from(formatEvent(event));
+    this.bytesLeft -= line.length;
+    try {
+      writeSync(this.descriptor, line);
+    } catch {
+      this.lostCount++; // the disk is full
+    }
+    return this.bytesLeft > 0;
+  }
+}
+
+function note(atMs: number, type: string, fields: TraceEvent["fields"]): TraceEvent {
+  return { atMs, direction: "note", clientId: "", address: "", type, fields };
+}
+
+function numberOf(request: TraceRequest, key: keyof typeof ranges): number {
+  const { default: standard, min, max } = ranges[key];
+  const value = request[key] ?? standard;
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw invalid(key, value, `a whole number from ${min} to ${max}`);
+  }
+  return value;
+}
+
+/** Payloads may be in it: for nobody but the broker's user. */
+function open(dir: string, file: string): number {
+  try {
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    return openSync(file, "a", 0o600);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new MantouError("trace_not_writable", `${file}: cannot be written: ${code}`, { file });
+  }
+}

@@ -1,0 +1,279 @@
+/**
+ * Live traces: the packets of a client, a topic or an address, both ways, and what happens to them, to a file or to a listener.
+ *
+ *   connection ─ MqttContext.tap ─► is it wanted? ─► decoded ─► each trace that wants it: rate ─► file, or listener
+ *   hooks (connected, disconnected, denied, dropped) ──────────┘
+ *
+ * While there is no trace the tap is null and no hook is used. Traces are bounded in number, events a second, bytes and time; what a
+ * limit leaves out is counted and told in the trace itself. Listeners hear of events within the packet's handling: they must only take note.
+ */
+import { MantouError } from "#base/error.ts";
+import type { HookMessage } from "#core/hook-message.ts";
+import type { MessageView } from "#core/message.ts";
+import type { ClientInfo } from "#core/ports.ts";
+import { CONNECT, PUBLISH, SUBSCRIBE, UNSUBSCRIBE } from "#mqtt/codec/frame.ts";
+import { describePacket, describePublish, type PacketRecord } from "#mqtt/codec/packet-record.ts";
+import type { Connection } from "#mqtt/connection.ts";
+import type { MqttContext, PacketTap } from "#mqtt/context.ts";
+import { packetEvent, showPayload, type TraceEvent } from "./trace-event.ts";
+import { type TraceOutput, type TraceRequest, Trace, type TraceInfo } from "./trace-run.ts";
+
+export interface TracerOptions {
+  /** Where trace files are written: a folder of the data directory. */
+  readonly dir: string;
+  /** Wall clock, milliseconds. */
+  readonly nowMs: () => number;
+  /** A bug of the tracer: no client notices, and all traces end. */
+  readonly onBug: (error: unknown) => void;
+}
+
+const COUNT_MAX = 8;
+const NO_TRACES: readonly Trace[] = [];
+
+/** What is known of a connection: asked again when its session or the traces have changed. */
+interface Known {
+  readonly session: number;
+  readonly generation: number;
+  readonly clientId: string;
+  readonly address: string;
+  readonly traces: readonly Trace[];
+}
+
+export class Tracer implements PacketTap {
+  private traces: readonly Trace[] = NO_TRACES;
+  private topicTraces: readonly Trace[] = NO_TRACES;
+  private known = new WeakMap<Connection, Known>();
+  private readonly again = new WeakSet<Connection>();
+  private generation = 0;
+  private lastId = 0;
+  private unhook: (() => void)[] = [];
+
+  constructor(
+    private readonly context: MqttContext,
+    private readonly options: TracerOptions,
+  ) {}
+
+  /**
+   * Follows from now on; returns what `list` shows of it. Throws MantouError `trace_invalid`, `trace_exists` (a file trace of the same
+   * target, or the same file), `trace_limit` or `trace_not_writable`.
+   */
+  start(request: TraceRequest, output?: TraceOutput): TraceInfo {
+    if (this.traces.length >= COUNT_MAX) {
+      throw new MantouError("trace_limit", `${COUNT_MAX} traces are running; stop one first`, {});
+    }
+    const trace = new Trace(++this.lastId, request, { ...this.options, output, traces: this.traces });
+    this.use([...this.traces, trace]);
+    return trace.info();
+  }
+
+  /** False when there is none. */
+  stop(id: number): boolean {
+    const trace = this.traces.find((each) => each.id === id);
+    if (trace) this.end(trace, "stopped");
+    return trace !== undefined;
+  }
+
+  list(): TraceInfo[] {
+    return this.traces.map((trace) => trace.info());
+  }
+
+  stopAll(): void {
+    for (const trace of this.traces) this.end(trace, "stopped");
+  }
+
+  /** About once a second. */
+  tick(): void {
+    const nowMs = this.options.nowMs();
+    for (const trace of this.traces) {
+      if (nowMs >= trace.endsMs) this.end(trace, "its time is over");
+      else trace.tellLost(nowMs);
+    }
+  }
+
+  // ---- the tap
+
+  received(connection: Connection, bytes: Buffer, start: number, end: number): void {
+    if (this.again.delete(connection)) return;
+    this.contain(() => {
+      const type = bytes[start] >> 4;
+      if (type === PUBLISH) return this.receivedPublish(connection, bytes, start, end);
+      const { traces, clientId, address } = this.knownOf(connection);
+      const isTopical = this.topicTraces.length > 0 && (type === SUBSCRIBE || type === UNSUBSCRIBE);
+      if (traces.length === 0 && !isTopical && type !== CONNECT) return;
+      const record = describePacket(bytes, start, end, connection.version);
+      const isWanted = (trace: Trace): boolean =>
+        traces.includes(trace) ||
+        (record.clientId !== undefined && trace.target.hasClient(record.clientId, address)) ||
+        (isTopical && (record.filters ?? []).some((filter) => trace.target.hasFilter(filter)));
+      this.tell(record, { direction: "in", clientId: record.clientId ?? clientId, address }, isWanted);
+    });
+  }
+
+  postponed(connection: Connection): void {
+    this.again.add(connection);
+  }
+
+  sent(connection: Connection, bytes: Buffer, start: number, end: number): void {
+    this.contain(() => {
+      const { traces, clientId, address } = this.knownOf(connection);
+      if (traces.length === 0) return;
+      const record = describePacket(bytes, start, end, connection.version);
+      this.tell(record, { direction: "out", clientId, address }, (trace) => traces.includes(trace));
+    });
+  }
+
+  delivered(connection: Connection, view: MessageView, flags: number, packetId: number): void {
+    this.contain(() => {
+      const { traces, clientId, address } = this.knownOf(connection);
+      const topical = this.topical(view.bytes, view.topicStart, view.topicEnd);
+      if (traces.length === 0 && topical.length === 0) return;
+      const record = {
+        type: "PUBLISH",
+        bytes: view.payloadEnd - view.topicStart,
+        ...describePublish(view, packetId, flags),
+      };
+      const isWanted = (trace: Trace): boolean => traces.includes(trace) || topical.includes(trace);
+      this.tell(record, { direction: "out", clientId, address }, isWanted);
+    });
+  }
+
+  private receivedPublish(connection: Connection, bytes: Buffer, start: number, end: number): void {
+    const { traces, clientId, address } = this.knownOf(connection);
+    let topical = NO_TRACES;
+    let record: PacketRecord | undefined;
+    if (this.topicTraces.length > 0) {
+      let body = start + 1;
+      while (body < end && bytes[body++] >= 0x80);
+      const topicEnd = Math.min(end, body + 2 + ((bytes[body] << 8) | bytes[body + 1]));
+      topical = this.topical(bytes, body + 2, topicEnd);
+      if (topicEnd === body + 2) {
+        record = withAlias(connection, describePacket(bytes, start, end, connection.version));
+        const topic = Buffer.from(record.topic ?? "");
+        topical = this.topical(topic, 0, topic.length);
+      }
+    }
+    if (traces.length === 0 && topical.length === 0) return;
+    record ??= withAlias(connection, describePacket(bytes, start, end, connection.version));
+    const isWanted = (trace: Trace): boolean => traces.includes(trace) || topical.includes(trace);
+    this.tell(record, { direction: "in", clientId, address }, isWanted);
+  }
+
+  /** Traces that want a topic. */
+  private topical(bytes: Buffer, start: number, end: number): readonly Trace[] {
+    if (this.topicTraces.length === 0 || start >= end) return NO_TRACES;
+    return this.topicTraces.filter(({ target }) => target.hasTopic(bytes, start, end));
+  }
+
+  private knownOf(connection: Connection): Known {
+    const before = this.known.get(connection);
+    const { session } = connection;
+    if (before && before.generation === this.generation && before.session === session) return before;
+    const info = connection.info();
+    // A link that is closing has lost its address, and a session that was taken over its client id.
+    const address = info.address || before?.address || "";
+    const clientId = info.clientId || before?.clientId || "";
+    const traces = this.traces.filter(({ target }) => target.hasClient(clientId, address));
+    const known = { session, generation: this.generation, clientId, address, traces };
+    this.known.set(connection, known);
+    return known;
+  }
+
+  // ---- hooks
+
+  private hook(): void {
+    const { clientConnected, clientDisconnected, clientDenied, messageDropped } = this.context.engine.hooks;
+    this.unhook = [
+      clientConnected.add((client) => {
+        const { listener, version, username } = client;
+        this.note(client, "connected", { listener, version, ...(username !== undefined && { username }) });
+      }),
+      clientDisconnected.add((client, reasonCode) => this.note(client, "disconnected", { reasonCode })),
+      clientDenied.add((client, action, topic, reasonCode) =>
+        this.note(client, "denied", { action, reasonCode }, topic),
+      ),
+      messageDropped.add((clientId, reason, message) => this.noteDrop(clientId, reason, message)),
+    ];
+  }
+
+  private note(client: ClientInfo, type: string, fields: TraceEvent["fields"], topic?: string): void {
+    this.contain(() => {
+      const { clientId, address } = client;
+      const about = { atMs: this.options.nowMs(), direction: "note", clientId, address, type, fields } as const;
+      const isWanted = ({ target }: Trace): boolean =>
+        target.hasClient(clientId, address) || (topic !== undefined && target.hasFilter(topic));
+      for (const trace of this.traces) {
+        if (isWanted(trace)) this.put(trace, topic === undefined ? about : { ...about, topic });
+      }
+    });
+  }
+
+  private noteDrop(
+    subscriber: string | undefined,
+    reason: string,
+    { topic, payload, publisher, qos }: HookMessage,
+  ): void {
+    this.contain(() => {
+      const bytes = Buffer.from(topic);
+      const clientId = subscriber ?? publisher ?? "";
+      const fields = { reason, ...(publisher !== undefined && { publisher }), qos };
+      const about = { atMs: this.options.nowMs(), direction: "note", clientId, address: "", type: "dropped" } as const;
+      for (const trace of this.traces) {
+        const { target } = trace;
+        const isMine = [subscriber, publisher].some((id) => id !== undefined && target.hasClient(id, ""));
+        if (!isMine && !target.hasTopic(bytes, 0, bytes.length)) continue;
+        this.put(trace, { ...about, topic, fields, payload: showPayload(payload, trace) });
+      }
+    });
+  }
+
+  // ---- out
+
+  private tell(
+    record: PacketRecord,
+    about: Pick<TraceEvent, "direction" | "clientId" | "address">,
+    isWanted: (trace: Trace) => boolean,
+  ): void {
+    const atMs = this.options.nowMs();
+    for (const trace of this.traces) {
+      if (isWanted(trace)) this.put(trace, packetEvent(record, { ...about, atMs }, trace));
+    }
+  }
+
+  private put(trace: Trace, event: TraceEvent): void {
+    if (!trace.put(event)) this.end(trace, "it has written as much as it may");
+  }
+
+  private end(trace: Trace, reason: string): void {
+    this.use(this.traces.filter((each) => each !== trace));
+    trace.end(this.options.nowMs(), reason);
+  }
+
+  private use(traces: readonly Trace[]): void {
+    this.traces = traces;
+    this.topicTraces = traces.filter(({ target }) => target.kind === "topic");
+    this.generation++;
+    this.context.tap = traces.length > 0 ? this : null;
+    if (traces.length > 0 && this.unhook.length === 0) this.hook();
+    if (traces.length > 0) return;
+    for (const off of this.unhook) off();
+    this.unhook = [];
+  }
+
+  /** A bug here is no client's business. */
+  private contain(look: () => void): void {
+    try {
+      look();
+    } catch (error) {
+      this.options.onBug(error);
+      this.stopAll();
+    }
+  }
+}
+
+/** The topic that an alias stands for. */
+function withAlias(connection: Connection, record: PacketRecord): PacketRecord {
+  const alias = record.fields["topicAlias"];
+  if (record.topic !== "" || typeof alias !== "number") return record;
+  const topic = connection.rare?.inboundAliases?.get(alias);
+  return topic ? { ...record, topic: topic.toString() } : record;
+}
