@@ -17,5 +17,6 @@ export const suites: Readonly<Record<string, () => Promise<Suite>>> = {
   connection: async () => (await import("./connection.ts")).suite,
   churn: async () => (await import("./churn.ts")).suite,
   access: async () => (await import("./access.ts")).suite,
+  embedded: async () => (await import("./embedded.ts")).suite,
   scale: async () => (await import("./scale.ts")).suite,
 };

@@ -71,6 +71,8 @@ export interface RunningBroker {
   reloadCertificates(): Promise<void>;
   /** Opens, closes and replaces listeners; connections stay. Throws MantouError `listen_failed` or `certificate_invalid`. */
   applyListeners(listeners: Config["listeners"]): Promise<void>;
+  /** Waits for the disk. */
+  readonly commits: Commits;
   /** What admin and the command line may ask. */
   readonly control: Control;
   /** Stops accepting, tells the clients, and resolves when all links are closed or `drainSecMax` has passed. */
@@ -102,6 +104,7 @@ export async function startBroker(
   const load = new LoadMonitor(config.broker, TICK_MS);
   const gauges = new Gauges(engine, context, transport);
   const observation = new Observation({ config, context, transport, load, access, listeners, log: faults });
+  const commits = new Commits(context);
   const live = new LiveConfig(config, source.originOf, engine.limits, log);
   const reload = makeReload(source, live, { context, load, log, listeners });
   const stopClock = runClock({ engine, context, transport, load, log }, kept, [access, gauges, observation], faults);
@@ -119,6 +122,7 @@ export async function startBroker(
     plugins,
     reloadCertificates: () => listeners.refresh(),
     applyListeners: (configs) => listeners.apply(configs),
+    commits,
     control: localControl({
       engine,
       context,
@@ -128,7 +132,7 @@ export async function startBroker(
       gauges,
       observation,
       store: kept.durable,
-      commits: new Commits(context),
+      commits,
       config: live,
       startedAtSec: engine.nowSec,
     }),

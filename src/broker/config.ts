@@ -7,7 +7,9 @@
 import { readFileSync } from "node:fs";
 import { MantouError } from "#base/error.ts";
 import { parseBind } from "./bind-address.ts";
+import type { z } from "zod";
 import { configSchema, type Config } from "./config-schema.ts";
+import type { listenerSchema } from "./listener-schema.ts";
 import {
   applyData,
   applyEnvironment,
@@ -55,15 +57,52 @@ export function loadConfig(request: ConfigRequest = {}): LoadedConfig {
   applySet(tree, flags.set ?? []);
   applyData(tree, flags.data);
   applyListen(tree, flags.listen ?? []);
+  return checked(tree, file);
+}
 
-  const checked = configSchema.safeParse(tree.root);
-  reportValues(tree, checked.error?.issues ?? []);
+/** @throws MantouError `config_invalid` */
+function checked(tree: ConfigTree, file: string | undefined): LoadedConfig {
+  const found = configSchema.safeParse(tree.root);
+  reportValues(tree, found.error?.issues ?? []);
   reportDuplicates(tree);
-  if (tree.problems.length > 0 || !checked.success) {
+  if (tree.problems.length > 0 || !found.success) {
     const problems = [...tree.problems];
     throw new MantouError("config_invalid", problems.join("\n"), { problems });
   }
-  return { config: checked.data, originOf: (path) => tree.originOf(path.split(".")), file };
+  return { config: found.data, originOf: (path) => tree.originOf(path.split(".")), file };
+}
+
+/** Sections and keys as in the file; every one may be left out, and a quantity may have its unit, such as `1MiB`. */
+export interface ConfigOptions extends Loose<Omit<Config, "listeners">> {
+  readonly listeners?: readonly Loose<z.input<typeof listenerSchema>>[];
+}
+
+type Loose<T> = T extends number
+  ? number | string
+  : T extends readonly (infer E)[]
+    ? readonly Loose<E>[]
+    : T extends object
+      ? { readonly [K in keyof T]?: Loose<T[K]> }
+      : T;
+
+const OPTIONS: Origin = { source: "default", where: "options" };
+
+/**
+ * The configuration of a broker inside an application: no file and no environment are read, and what is not asked for is not
+ * there: no listener, no store on disk, no log; nor anonymous clients where a function of the application `decidesWhoComesIn`.
+ *
+ * @throws MantouError `config_invalid`, as `loadConfig`.
+ */
+export function configOf(options: ConfigOptions, { decidesWhoComesIn = false } = {}): Config {
+  const tree = new ConfigTree(configSchema);
+  const { listeners = [], ...rest } = options;
+  const isKept = options.store !== undefined || options.node?.data !== undefined;
+  tree.overlay({ log: { level: "silent" } }, () => OPTIONS);
+  if (!isKept) tree.overlay({ store: { type: "memory" } }, () => OPTIONS);
+  if (decidesWhoComesIn) tree.overlay({ access: { authenticate: [] } }, () => OPTIONS);
+  tree.overlay(listeners.length > 0 ? options : rest, () => OPTIONS);
+  const { config } = checked(tree, undefined);
+  return listeners.length > 0 ? config : { ...config, listeners: [] };
 }
 
 function readText(path: string): string {

@@ -7,32 +7,41 @@ import type { Commits } from "./commits.ts";
 
 export interface PublishWish {
   readonly topic: string;
-  readonly payload: Buffer;
+  readonly payload: string | Uint8Array;
   readonly qos: number;
   readonly isRetain: boolean;
 }
 
-/** The message as the engine takes it. Throws MantouError `topic_invalid`, `qos_invalid`, `retain_invalid`, `payload_too_large`. */
-function viewOf({ limits }: Engine, { topic, payload, qos, isRetain }: PublishWish): MessageView {
-  const bytes = Buffer.from(topic);
-  const { mqtt } = limits;
-  if (!isTopicName(bytes, 0, bytes.length, mqtt)) {
+/**
+ * The message as the engine takes it, in bytes of its own. Throws MantouError `topic_invalid`, `qos_invalid`, `retain_invalid`,
+ * `payload_too_large`. `view` is filled and returned.
+ */
+export function viewOf(
+  engine: Engine,
+  { topic, payload, qos, isRetain }: PublishWish,
+  view = new MessageView(),
+): MessageView {
+  const { mqtt } = engine.limits;
+  const topicBytes = Buffer.byteLength(topic);
+  const payloadBytes = typeof payload === "string" ? Buffer.byteLength(payload) : payload.length;
+  if (qos > mqtt.qosMax) throw new MantouError("qos_invalid", `qos: found ${qos}, allowed: at most ${mqtt.qosMax}`);
+  if (isRetain && !mqtt.retain) throw new MantouError("retain_invalid", "retain: found true, allowed: false");
+  if (topicBytes + payloadBytes > mqtt.packetBytesMax)
+    throw new MantouError(
+      "payload_too_large",
+      `payload: found ${payloadBytes} bytes, allowed: ${mqtt.packetBytesMax} with the topic`,
+    );
+  const bytes = Buffer.allocUnsafe(topicBytes + payloadBytes);
+  bytes.write(topic, 0);
+  if (typeof payload === "string") bytes.write(payload, topicBytes);
+  else bytes.set(payload, topicBytes);
+  view.reset(bytes, topicBytes);
+  view.qos = qos;
+  view.isRetain = isRetain;
+  if (!engine.findTopic(view) && !isTopicName(bytes, 0, topicBytes, mqtt)) {
     const allowed = `a topic name of 1 to ${mqtt.topicBytesMax} bytes and at most ${mqtt.topicLevelsMax} levels, without + and #`;
     throw new MantouError("topic_invalid", `topic: found ${JSON.stringify(topic.slice(0, 100))}, allowed: ${allowed}`);
   }
-  if (qos > mqtt.qosMax) throw new MantouError("qos_invalid", `qos: found ${qos}, allowed: at most ${mqtt.qosMax}`);
-  if (isRetain && !mqtt.retain) throw new MantouError("retain_invalid", "retain: found true, allowed: false");
-  if (bytes.length + payload.length > mqtt.packetBytesMax)
-    throw new MantouError(
-      "payload_too_large",
-      `payload: found ${payload.length} bytes, allowed: ${mqtt.packetBytesMax} with the topic`,
-    );
-  const view = new MessageView();
-  view.bytes = Buffer.concat([bytes, payload]);
-  view.topicEnd = view.propertiesStart = view.propertiesEnd = view.payloadStart = bytes.length;
-  view.payloadEnd = view.bytes.length;
-  view.qos = qos;
-  view.isRetain = isRetain;
   return view;
 }
 

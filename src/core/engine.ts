@@ -283,9 +283,7 @@ export class Engine {
   publishText(topic: string, payload: Uint8Array, options: { qos?: 0 | 1 | 2; isRetain?: boolean } = {}): number {
     const topicBytes = Buffer.from(topic);
     const view = new MessageView();
-    view.bytes = Buffer.concat([topicBytes, payload]);
-    view.topicEnd = view.propertiesStart = view.propertiesEnd = view.payloadStart = topicBytes.length;
-    view.payloadEnd = view.bytes.length;
+    view.reset(Buffer.concat([topicBytes, payload]), topicBytes.length);
     view.qos = options.qos ?? 0;
     view.isRetain = options.isRetain ?? false;
     return this.publish(view);

@@ -57,6 +57,17 @@ export class MessageView {
   /** A new number for each message that is routed: encoders key what they have encoded by it. */
   stamp = 0;
 
+  /** Points it at a message of the broker's own: `bytes` is topic and payload, QoS 0, no properties. */
+  reset(bytes: Buffer, topicBytes: number): void {
+    this.bytes = bytes;
+    this.frameStart = this.expiryStart = this.publisher = this.message = this.slot = -1;
+    this.topicStart = this.packetIdStart = this.qos = this.publisherKey = this.idCount = this.stamp = 0;
+    this.topicEnd = this.propertiesStart = this.propertiesEnd = this.payloadStart = topicBytes;
+    this.payloadEnd = bytes.length;
+    this.isRetain = this.isV5 = false;
+    this.expiryAtSec = NEVER;
+  }
+
   topicText(): string {
     return this.bytes.toString("utf8", this.topicStart, this.topicEnd);
   }

@@ -91,3 +91,10 @@ export function parseShared(filter: Buffer): SharedFilter | undefined {
 function startsWith(bytes: Buffer, prefix: Buffer): boolean {
   return bytes.length >= prefix.length && bytes.compare(prefix, 0, prefix.length, 0, prefix.length) === 0;
 }
+
+/** True for a filter that a SUBSCRIBE may have, with or without share prefix. */
+export function isFilterText(text: string, limits: TopicLimits): boolean {
+  const whole = Buffer.from(text);
+  const filter = isShared(whole) ? parseShared(whole)?.filter : whole;
+  return filter !== undefined && isTopicFilter(filter, 0, filter.length, limits);
+}

@@ -10,7 +10,7 @@ import type { Engine } from "#core/engine.ts";
 import type { HookPoint } from "#core/hooks.ts";
 import { LocalSubscriber } from "#core/local-subscriber.ts";
 import type { Command, Contribution, HttpMount, HttpPeer, MetricSource } from "#core/ports.ts";
-import { isTopicFilter, isTopicName, isShared, parseShared } from "#core/topic.ts";
+import { isFilterText, isTopicName } from "#core/topic.ts";
 import { guardedBackend } from "./guarded-backend.ts";
 import { type HookListener, type HookName, hookPoints } from "./hook-name.ts";
 import type { Counter, HookOptions, PluginApi, PluginLog, PluginMessage, PublishOptions, Undo } from "./plugin.ts";
@@ -151,7 +151,7 @@ export class Scope implements PluginApi {
 
   subscribe(filter: string, listener: (message: PluginMessage) => unknown): Undo {
     if (this.isOver) return nothing;
-    if (!isFilter(filter, this.ground.engine)) throw wrong(`${filter} is no topic filter`);
+    if (!isFilterText(filter, this.ground.engine.limits.mqtt)) throw wrong(`${filter} is no topic filter`);
     const { engine } = this.ground;
     if (!this.subscriber) {
       const subscriber = new LocalSubscriber(engine, `$plugin/${this.name}/${engine.random.next()}`);
@@ -261,12 +261,6 @@ function isPromise(value: unknown): value is Promise<unknown> {
 
 function wrong(words: string): MantouError {
   return new MantouError("plugin_invalid", words);
-}
-
-function isFilter(text: string, { limits }: Engine): boolean {
-  const whole = Buffer.from(text);
-  const filter = isShared(whole) ? parseShared(whole)?.filter : whole;
-  return filter !== undefined && isTopicFilter(filter, 0, filter.length, limits.mqtt);
 }
 
 /** Rejects when `call` takes longer. */
