@@ -14,11 +14,18 @@ import { MantouError } from "#base/error.ts";
 import { accessOperations } from "./access-operations.ts";
 import { brokerOperations } from "./broker-operations.ts";
 import { clientOperations } from "./client-operations.ts";
+import { observationOperations } from "./observation-operations.ts";
 import type { ControlParts, Operation, Page } from "./operation.ts";
 import { topicOperations } from "./topic-operations.ts";
 
 /** A line for each operation; a name is stable. */
-export const operations = { ...brokerOperations, ...clientOperations, ...topicOperations, ...accessOperations };
+export const operations = {
+  ...brokerOperations,
+  ...clientOperations,
+  ...topicOperations,
+  ...accessOperations,
+  ...observationOperations,
+};
 
 type OperationName = keyof typeof operations;
 type ParamsOf<N extends OperationName> = z.input<(typeof operations)[N]["params"]>;

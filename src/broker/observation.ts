@@ -1,5 +1,5 @@
 /**
- * What an operator looks at, of one process: alarms, slow subscribers, traces. Everything here is plain data that a
+ * What an operator looks at, of one process: alarms, slow subscribers, traces, diagnosis. Everything here is plain data that a
  * supervisor can gather from several processes.
  */
 import { join, resolve } from "node:path";
@@ -13,6 +13,7 @@ import type { Config } from "./config.ts";
 import type { LimitedLog } from "./limited-log.ts";
 import type { ListenerConfig } from "./listener-schema.ts";
 import { QueueWatch } from "./queue-watch.ts";
+import { Recon } from "./recon.ts";
 import { SlowSubscribers } from "./slow-subscribers.ts";
 import { Tracer } from "./trace.ts";
 
@@ -32,6 +33,7 @@ export class Observation {
   readonly alarms: Alarms;
   readonly slow: SlowSubscribers;
   readonly tracer: Tracer;
+  readonly recon: Recon;
   private readonly watch: AlarmWatch;
   private readonly queues: QueueWatch;
   private certificatesAtMs = -Infinity;
@@ -42,8 +44,10 @@ export class Observation {
     this.alarms = new Alarms({ historyCountMax: config.historyCountMax, nowMs: Date.now });
     this.alarms.listen((alarm) => logAlarm(alarm, log));
     this.slow = new SlowSubscribers(transport);
+    const data = resolve(parts.config.node.data);
+    this.recon = new Recon(context.engine, join(data, "recon"));
     this.tracer = new Tracer(context, {
-      dir: join(resolve(parts.config.node.data), "trace"),
+      dir: join(data, "trace"),
       nowMs: Date.now,
       onBug: (error) => log.write("error", "trace", "a bug: a trace failed; all traces have ended", { err: error }),
     });

@@ -1,4 +1,4 @@
-/** One running trace: its target, its limits, and where its events go. */
+/** One running trace: its target, its limits, and where its events go: a file, or a buffer that somebody reads. */
 import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { MantouError } from "#base/error.ts";
@@ -6,9 +6,11 @@ import { formatEvent, type PayloadMode, type PayloadOptions, type TraceEvent } f
 import { invalid, type TraceKind, TraceTarget } from "./trace-target.ts";
 
 export interface TraceRequest {
+  /** What it is called from now on; `<kind> <value>` by default. */
+  readonly name?: string | undefined;
   readonly kind: TraceKind;
   readonly value: string;
-  /** Name of a file in the trace directory, which is appended to; without it the events go to the caller alone. */
+  /** Name of a file in the trace directory, which is appended to; without it events wait to be read. */
   readonly file?: string | undefined;
   /** How payloads are shown; `none` by default. */
   readonly payload?: PayloadMode | undefined;
@@ -22,14 +24,8 @@ export interface TraceRequest {
   readonly bytesMax?: number | undefined;
 }
 
-/** Who else hears of the events. */
-export interface TraceOutput {
-  put(event: TraceEvent): void;
-  end(): void;
-}
-
 export interface TraceInfo {
-  readonly id: number;
+  readonly name: string;
   readonly kind: TraceKind;
   readonly value: string;
   /** Path of the file. */
@@ -39,18 +35,22 @@ export interface TraceInfo {
   readonly startedMs: number;
   readonly endsMs: number;
   readonly eventCount: number;
-  /** Events that the rate, or a full disk, has left out. */
+  /** Events that the rate, a full buffer or a full disk has left out. */
   readonly lostCount: number;
 }
 
 interface Surroundings {
   readonly dir: string;
   readonly nowMs: () => number;
-  readonly output: TraceOutput | undefined;
   readonly traces: readonly Trace[];
 }
 
 const MIB = 1024 * 1024;
+/** Events that wait to be read, and the bytes of their payloads. */
+const BUFFER_COUNT_MAX = 2000;
+const BUFFER_BYTES_MAX = 4 * MIB;
+/** A trace that nobody reads ends. */
+const UNREAD_MS_MAX = 30_000;
 const NAME = /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$/;
 const ranges = {
   payloadBytesMax: { default: 256, min: 1, max: 65_536 },
@@ -60,49 +60,50 @@ const ranges = {
 } as const;
 
 export class Trace implements PayloadOptions {
+  readonly name: string;
   readonly target: TraceTarget;
   readonly payload: PayloadMode;
   readonly payloadBytesMax: number;
   readonly endsMs: number;
   private readonly file: string | undefined;
-  private descriptor: number | undefined;
+  private descriptor: number | undefined = undefined;
   private readonly startedMs: number;
   private readonly eventsPerSecMax: number;
-  private output: TraceOutput | undefined;
   private bytesLeft: number;
+  private buffer: TraceEvent[] = [];
+  private bufferBytes = 0;
+  private readMs: number;
   private eventCount = 0;
   private lostCount = 0;
   private toldLostCount = 0;
   private windowMs = 0;
   private windowCount = 0;
 
-  constructor(
-    readonly id: number,
-    request: TraceRequest,
-    { dir, nowMs, output, traces }: Surroundings,
-  ) {
+  constructor(request: TraceRequest, { dir, nowMs, traces }: Surroundings) {
     const { kind, value, file, payload = "none" } = request;
+    this.name = request.name ?? `${kind} ${value}`;
     this.target = new TraceTarget(kind, value);
     if (!["none", "text", "hex"].includes(payload)) throw invalid("payload", payload, "none, text or hex");
     this.payload = payload;
     this.payloadBytesMax = numberOf(request, "payloadBytesMax");
     this.eventsPerSecMax = numberOf(request, "eventsPerSecMax");
     this.bytesLeft = numberOf(request, "bytesMax");
-    this.startedMs = nowMs();
+    this.startedMs = this.readMs = nowMs();
     this.endsMs = this.startedMs + numberOf(request, "secMax") * 1000;
-    this.output = output;
-    if (file === undefined) return;
-    if (!NAME.test(file))
-      throw invalid("file", file, "the name of a file, of letters, digits, . _ -, in the trace directory");
-    this.file = join(dir, file);
-    const isTaken = traces.some((other) => other.file === this.file || (other.file && other.target.isOf(kind, value)));
-    if (isTaken) throw new MantouError("trace_exists", `trace ${kind} ${value}: already_existed`, { kind, value });
-    this.descriptor = open(dir, this.file);
+    const path = file === undefined ? undefined : pathOf(dir, file);
+    const isTaken = traces.some((other) => other.name === this.name || (path !== undefined && other.file === path));
+    if (isTaken) throw new MantouError("trace_exists", `trace ${this.name}: already_existed`, { name: this.name });
+    this.file = path;
+    if (path !== undefined) this.descriptor = open(dir, path);
+  }
+
+  get isFile(): boolean {
+    return this.file !== undefined;
   }
 
   info(): TraceInfo {
-    const { id, target, file, payload, startedMs, endsMs, eventCount, lostCount } = this;
-    return { id, kind: target.kind, value: target.value, file, payload, startedMs, endsMs, eventCount, lostCount };
+    const { name, target, file, payload, startedMs, endsMs, eventCount, lostCount } = this;
+    return { name, kind: target.kind, value: target.value, file, payload, startedMs, endsMs, eventCount, lostCount };
   }
 
   /** False when the trace has written as much as it may. */
@@ -129,23 +130,40 @@ export class Trace implements PayloadOptions {
     this.write(note(nowMs, "lost", { eventCount }));
   }
 
+  /** Takes what waits to be read, oldest first. */
+  read(nowMs: number): TraceEvent[] {
+    this.readMs = nowMs;
+    const events = this.buffer;
+    this.buffer = [];
+    this.bufferBytes = 0;
+    return events;
+  }
+
+  /** Why it should end now, or undefined. */
+  dueReason(nowMs: number): string | undefined {
+    if (nowMs >= this.endsMs) return "its time is over";
+    return this.file === undefined && nowMs - this.readMs >= UNREAD_MS_MAX ? "nobody reads it" : undefined;
+  }
+
+  /** Nothing may be put any more. */
   end(nowMs: number, reason: string): void {
     this.bytesLeft = Math.max(this.bytesLeft, 1);
-    try {
-      this.write(note(nowMs, "ended", { reason, eventCount: this.eventCount, lostCount: this.lostCount }));
-    } catch {
-      // A listener that fails: this may be why the trace ends.
-    }
+    this.write(note(nowMs, "ended", { reason, eventCount: this.eventCount, lostCount: this.lostCount }));
     if (this.descriptor !== undefined) closeSync(this.descriptor);
-    const { output } = this;
-    this.descriptor = this.output = undefined; // whoever still puts something puts it nowhere
-    output?.end();
+    this.descriptor = undefined;
   }
 
   private write(event: TraceEvent): boolean {
-    if (this.bytesLeft <= 0) return false;
-    this.output?.put(event);
-    if (this.descriptor === undefined) return true;
+    if (this.file === undefined) {
+      const size = (event.payload?.text ?? event.payload?.hex ?? "").length;
+      if (this.buffer.length >= BUFFER_COUNT_MAX || this.bufferBytes + size > BUFFER_BYTES_MAX) this.lostCount++;
+      else {
+        this.buffer.push(event);
+        this.bufferBytes += size;
+      }
+      return true;
+    }
+    if (this.descriptor === undefined || this.bytesLeft <= 0) return false;
     const line = Buffer.from(formatEvent(event));
     this.bytesLeft -= line.length;
     try {
@@ -168,6 +186,11 @@ function numberOf(request: TraceRequest, key: keyof typeof ranges): number {
     throw invalid(key, value, `a whole number from ${min} to ${max}`);
   }
   return value;
+}
+
+function pathOf(dir: string, file: string): string {
+  if (NAME.test(file)) return join(dir, file);
+  throw invalid("file", file, "the name of a file, of letters, digits, . _ -, in the trace directory");
 }
 
 /** Payloads may be in it: for nobody but the broker's user. */

@@ -1,11 +1,12 @@
 /**
- * Live traces: the packets of a client, a topic or an address, both ways, and what happens to them, to a file or to a listener.
+ * Live traces: the packets of a client, a topic or an address, both ways, and what happens to them, to a file or to be read.
  *
- *   connection ─ MqttContext.tap ─► is it wanted? ─► decoded ─► each trace that wants it: rate ─► file, or listener
+ *   connection ─ MqttContext.tap ─► is it wanted? ─► decoded ─► each trace that wants it: rate ─► file, or buffer
  *   hooks (connected, disconnected, denied, dropped) ──────────┘
  *
  * While there is no trace the tap is null and no hook is used. Traces are bounded in number, events a second, bytes and time; what a
- * limit leaves out is counted and told in the trace itself. Listeners hear of events within the packet's handling: they must only take note.
+ * limit leaves out is counted and told in the trace itself. Events are plain JSON: several processes trace the same under one name, and
+ * what they tell is put together by its time.
  */
 import { MantouError } from "#base/error.ts";
 import type { HookMessage } from "#core/hook-message.ts";
@@ -16,7 +17,7 @@ import { describePacket, describePublish, type PacketRecord } from "#mqtt/codec/
 import type { Connection } from "#mqtt/connection.ts";
 import type { MqttContext, PacketTap } from "#mqtt/context.ts";
 import { packetEvent, showPayload, type TraceEvent } from "./trace-event.ts";
-import { type TraceOutput, type TraceRequest, Trace, type TraceInfo } from "./trace-run.ts";
+import { type TraceRequest, Trace, type TraceInfo } from "./trace-run.ts";
 
 export interface TracerOptions {
   /** Where trace files are written: a folder of the data directory. */
@@ -44,8 +45,9 @@ export class Tracer implements PacketTap {
   private topicTraces: readonly Trace[] = NO_TRACES;
   private known = new WeakMap<Connection, Known>();
   private readonly again = new WeakSet<Connection>();
+  /** Traces whose last events nobody has read. */
+  private readonly ended = new Map<string, Trace>();
   private generation = 0;
-  private lastId = 0;
   private unhook: (() => void)[] = [];
 
   constructor(
@@ -54,23 +56,35 @@ export class Tracer implements PacketTap {
   ) {}
 
   /**
-   * Follows from now on; returns what `list` shows of it. Throws MantouError `trace_invalid`, `trace_exists` (a file trace of the same
-   * target, or the same file), `trace_limit` or `trace_not_writable`.
+   * Follows from now on; returns what `list` shows of it. Throws MantouError `trace_invalid`, `trace_exists` (its name or its file is
+   * taken), `trace_limit` or `trace_not_writable`.
    */
-  start(request: TraceRequest, output?: TraceOutput): TraceInfo {
+  start(request: TraceRequest): TraceInfo {
     if (this.traces.length >= COUNT_MAX) {
       throw new MantouError("trace_limit", `${COUNT_MAX} traces are running; stop one first`, {});
     }
-    const trace = new Trace(++this.lastId, request, { ...this.options, output, traces: this.traces });
+    const trace = new Trace(request, { ...this.options, traces: this.traces });
+    this.ended.delete(trace.name);
     this.use([...this.traces, trace]);
     return trace.info();
   }
 
   /** False when there is none. */
-  stop(id: number): boolean {
-    const trace = this.traces.find((each) => each.id === id);
+  stop(name: string): boolean {
+    const trace = this.find(name);
     if (trace) this.end(trace, "stopped");
     return trace !== undefined;
+  }
+
+  /** Takes the events that wait, oldest first; undefined when there is no such trace, or no more. One reader a trace. */
+  read(name: string): TraceEvent[] | undefined {
+    const trace = this.find(name) ?? this.ended.get(name);
+    this.ended.delete(name);
+    return trace?.read(this.options.nowMs());
+  }
+
+  private find(name: string): Trace | undefined {
+    return this.traces.find((each) => each.name === name);
   }
 
   list(): TraceInfo[] {
@@ -85,8 +99,9 @@ export class Tracer implements PacketTap {
   tick(): void {
     const nowMs = this.options.nowMs();
     for (const trace of this.traces) {
-      if (nowMs >= trace.endsMs) this.end(trace, "its time is over");
-      else trace.tellLost(nowMs);
+      const reason = trace.dueReason(nowMs);
+      if (reason === undefined) trace.tellLost(nowMs);
+      else this.end(trace, reason);
     }
   }
 
@@ -246,6 +261,9 @@ export class Tracer implements PacketTap {
   private end(trace: Trace, reason: string): void {
     this.use(this.traces.filter((each) => each !== trace));
     trace.end(this.options.nowMs(), reason);
+    if (trace.isFile) return;
+    this.ended.set(trace.name, trace);
+    if (this.ended.size > COUNT_MAX) this.ended.delete(this.ended.keys().next().value!);
   }
 
   private use(traces: readonly Trace[]): void {

@@ -38,3 +38,22 @@ test("an alarm reaches the table and the log, and is taken back", async () => {
   await eventually(() => alarms.history.some(({ id }) => id === "queue_high_watermark.away"));
   expect(own.log.some(({ msg }) => msg.startsWith("alarm over"))).toBe(true);
 });
+
+test("a trace is read through the operations, and over by its name", async () => {
+  await using own = await startInProcess();
+  const { control } = own.broker;
+  const { name } = await control("traces.start", { kind: "topic", value: "a/#", payload: "text" });
+  const client = await own.harness.connect({ clientId: "c", version: 4 });
+  await client.publish("a/1", "hello", { qos: 1 });
+  const { events } = await control("traces.read", { name });
+  expect(events.map(({ direction, type, topic }) => [direction, type, topic])).toEqual([
+    ["in", "PUBLISH", "a/1"],
+    ["note", "dropped", "a/1"],
+  ]);
+  expect(await control("traces.list", {})).toMatchObject([{ name: "topic a/#", eventCount: 2, lostCount: 0 }]);
+  expect(await control("traces.stop", { name })).toEqual({ count: 1 });
+  expect(control("traces.stop", { name })).rejects.toThrow("found no");
+  expect(control("traces.start", { kind: "topic", value: "#/a" })).rejects.toThrow("allowed: a topic filter");
+  expect(await control("recon.memory", { limit: 1 })).toMatchObject({ processes: [{ pid: process.pid, queues: [] }] });
+  expect(await control("slow.list", {})).toEqual([]);
+});
