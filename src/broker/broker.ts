@@ -134,6 +134,7 @@ export async function startBroker(
       store: kept.durable,
       commits,
       config: live,
+      plugins,
       startedAtSec: engine.nowSec,
     }),
     async stop() {

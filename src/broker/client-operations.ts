@@ -52,6 +52,7 @@ const sessionRow = z.object({
   createdAtSec: z.int().meta({ description: "wall clock; of a restored session: when the broker started" }),
   expirySec,
   awaitingReleaseCount: count("QoS 2 messages received whose PUBREL has not come"),
+  awaitingCompleteCount: count("QoS 2 messages sent whose PUBREC has come and PUBCOMP not"),
   ...queueFields,
 });
 
@@ -350,6 +351,7 @@ function describeSession({ engine }: EngineParts, session: number): z.output<typ
     createdAtSec: sessions.createdSec[session],
     expirySec: expiryOf(sessions.expirySec[session]),
     awaitingReleaseCount: sessions.queueOf(session)?.receipts?.count ?? 0,
+    awaitingCompleteCount: sessions.queueOf(session)?.inflight.releasedCount ?? 0,
     ...describeQueue({ engine }, session),
   };
 }

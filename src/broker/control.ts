@@ -16,6 +16,7 @@ import { brokerOperations } from "./broker-operations.ts";
 import { clientOperations } from "./client-operations.ts";
 import { observationOperations } from "./observation-operations.ts";
 import type { ControlParts, Operation, Page } from "./operation.ts";
+import { pluginOperations } from "./plugin-operations.ts";
 import { topicOperations } from "./topic-operations.ts";
 
 /** A line for each operation; a name is stable. */
@@ -25,6 +26,7 @@ export const operations = {
   ...topicOperations,
   ...accessOperations,
   ...observationOperations,
+  ...pluginOperations,
 };
 
 type OperationName = keyof typeof operations;

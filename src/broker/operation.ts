@@ -19,6 +19,7 @@ import type { Gauges } from "./gauges.ts";
 import type { OpenListeners } from "./listener-setup.ts";
 import type { LiveConfig } from "./live-config.ts";
 import type { Observation } from "./observation.ts";
+import type { PluginSetup } from "./plugin-setup.ts";
 
 type Spread = "all" | "walk" | "home" | "one";
 
@@ -35,6 +36,7 @@ export interface ControlParts {
   readonly observation: Observation;
   readonly commits: Commits;
   readonly config: LiveConfig;
+  readonly plugins: PluginSetup;
   /** Wall clock, seconds. */
   readonly startedAtSec: number;
 }

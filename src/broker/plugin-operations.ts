@@ -1,0 +1,89 @@
+/** Operations on modules and plugins, and the commands that they add to the command line. */
+import { z } from "zod";
+import type { Command } from "#core/ports.ts";
+import { type ControlParts, done, nothing, notFound, operation, sumDone } from "./operation.ts";
+
+const plugin = z.object({
+  name: z.string(),
+  version: z.string(),
+  description: z.string(),
+  kind: z.enum(["module", "plugin"]),
+  from: z.string().meta({ description: "mantou, or the path or package as configured" }),
+  state: z.enum(["running", "stopped", "failed"]),
+  faultCount: z.int().meta({ description: "what it threw since the broker started" }),
+  lastFault: z.string().meta({ description: "the last of it; empty for nothing" }),
+});
+
+const named = z.object({ name: z.string().min(1).max(256) });
+const ARGS_MAX = 100;
+
+export const pluginOperations = {
+  "plugins.list": operation({
+    about: "modules and plugins, and how they fare",
+    spread: "all",
+    params: nothing,
+    result: z.array(plugin),
+    merge: ([first, ...others]) =>
+      first.map((each) => {
+        const all = [each, ...others.flatMap((rows) => rows.filter(({ name }) => name === each.name))];
+        const worst = all.find(({ state }) => state === "failed") ?? each;
+        return { ...worst, faultCount: all.reduce((sum, { faultCount }) => sum + faultCount, 0) };
+      }),
+    run: ({ plugins }) => plugins.list(),
+  }),
+  "plugins.load": operation({
+    about: "starts a module or plugin that is not running, or a plugin of the plugins folder",
+    spread: "all",
+    params: named,
+    result: done,
+    merge: sumDone,
+    async run({ plugins }, { name }) {
+      await plugins.load(name);
+      return { count: 1 };
+    },
+  }),
+  "plugins.unload": operation({
+    about: "ends a module or plugin, until it is loaded again or the broker restarts",
+    spread: "all",
+    params: named,
+    result: done,
+    merge: sumDone,
+    async run({ plugins }, { name }) {
+      await plugins.unload(name);
+      return { count: 1 };
+    },
+  }),
+  "plugins.reload": operation({
+    about: "reads a plugin's code anew and starts that instead",
+    spread: "all",
+    params: named,
+    result: done,
+    merge: sumDone,
+    async run({ plugins }, { name }) {
+      await plugins.reload(name);
+      return { count: 1 };
+    },
+  }),
+  "commands.list": operation({
+    about: "commands that plugins add to the command line",
+    spread: "one",
+    params: nothing,
+    result: z.array(z.object({ name: z.string(), usage: z.string(), description: z.string() })),
+    run: (parts) => commandsOf(parts).map(({ name, usage, description }) => ({ name, usage, description })),
+  }),
+  "commands.run": operation({
+    about: "runs a command of a plugin",
+    spread: "one",
+    params: named.extend({ args: z.array(z.string().max(65_535)).max(ARGS_MAX) }),
+    result: z.object({ answer: z.unknown().meta({ description: "text to be printed, or a value" }) }),
+    async run(parts, { name, args }) {
+      const command = commandsOf(parts).find((each) => each.name === name);
+      if (!command) throw notFound("command", name);
+      return { answer: (await command.run(args)) ?? null };
+    },
+  }),
+};
+
+function commandsOf({ plugins }: ControlParts): Command[] {
+  return plugins.host.contributions().flatMap(({ commands }) => commands);
+}
