@@ -157,6 +157,7 @@ export class AccessSetup {
   private watchClients({ hooks }: Engine): void {
     const { standings } = this.chain;
     this.isWatching = true;
+    hooks.isAddressKept = true;
     hooks.clientConnected.add((client) => {
       standings.open(client);
       // What a session was granted earlier it may not have any more.

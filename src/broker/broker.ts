@@ -107,6 +107,11 @@ export async function startBroker(
   const commits = new Commits(context);
   const live = new LiveConfig(config, source.originOf, engine.limits, log);
   const reload = makeReload(source, live, { context, load, log, listeners });
+  observation.alarms.listen(({ id, severity, title, summary, setMs, clearedMs }) => {
+    const { alarmSet, alarmCleared } = engine.hooks;
+    const note = { id, severity, title, summary, atMs: clearedMs ?? setMs };
+    (clearedMs === undefined ? alarmSet : alarmCleared).run(note);
+  });
   const stopClock = runClock({ engine, context, transport, load, log }, kept, [access, gauges, observation], faults);
   return {
     get addresses() {
@@ -298,6 +303,10 @@ function makeListeners({ config, context, transport, mounts }: ListenerParts, lo
   return new OpenListeners({
     transport,
     mounts,
+    noteChange({ name, address }, isOpen) {
+      const { listenerOpened, listenerClosed } = context.engine.hooks;
+      (isOpen ? listenerOpened : listenerClosed).run({ name, address });
+    },
     packetBytesMax: config.mqtt.packetBytesMax,
     protocolFor: (listener) => {
       const rates = ratesOf(listener);

@@ -3,6 +3,7 @@
  * whose section has not changed is left alone, a changed one is closed and opened anew, and connections outlive their listener.
  */
 import { isDeepStrictEqual } from "node:util";
+import type { ListenerNote } from "#core/hook-event.ts";
 import type { HttpMount, Link, Protocol } from "#core/ports.ts";
 import { parseAddressBlock, parseAddressRule } from "#transport/address-rules.ts";
 import type { Listener, ListenerHost, ListenerOptions } from "#transport/entrance.ts";
@@ -25,6 +26,8 @@ export interface ListenerSurroundings {
   /** What makes the protocol of each link of a listener. */
   protocolFor(listener: Listening): (link: Link) => Protocol;
   notice(isProblem: boolean, text: string): void;
+  /** A listener has begun or ceased to accept. */
+  noteChange?(listener: ListenerNote, isOpen: boolean): void;
 }
 
 interface Open {
@@ -98,7 +101,7 @@ export class OpenListeners {
     if (!config) return this.open.some((each) => each.config.name === name);
     this.stopped = this.stopped.filter((each) => each !== config);
     try {
-      this.open.push({ config, listener: await openOne(config, this.surroundings) });
+      await this.openNew(config);
     } catch (error) {
       this.stopped.push(config);
       throw error;
@@ -125,7 +128,7 @@ export class OpenListeners {
     for (const config of configs) {
       if (kept.some((each) => isDeepStrictEqual(config, each.config))) continue;
       try {
-        this.open.push({ config, listener: await openOne(config, this.surroundings) });
+        await this.openNew(config);
       } catch (error) {
         failures.push(error);
       }
@@ -155,10 +158,22 @@ export class OpenListeners {
     this.open = [];
   }
 
+  private async openNew(config: ListenerConfig): Promise<void> {
+    const opened = { config, listener: await openOne(config, this.surroundings) };
+    this.open.push(opened);
+    this.surroundings.noteChange?.(noteOf(opened), true);
+  }
+
   private close(closed: Open): void {
+    const note = noteOf(closed);
     closed.listener.stop();
+    this.surroundings.noteChange?.(note, false);
     this.old = [...this.old.filter(({ listener }) => listener.connectionCount > 0), closed];
   }
+}
+
+function noteOf({ config, listener }: Open): ListenerNote {
+  return { name: config.name, address: addressOf(config, listener.port) };
 }
 
 function addressOf({ type, bind, path }: ListenerConfig, port: number): string {

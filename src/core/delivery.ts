@@ -284,6 +284,14 @@ export class Delivery {
     if (seq > this.lastSeq) this.lastSeq = seq;
   }
 
+  /** A message in flight is the client's now. */
+  noteAcked(session: number, message: number, packetId: number): void {
+    this.messages.load(message, this.stored);
+    const described = this.describe(this.stored);
+    this.hooks.messageAcked.run(this.sessions.clientId(session), described, packetId);
+    described.close();
+  }
+
   noteDelivered(session: number, view: MessageView): void {
     const message = this.describe(view);
     this.hooks.messageDelivered.run(this.sessions.clientId(session), message);

@@ -293,9 +293,9 @@ export class Engine {
   acknowledge(session: number, packetId: number, reasonCode: number, qos: number): boolean {
     const queue = this.sessions.queueOf(session);
     this.begin();
-    if (queue === null || !this.sender.acknowledge(session, queue, packetId, qos)) return false;
-    if (reasonCode >= 0x80) this.metrics.add("messages.dropped.refused"); // and offered to nobody else [MQTT-4.8.2-6]
-    if (this.hooks.messageAcked.isUsed) this.hooks.messageAcked.run(this.sessions.clientId(session), packetId);
+    const position = queue === null ? -1 : this.sender.positionOf(queue, packetId, qos);
+    if (queue === null || position < 0) return false;
+    this.sender.acknowledge(session, queue, position, reasonCode);
     if (queue.hasWaiting || this.router.hasReplays) this.pump(session);
     return true;
   }
@@ -314,7 +314,6 @@ export class Engine {
     this.begin();
     if (!queue?.inflight.complete(packetId)) return false;
     this.noteChange("completed", session, packetId);
-    if (this.hooks.messageAcked.isUsed) this.hooks.messageAcked.run(this.sessions.clientId(session), packetId);
     if (queue.hasWaiting || this.router.hasReplays) this.pump(session);
     return true;
   }
@@ -348,7 +347,7 @@ export class Engine {
   }
 
   /** Counts a message that its publisher was not allowed to publish, or that was dropped before routing. */
-  dropUnrouted(reason: "not_authorized" | "store_full" | "overloaded", view: MessageView): void {
+  dropUnrouted(reason: "not_authorized" | "store_full" | "overloaded" | "stopped_by_hook", view: MessageView): void {
     this.begin();
     this.delivery.drop(reason, view.publisher, view);
   }

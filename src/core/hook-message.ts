@@ -17,6 +17,9 @@ export class HookMessage {
   private view: MessageView | null;
   private ownTopic: string | undefined = undefined;
   private ownPayload: Buffer | undefined = undefined;
+  private ownProperties: Buffer | undefined = undefined;
+  private ownPublisher: { readonly clientId: string | undefined; readonly client: ClientInfo | undefined } | null =
+    null;
   private ownQos: number;
   isRetain: boolean;
   private readonly publisherNumber: number;
@@ -69,23 +72,35 @@ export class HookMessage {
 
   /** 5.0 properties that are passed on, as they stand in a packet without their length; a copy. Empty for 3.x. */
   get propertyBytes(): Buffer {
-    const { bytes, propertiesStart, propertiesEnd } = this.source;
-    return Buffer.from(bytes.subarray(propertiesStart, propertiesEnd));
+    if (this.ownProperties === undefined) {
+      const { bytes, propertiesStart, propertiesEnd } = this.source;
+      this.ownProperties = Buffer.from(bytes.subarray(propertiesStart, propertiesEnd));
+    }
+    return this.ownProperties;
   }
 
   /** Client id of the publisher; undefined for the broker itself, and for a message that waited. */
   get publisher(): string | undefined {
+    if (this.ownPublisher) return this.ownPublisher.clientId;
     return this.publisherNumber < 0 ? undefined : this.parts.sessions.clientId(this.publisherNumber);
   }
 
   /** The publisher, where it is connected. */
   get client(): ClientInfo | undefined {
+    if (this.ownPublisher) return this.ownPublisher.client;
     return this.publisherNumber < 0 ? undefined : this.parts.sessions.sinks[this.publisherNumber]?.info?.();
   }
 
   private get source(): MessageView {
     if (this.view === null) throw new Error("the message is gone: read it while the hook runs");
     return this.view;
+  }
+
+  /** Reads everything, since the hooks will take longer than the view lasts. */
+  own(): void {
+    this.ownPublisher = { clientId: this.publisher, client: this.client };
+    void [this.topic, this.payload, this.propertyBytes];
+    this.view = null;
   }
 
   /** The hooks have run. */

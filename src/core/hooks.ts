@@ -1,20 +1,37 @@
 /**
  * Points where others may watch, change or stop what happens. A point nobody listens to costs one comparison.
  * Listeners run in order of priority, lowest first, synchronously; those of equal priority in order of arrival.
+ *
+ * Where a client may be made to wait there is a second point beside the first, `…Later`: its listeners say when they are done,
+ * and until then the input of that one client is held. They run before the synchronous ones, one after the other.
  */
+import type {
+  AlarmNote,
+  ConnectAttempt,
+  ConnectDetails,
+  EndedBy,
+  ListenerNote,
+  SubscribeRequest,
+  UnsubscribeRequest,
+} from "./hook-event.ts";
 import type { HookMessage } from "./hook-message.ts";
 import type { DropReason } from "./metrics.ts";
 import type { ClientInfo } from "./ports.ts";
 
-export class HookPoint<A extends unknown[]> {
-  private listeners: { priority: number; call: (...args: A) => unknown }[] = [];
+interface Listener<F> {
+  readonly priority: number;
+  readonly call: F;
+}
+
+class Listeners<F> {
+  protected listeners: readonly Listener<F>[] = [];
 
   get isUsed(): boolean {
     return this.listeners.length !== 0;
   }
 
   /** Adds a listener; the function returned takes it off again. */
-  add(call: (...args: A) => unknown, priority = 0): () => void {
+  add(call: F, priority = 0): () => void {
     const listener = { priority, call };
     const at = this.listeners.findIndex((other) => other.priority > priority);
     this.listeners = at < 0 ? [...this.listeners, listener] : this.listeners.toSpliced(at, 0, listener);
@@ -22,7 +39,9 @@ export class HookPoint<A extends unknown[]> {
       this.listeners = this.listeners.filter((other) => other !== listener);
     };
   }
+}
 
+export class HookPoint<A extends unknown[]> extends Listeners<(...args: A) => unknown> {
   /** Calls the listeners until one answers `false`; true when none did. */
   run(...args: A): boolean {
     for (const listener of this.listeners) if (listener.call(...args) === false) return false;
@@ -30,22 +49,67 @@ export class HookPoint<A extends unknown[]> {
   }
 }
 
+/** A listener calls `done` once, now or later: `false` ends it there. */
+export type LaterListener<E> = (event: E, done: (goesOn: boolean) => void) => void;
+
+export class LaterPoint<E> extends Listeners<LaterListener<E>> {
+  /** Asks the listeners that are there now, one after the other; `complete` may be called before this returns. */
+  run(event: E, complete: (goesOn: boolean) => void): void {
+    const { listeners } = this;
+    const step = (at: number): void => {
+      if (at === listeners.length) return complete(true);
+      listeners[at].call(event, (goesOn) => (goesOn ? step(at + 1) : complete(false)));
+    };
+    step(0);
+  }
+}
+
 export class Hooks {
-  readonly clientConnected = new HookPoint<[client: ClientInfo]>();
+  /** Some listener of `clientDisconnected` needs the client's address, which a link that is gone does not know. */
+  isAddressKept = false;
+
+  /** May refuse. */
+  readonly clientConnect = new HookPoint<[attempt: ConnectAttempt]>();
+  readonly clientConnectLater = new LaterPoint<ConnectAttempt>();
+  /** CONNACK is out. */
+  readonly clientConnected = new HookPoint<[client: ClientInfo, details: ConnectDetails]>();
+  /** A CONNECT was refused, for whatever reason; `clientId` is empty when it could not be read. */
+  readonly clientRefused = new HookPoint<[client: ClientInfo, details: ConnectDetails]>();
   /** Access refused a CONNECT (`topic` undefined), a PUBLISH or a filter of a SUBSCRIBE. */
   readonly clientDenied = new HookPoint<
     [client: ClientInfo, action: "connect" | "publish" | "subscribe", topic: string | undefined, reasonCode: number]
   >();
-  readonly clientDisconnected = new HookPoint<[client: ClientInfo, reasonCode: number]>();
+  /** `reasonCode` is that of DISCONNECT, or what a 5.0 client would have been told. */
+  readonly clientDisconnected = new HookPoint<[client: ClientInfo, reasonCode: number, by: EndedBy]>();
+  /** May change or refuse. */
+  readonly clientSubscribe = new HookPoint<[request: SubscribeRequest]>();
+  readonly clientSubscribeLater = new LaterPoint<SubscribeRequest>();
+  /** May change or refuse. */
+  readonly clientUnsubscribe = new HookPoint<[request: UnsubscribeRequest]>();
+  readonly clientUnsubscribeLater = new LaterPoint<UnsubscribeRequest>();
   readonly sessionCreated = new HookPoint<[clientId: string]>();
   readonly sessionResumed = new HookPoint<[clientId: string]>();
+  /** Another connection has taken the session; then it is resumed, or ended and created. */
+  readonly sessionTakenOver = new HookPoint<[clientId: string]>();
+  /** Its time is over; then it is ended. */
+  readonly sessionExpired = new HookPoint<[clientId: string]>();
   readonly sessionEnded = new HookPoint<[clientId: string]>();
   readonly sessionSubscribed = new HookPoint<[clientId: string, filter: string, qos: number]>();
   readonly sessionUnsubscribed = new HookPoint<[clientId: string, filter: string]>();
   /** May change the message; `false` stops it: it is acknowledged and goes nowhere. */
   readonly messagePublish = new HookPoint<[message: HookMessage]>();
+  /** Of what MQTT clients publish; wills and what the broker publishes itself cannot wait. */
+  readonly messagePublishLater = new LaterPoint<HookMessage>();
   readonly messageDelivered = new HookPoint<[clientId: string, message: HookMessage]>();
-  readonly messageAcked = new HookPoint<[clientId: string, packetId: number]>();
+  /** PUBACK or PUBREC came. */
+  readonly messageAcked = new HookPoint<[clientId: string, message: HookMessage, packetId: number]>();
   /** `clientId` is undefined when nobody was to get the message. */
   readonly messageDropped = new HookPoint<[clientId: string | undefined, reason: DropReason, message: HookMessage]>();
+  readonly willPublished = new HookPoint<[clientId: string, message: HookMessage]>();
+  /** The client said goodbye, or came back in time. */
+  readonly willDropped = new HookPoint<[clientId: string]>();
+  readonly listenerOpened = new HookPoint<[listener: ListenerNote]>();
+  readonly listenerClosed = new HookPoint<[listener: ListenerNote]>();
+  readonly alarmSet = new HookPoint<[alarm: AlarmNote]>();
+  readonly alarmCleared = new HookPoint<[alarm: AlarmNote]>();
 }

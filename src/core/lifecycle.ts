@@ -157,6 +157,8 @@ export class Lifecycle {
     const sink = this.parts.sessions.sinks[session];
     const isEnding = isCleanStart || !this.parts.sessions.isPersistent(session);
     if (sink !== null) {
+      const { sessionTakenOver } = this.parts.hooks;
+      if (sessionTakenOver.isUsed) sessionTakenOver.run(this.parts.sessions.clientId(session));
       this.parts.sessions.sinks[session] = null;
       sink.end(SESSION_TAKEN_OVER); // [MQTT-3.1.4-3]
       this.parts.sessions.queueOf(session)?.inflight.rewind();
@@ -184,6 +186,8 @@ export class Lifecycle {
   private expireSession(session: number): void {
     this.parts.sessions.expiryTimer[session] = -1;
     this.parts.metrics.add("sessions.expired");
+    const { sessionExpired } = this.parts.hooks;
+    if (sessionExpired.isUsed) sessionExpired.run(this.parts.sessions.clientId(session));
     this.end(session); // [MQTT-3.1.2-23]
   }
 
@@ -202,8 +206,9 @@ export class Lifecycle {
     view.publisherKey = this.parts.sessions.keyOf(session);
     if (will.expirySec === NEVER) view.expiryAtSec = NEVER;
     this.parts.metrics.add("wills.published");
+    if (this.parts.hooks.willPublished.isUsed) this.notePublished(session, view);
     this.parts.publish(view);
-    this.dropWill(session); // [MQTT-3.1.2-10]
+    this.forgetWill(session); // [MQTT-3.1.2-10]
   }
 
   private publishDelayedWill(session: number): void {
@@ -211,9 +216,20 @@ export class Lifecycle {
     this.publishWill(session);
   }
 
-  /** Forgets the session's will. */
+  private notePublished(session: number, view: MessageView): void {
+    const message = this.parts.delivery.describe(view);
+    this.parts.hooks.willPublished.run(this.parts.sessions.clientId(session), message);
+    message.close();
+  }
+
+  /** The session's will is not to be published. */
   dropWill(session: number): void {
     if (!this.wills.get(session)) return;
+    this.forgetWill(session);
+    if (this.parts.hooks.willDropped.isUsed) this.parts.hooks.willDropped.run(this.parts.sessions.clientId(session));
+  }
+
+  private forgetWill(session: number): void {
     const timer = this.wills.remove(session);
     if (timer >= 0) this.parts.timers.cancel(timer);
     this.note("will-gone", session);

@@ -193,13 +193,22 @@ export class Sender {
     }
   }
 
-  /** Takes an acknowledged message of a QoS out of the window; false when the id is not awaited at it. */
-  acknowledge(session: number, queue: SessionQueue, packetId: number, qos: number): boolean {
-    const { inflight } = queue;
+  /** Where a message of a QoS is in the window that waits for its acknowledgement; −1 when the id is not awaited at it. */
+  positionOf({ inflight }: SessionQueue, packetId: number, qos: number): number {
     const position = inflight.find(packetId);
-    if (position < 0 || (inflight.field(position, DELIVERY) & DELIVERY_QOS) !== qos) return false;
+    return position >= 0 && (inflight.field(position, DELIVERY) & DELIVERY_QOS) === qos ? position : -1;
+  }
+
+  /** Takes it out of the window: the client has it, or has refused it. */
+  acknowledge(session: number, { inflight }: SessionQueue, position: number, reasonCode: number): void {
+    const message = inflight.field(position, MESSAGE);
+    if (reasonCode >= 0x80) {
+      this.messages.load(message, this.stored); // offered to nobody else [MQTT-4.8.2-6]
+      this.delivery.drop("refused", session, this.stored);
+    } else if (this.hooks.messageAcked.isUsed) {
+      this.delivery.noteAcked(session, message, inflight.packetIdAt(position));
+    }
     this.takeOut(session, inflight, position);
-    return true;
   }
 
   /** PUBREC: the message is delivered, its id is kept until PUBCOMP. False when the id was not awaited. */
@@ -215,6 +224,7 @@ export class Sender {
     const message = inflight.field(position, MESSAGE);
     const ids = inflight.field(position, IDS);
     const packetId = inflight.packetIdAt(position);
+    if (this.hooks.messageAcked.isUsed) this.delivery.noteAcked(session, message, packetId);
     inflight.remove(position);
     inflight.release(packetId);
     this.delivery.free(message, ids);

@@ -5,6 +5,7 @@ import type { CommitGate } from "#core/commit-gate.ts";
 import type { ClientInfo, PeerIdentity } from "#core/ports.ts";
 import type { Connection } from "./connection.ts";
 import type { Login } from "./handle-connect.ts";
+import type { JudgedPublish } from "./hook-wait.ts";
 import type { InboundAliases } from "./topic-alias.ts";
 
 /** What few connections have, or have only while they log in: kept apart, since a million idle ones pay for each field. */
@@ -19,6 +20,7 @@ export class Extras {
   /** Input that waits for an answer. */
   held: Buffer | null = null;
   gate: CommitGate | null = null;
+  judged: JudgedPublish | null = null;
   /** So many answers wait that input is held. */
   isGateFull = false;
   /** The link closed while input was held. */

@@ -11,6 +11,7 @@
  */
 import { CommitGate } from "#core/commit-gate.ts";
 import type { MessageView } from "#core/message.ts";
+import type { EndedBy } from "#core/hook-event.ts";
 import { Metric } from "#core/metrics.ts";
 import type { ClientInfo, Link, Protocol, Sink } from "#core/ports.ts";
 import { encodeConnack, isConnackReason } from "./codec/connect.ts";
@@ -134,7 +135,7 @@ export class Connection implements Protocol, Sink {
     if (rare.restTimer < 0) this.link.resume();
     this.lastPacketMs = this.context.engine.nowMs; // keep-alive stood still
     this.consume(held);
-    if (rare.isOrphan && this.holdCount === 0 && this.isAlive) this.leave(0);
+    if (rare.isOrphan && this.holdCount === 0 && this.isAlive) this.leave(0, "link");
   }
 
   private keepHeld(bytes: Buffer): void {
@@ -361,9 +362,9 @@ export class Connection implements Protocol, Sink {
   }
 
   /** Sends what is unsent and closes the link; the session goes its way at once. */
-  close(reasonCode: number): void {
+  close(reasonCode: number, by: EndedBy = "broker"): void {
     if (this.state === CLOSED) return;
-    this.leave(reasonCode);
+    this.leave(reasonCode, by);
     this.link.end();
   }
 
@@ -371,7 +372,7 @@ export class Connection implements Protocol, Sink {
     if (this.state === CLOSED) return;
     if (this.holdCount > 0 && this.rare?.held && this.state === OPEN) return this.outliveLink(this.rare);
     try {
-      this.leave(0);
+      this.leave(0, "link");
     } catch (error) {
       this.reportBug(error, noBytes);
     }
@@ -390,7 +391,7 @@ export class Connection implements Protocol, Sink {
   handleDeadline(): void {
     const { engine } = this.context;
     this.deadline = -1;
-    if (this.rare?.isOrphan) return this.leave(0);
+    if (this.rare?.isOrphan) return this.leave(0, "link");
     if (this.state !== OPEN) {
       engine.metrics.add("connections.closed.connect_timeout");
       return this.close(KEEP_ALIVE_TIMEOUT);
@@ -418,7 +419,7 @@ export class Connection implements Protocol, Sink {
     this.deadline = engine.timers.arm(engine.nowMs + this.silenceMaxMs, deadlineKind, this.number);
   }
 
-  private leave(reasonCode: number): void {
+  private leave(reasonCode: number, by: EndedBy): void {
     const { engine } = this.context;
     const { session } = this;
     const info = engine.hooks.clientDisconnected.isUsed && this.state === OPEN ? this.info() : undefined;
@@ -431,7 +432,7 @@ export class Connection implements Protocol, Sink {
     engine.metrics.add("connections.closed");
     if (session >= 0 && engine.sessions.sinks[session] === this) engine.detach(session);
     this.session = -1;
-    if (info) engine.hooks.clientDisconnected.run(info, reasonCode);
+    if (info) engine.hooks.clientDisconnected.run(info, reasonCode, by);
   }
 
   private reportBug(error: unknown, packet: Buffer): void {

@@ -38,6 +38,7 @@ import {
 import type { Connection } from "./connection.ts";
 import type { Client } from "./connection-extras.ts";
 import { AUTHENTICATING, CLOSED, OPEN, OPENING } from "./connection-state.ts";
+import { askConnectHooks, detailsOf } from "./hook-wait.ts";
 import { OutboundAliases } from "./topic-alias.ts";
 
 /** What CONNECT said, as long as it is needed. */
@@ -57,22 +58,27 @@ export function handleConnect(connection: Connection, bytes: Buffer, body: numbe
   connection.version = packet.version;
   if ("reasonCode" in packet) return refuseFault(connection, packet.reasonCode, packet.version === 0);
   connection.packetBytesMax = packet.properties.maximumPacketSize ?? connection.packetBytesMax;
+  const { identity } = connection.link;
+  const given = identity?.clientId === undefined ? packet.clientId : Buffer.from(identity.clientId);
+  const { extras } = connection;
+  extras.isBridge = packet.isBridge;
+  extras.username = identity?.username ?? packet.username;
+  extras.login = { packet, clientId: given, isIdAssigned: false, request: undefined };
   if (connection.context.isBusy) {
     engine.metrics.add("connections.refused.busy");
     return refuse(connection, SERVER_BUSY, {}, false);
   }
-  const { identity } = connection.link;
-  const given = identity?.clientId === undefined ? packet.clientId : Buffer.from(identity.clientId);
   const fault = faultOf(connection, packet, given);
   if (fault !== 0) return refuseFault(connection, fault, false);
-  const isIdAssigned = given.length === 0;
-  const clientId = isIdAssigned ? Buffer.from(connection.context.makeClientId()) : given;
-  const { extras } = connection;
-  extras.isBridge = packet.isBridge;
-  extras.username = identity?.username ?? packet.username;
-  extras.login = { packet, clientId, isIdAssigned, request: undefined };
+  if (given.length === 0) {
+    const clientId = Buffer.from(connection.context.makeClientId());
+    extras.login = { packet, clientId, isIdAssigned: true, request: undefined };
+  }
   connection.state = AUTHENTICATING;
-  authenticate(connection, packet.properties, false);
+  askConnectHooks(connection, packet, (reasonCode) => {
+    if (reasonCode === 0) authenticate(connection, packet.properties, false);
+    else refuse(connection, reasonCode, {}, false);
+  });
   return 0;
 }
 
@@ -105,6 +111,9 @@ function refuse(connection: Connection, reasonCode: number, properties: Properti
     const isTooLarge = full.length > connection.packetBytesMax;
     connection.send(isTooLarge ? encodeConnack(connection.version, false, reasonCode, {}) : full); // [MQTT-3.2.2-19]
   }
+  const { clientRefused } = connection.context.engine.hooks;
+  const login = connection.rare?.login;
+  if (login && clientRefused.isUsed) clientRefused.run(connection.info(), detailsOf(login.packet, reasonCode));
   connection.close(reasonCode); // [MQTT-3.2.2-7]
   return 0;
 }
@@ -295,7 +304,7 @@ function accept(connection: Connection, opened: Opened, request: Request, outcom
   connection.isWritable = true;
   connection.startKeepAlive();
   connection.context.noteOpen(connection.number, packet.isCleanStart);
-  if (engine.hooks.clientConnected.isUsed) engine.hooks.clientConnected.run(request.client);
+  if (engine.hooks.clientConnected.isUsed) engine.hooks.clientConnected.run(request.client, detailsOf(packet, SUCCESS));
   forgetLogin(connection, request);
   engine.attach(opened.session);
   connection.unhold();
@@ -316,7 +325,7 @@ function forgetLogin(connection: Connection, request: Request): void {
   const { engine } = connection.context;
   if (request.method === undefined) extras.login = null;
   else extras.login!.request = undefined;
-  const isAsked = !engine.access.isOpen || engine.hooks.clientDisconnected.isUsed;
+  const isAsked = !engine.access.isOpen || engine.hooks.isAddressKept;
   if (isAsked) extras.client = snapshot(request.client);
   if (
     !isAsked &&

@@ -18,6 +18,6 @@ export function handleDisconnect(connection: Connection, bytes: Buffer, body: nu
     }
     if (packet.reasonCode === SUCCESS) engine.discardWill(connection.session); // [MQTT-3.14.4-3]
   }
-  connection.close(packet.reasonCode); // [MQTT-3.14.4-2]
+  connection.close(packet.reasonCode, "client"); // [MQTT-3.14.4-2]
   return 0;
 }

@@ -1,4 +1,5 @@
 /** PUBLISH from a client: stop 4 of the way of a PUBLISH. Nothing is allocated unless the client uses aliases. */
+import type { Engine } from "#core/engine.ts";
 import type { MessageView } from "#core/message.ts";
 import { Metric } from "#core/metrics.ts";
 import { DENY, PENDING } from "#core/ports.ts";
@@ -21,6 +22,7 @@ import {
 } from "./codec/reason-code.ts";
 import type { Connection } from "./connection.ts";
 import { HANDLE_AGAIN } from "./connection-state.ts";
+import { askPublishHooks, STOPPED } from "./hook-wait.ts";
 import { guardPublish } from "./pacing.ts";
 import { InboundAliases } from "./topic-alias.ts";
 
@@ -55,21 +57,34 @@ export function handlePublish(connection: Connection, bytes: Buffer, start: numb
     if (verdict === PENDING) return waitForVerdict(connection);
     if (verdict === DENY) return refuse(connection, view, "not_authorized", NOT_AUTHORIZED);
   }
+  const { qos } = view;
+  let isStopped = false;
+  if (engine.hooks.messagePublishLater.isUsed || connection.rare?.judged) {
+    const outcome = askPublishHooks(connection, view);
+    if (outcome === HANDLE_AGAIN) return HANDLE_AGAIN;
+    isStopped = outcome === STOPPED;
+  }
   counts[PUBLISH_RECEIVED]++;
-  counts[MESSAGES_RECEIVED[view.qos]]++;
+  counts[MESSAGES_RECEIVED[qos]]++;
   if (connection.context.isGuarded && guardPublish(connection, view)) return 0;
-  if (view.qos === 0) {
-    engine.publish(view);
+  if (qos === 0) {
+    publish(engine, view, isStopped);
     return 0;
   }
-  return publishAcked(connection, view);
+  return publishAcked(connection, view, qos, isStopped);
 }
 
-/** QoS 1 and 2. */
-function publishAcked(connection: Connection, view: MessageView): number {
+function publish(engine: Engine, view: MessageView, isStopped: boolean): number {
+  if (!isStopped) return engine.publish(view);
+  engine.dropUnrouted("stopped_by_hook", view);
+  engine.router.isWanted = true; // by somebody perhaps
+  return 0;
+}
+
+/** QoS 1 and 2: `qos` is what the client published with, whatever hooks have made of it. */
+function publishAcked(connection: Connection, view: MessageView, qos: number, isStopped: boolean): number {
   const { engine } = connection.context;
   const { packetId } = published;
-  const { qos } = view;
   if (qos === 2) {
     const receipts = engine.sessions.receiptsFor(connection.session);
     if (receipts.has(packetId)) {
@@ -82,7 +97,7 @@ function publishAcked(connection: Connection, view: MessageView): number {
   const unacked = connection.rare?.unackedCount ?? 0;
   if (unacked >= engine.limits.mqtt.receiveMax) return RECEIVE_MAXIMUM_EXCEEDED;
   if (!engine.store.isWritable && engine.isRefused(view)) return refuse(connection, view, "store_full", QUOTA_EXCEEDED);
-  const reached = engine.publish(view);
+  const reached = publish(engine, view, isStopped);
   if (qos === 2) engine.addReceipt(connection.session, packetId);
   const isUnwanted = reached === 0 && !engine.router.isWanted && engine.fabric.isLocal;
   const reason = isUnwanted ? NO_MATCHING_SUBSCRIBERS : SUCCESS;

@@ -7,6 +7,7 @@ import { NOT_AUTHORIZED, UNSPECIFIED_ERROR } from "./codec/reason-code.ts";
 import { decodeSubscribe, decodeUnsubscribe, encodeSuback } from "./codec/subscribe.ts";
 import type { Connection } from "./connection.ts";
 import { CLOSED } from "./connection-state.ts";
+import { askSubscribeHooks, askUnsubscribeHooks } from "./hook-wait.ts";
 
 export function handleSubscribe(connection: Connection, bytes: Buffer, body: number, end: number): number {
   const { engine } = connection.context;
@@ -39,19 +40,48 @@ function subscribe(
   items: readonly SubscribeItem[],
   verdicts: readonly Verdict[],
 ): void {
-  const { engine } = connection.context;
   const allowed = items.filter((_, i) => verdicts[i] === ALLOW);
-  engine.subscribe(connection.session, allowed, (codes) => {
+  askSubscribeHooks(connection, allowed, (wanted, refusals) => {
+    subscribeWanted(connection, wanted, refusals, (codes) => {
+      let next = 0;
+      const all = Uint8Array.from(verdicts, (verdict) => (verdict === ALLOW ? codes[next++] : NOT_AUTHORIZED));
+      answerSubscribe(connection, packetId, items, all);
+    });
+  });
+}
+
+/** Completes with a code for each that is wanted. */
+function subscribeWanted(
+  connection: Connection,
+  wanted: readonly SubscribeItem[],
+  refusals: readonly number[],
+  complete: (codes: ArrayLike<number>) => void,
+): void {
+  const { engine } = connection.context;
+  const isRefused = (i: number): boolean => (refusals[i] ?? 0) !== 0;
+  const items = wanted.filter((_, i) => !isRefused(i));
+  engine.subscribe(connection.session, items, (codes) => {
     if (connection.state === CLOSED) return;
     let next = 0;
-    const all = Uint8Array.from(verdicts, (verdict) => (verdict === ALLOW ? codes[next++] : NOT_AUTHORIZED));
-    const answer = connection.isV5 ? all : all.map((code, i) => code3(code, items[i], connection.version));
-    engine.metrics.add("packets.suback");
-    connection.afterCommit(() => connection.send(encodeSuback(SUBACK, packetId, answer, connection.version))); // [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-6]
-    if (connection.session < 0) return; // SUBACK was larger than the client takes
-    engine.resumeDelivery(connection.session); // retained messages before what the client sent meanwhile
-    connection.unhold();
+    complete(
+      items.length === wanted.length ? codes : wanted.map((_, i) => (isRefused(i) ? refusals[i] : codes[next++])),
+    );
   });
+}
+
+function answerSubscribe(
+  connection: Connection,
+  packetId: number,
+  items: readonly SubscribeItem[],
+  all: Uint8Array,
+): void {
+  const { engine } = connection.context;
+  const answer = connection.isV5 ? all : all.map((code, i) => code3(code, items[i], connection.version));
+  engine.metrics.add("packets.suback");
+  connection.afterCommit(() => connection.send(encodeSuback(SUBACK, packetId, answer, connection.version))); // [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-6]
+  if (connection.session < 0) return; // SUBACK was larger than the client takes
+  engine.resumeDelivery(connection.session); // retained messages before what the client sent meanwhile
+  connection.unhold();
 }
 
 /** 3.1.1 knows one failure code, 3.1 none: there a refused filter looks granted as asked for. */
@@ -65,9 +95,13 @@ export function handleUnsubscribe(connection: Connection, bytes: Buffer, body: n
   const packet = decodeUnsubscribe(bytes, body, end, connection.isV5);
   if (typeof packet === "number") return packet;
   engine.metrics.add("packets.unsubscribe");
-  engine.metrics.add("packets.unsuback");
-  const codes = engine.unsubscribe(connection.session, packet.filters);
-  const answer = connection.isV5 ? codes : new Uint8Array(0);
-  connection.afterCommit(() => connection.send(encodeSuback(UNSUBACK, packet.packetId, answer, connection.version))); // [MQTT-3.10.4-4] [MQTT-3.11.3-1]
+  askUnsubscribeHooks(connection, packet.filters, (filters) => {
+    engine.metrics.add("packets.unsuback");
+    const codes = filters
+      ? engine.unsubscribe(connection.session, filters)
+      : new Uint8Array(packet.filters.length).fill(NOT_AUTHORIZED);
+    const answer = connection.isV5 ? codes : new Uint8Array(0);
+    connection.afterCommit(() => connection.send(encodeSuback(UNSUBACK, packet.packetId, answer, connection.version))); // [MQTT-3.10.4-4] [MQTT-3.11.3-1]
+  });
   return 0;
 }

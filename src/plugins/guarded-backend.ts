@@ -53,3 +53,24 @@ export function guardedBackend(backend: Backend, plugin: string, fault: (error: 
     }),
   };
 }
+
+/** A function that decides, as a backend; nothing is `ignore`. */
+export function decidingBackend(
+  name: "client.authenticate" | "client.authorize",
+  decide: (question: unknown) => unknown,
+): Backend {
+  if (name === "client.authorize")
+    return {
+      name,
+      async authorize(question, answer): Promise<void> {
+        answer(((await decide(question)) ?? "ignore") as AuthorizeAnswer);
+      },
+    };
+  return {
+    name,
+    async authenticate(attempt, answer): Promise<void> {
+      const decision = ((await decide(attempt)) ?? "ignore") as AuthenticateAnswer | "allow" | "deny" | "ignore";
+      answer(typeof decision === "string" ? { verdict: decision } : decision);
+    },
+  };
+}

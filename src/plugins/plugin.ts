@@ -12,13 +12,15 @@
 import type { z } from "zod";
 import type { Backend } from "#access/backend.ts";
 import type { Command, HttpPeer } from "#core/ports.ts";
-import type { HookListener, HookName } from "./hook-name.ts";
+import type { HookListener, HookName, LaterHookListener, LaterHookName } from "./hook-name.ts";
 
 export { z } from "zod";
 export { MantouError } from "#base/error.ts";
 export type { HookMessage } from "#core/hook-message.ts";
 export type { ClientInfo } from "#core/ports.ts";
-export type { HookListener, HookName } from "./hook-name.ts";
+export type { Attempt, AuthenticateAnswer, AuthorizeAnswer, Backend, Question } from "#access/backend.ts";
+export type * from "#core/hook-event.ts";
+export type { HookListener, HookName, LaterHookListener, LaterHookName } from "./hook-name.ts";
 
 /** Takes off again what the call that returned it put on; a second call does nothing. */
 export type Undo = () => void;
@@ -45,6 +47,16 @@ export interface Counter {
 export interface HookOptions {
   /** Lowest first; 0 by default, then in order of arrival. */
   readonly priority?: number;
+  /** `client.disconnected`: false saves memory where the address of a client that is gone does not matter. Default true. */
+  readonly needsAddress?: boolean;
+}
+
+export interface WaitOptions {
+  readonly priority?: number;
+  /** How long the client may be held; 5000 by default. */
+  readonly waitMsMax?: number;
+  /** What follows when the listener fails or is late: as if it were not there (the default), or refused. */
+  readonly whenFailed?: "pass" | "refuse";
 }
 
 export interface PublishOptions {
@@ -62,6 +74,8 @@ export interface PluginApi<C = unknown> {
 
   /** Listens at a hook point. */
   on<N extends HookName>(name: N, listener: HookListener<N>, options?: HookOptions): Undo;
+  /** The asynchronous form: the client's packet waits for the answer, and so does what it sends after it; others do not. */
+  onAsync<N extends LaterHookName>(name: N, listener: LaterHookListener<N>, options?: WaitOptions): Undo;
 
   /** As the global ones. The process does not stay for them, and they end with the plugin. */
   setTimeout(callback: () => unknown, delayMs: number): Undo;

@@ -7,13 +7,29 @@
 import type { Backend } from "#access/backend.ts";
 import { MantouError } from "#base/error.ts";
 import type { Engine } from "#core/engine.ts";
-import type { HookPoint } from "#core/hooks.ts";
+import type { HookPoint, Hooks, LaterPoint } from "#core/hooks.ts";
 import { LocalSubscriber } from "#core/local-subscriber.ts";
 import type { Command, Contribution, HttpMount, HttpPeer, MetricSource } from "#core/ports.ts";
 import { isFilterText, isTopicName } from "#core/topic.ts";
-import { guardedBackend } from "./guarded-backend.ts";
-import { type HookListener, type HookName, hookPoints } from "./hook-name.ts";
-import type { Counter, HookOptions, PluginApi, PluginLog, PluginMessage, PublishOptions, Undo } from "./plugin.ts";
+import { decidingBackend, guardedBackend } from "./guarded-backend.ts";
+import {
+  type HookListener,
+  type HookName,
+  hookPoints,
+  type LaterHookListener,
+  type LaterHookName,
+  laterPoints,
+} from "./hook-name.ts";
+import type {
+  Counter,
+  HookOptions,
+  PluginApi,
+  PluginLog,
+  PluginMessage,
+  PublishOptions,
+  Undo,
+  WaitOptions,
+} from "./plugin.ts";
 
 /** What plugins are given of the broker. */
 export interface PluginGround {
@@ -35,6 +51,7 @@ export interface Faults {
 const METRIC_NAME = /^[a-z][a-z0-9_]{0,63}$/;
 const COMMAND_NAME = /^[a-z][a-z0-9-]{0,31}$/;
 const COMMAND_MS_MAX = 30_000;
+const WAIT_MS = 5000;
 
 export class Scope implements PluginApi {
   readonly log: PluginLog;
@@ -113,12 +130,39 @@ export class Scope implements PluginApi {
 
   // ---- api
 
-  on<N extends HookName>(name: N, listener: HookListener<N>, { priority = 0 }: HookOptions = {}): Undo {
+  on<N extends HookName>(
+    name: N,
+    listener: HookListener<N>,
+    { priority = 0, needsAddress = true }: HookOptions = {},
+  ): Undo {
     if (this.isOver) return nothing;
-    if (!Object.hasOwn(hookPoints, name)) throw wrong(`there is no hook ${name}`);
-    const point = this.ground.engine.hooks[hookPoints[name]] as HookPoint<unknown[]>;
     const call = listener as (...args: unknown[]) => unknown;
+    if (name === "client.authenticate" || name === "client.authorize")
+      return this.backend(decidingBackend(name, call), { priority });
+    const { hooks } = this.ground.engine;
+    const points: Readonly<Record<string, keyof Hooks>> = hookPoints;
+    if (!Object.hasOwn(points, name)) throw wrong(`there is no hook ${name}`);
+    if (name === "client.disconnected" && needsAddress) hooks.isAddressKept = true;
+    const point = hooks[points[name]] as unknown as HookPoint<unknown[]>;
     return this.keep(point.add((...args) => this.guard(() => call(...args)), priority));
+  }
+
+  onAsync<N extends LaterHookName>(name: N, listener: LaterHookListener<N>, options: WaitOptions = {}): Undo {
+    if (this.isOver) return nothing;
+    if (!Object.hasOwn(laterPoints, name)) throw wrong(`no client can be made to wait at ${name}`);
+    const { priority = 0, waitMsMax = WAIT_MS, whenFailed = "pass" } = options;
+    const point = this.ground.engine.hooks[laterPoints[name]] as LaterPoint<unknown>;
+    const call = listener as (event: unknown) => Promise<unknown>;
+    const wait = async (event: unknown, done: (goesOn: boolean) => void): Promise<void> => {
+      let answer: unknown = whenFailed === "pass";
+      try {
+        answer = await before(waitMsMax, `its listener at ${name} has not answered`, async () => call(event));
+      } catch (error) {
+        this.fault(error);
+      }
+      done(answer !== false);
+    };
+    return this.keep(point.add((event, done) => void wait(event, done), priority));
   }
 
   setTimeout(callback: () => unknown, delayMs: number): Undo {

@@ -90,7 +90,7 @@ describe("a session", () => {
     hooks.sessionSubscribed.add((id, filter, qos) => said.push(`${id} + ${filter} ${qos}`));
     hooks.sessionUnsubscribed.add((id, filter) => said.push(`${id} - ${filter}`));
     hooks.messageDelivered.add((id, message) => said.push(`${id} got ${message.payload}`));
-    hooks.messageAcked.add((id, packetId) => said.push(`${id} acked ${packetId}`));
+    hooks.messageAcked.add((id, _message, packetId) => said.push(`${id} acked ${packetId}`));
     const sink = broker.open("a", { expirySec: 100 });
     broker.subscribe(sink, "$share/g/t", 1);
     broker.publish("t", "x", { qos: 1 });
