@@ -18,5 +18,6 @@ export const suites: Readonly<Record<string, () => Promise<Suite>>> = {
   churn: async () => (await import("./churn.ts")).suite,
   access: async () => (await import("./access.ts")).suite,
   embedded: async () => (await import("./embedded.ts")).suite,
+  hooks: async () => (await import("./hooks.ts")).suite,
   scale: async () => (await import("./scale.ts")).suite,
 };

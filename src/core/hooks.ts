@@ -1,5 +1,6 @@
 /**
- * Points where others may watch, change or stop what happens. A point nobody listens to costs one comparison.
+ * Points where others may watch, change or stop what happens. A point nobody listens to costs one comparison
+ * (bench `micro hooks`).
  * Listeners run in order of priority, lowest first, synchronously; those of equal priority in order of arrival.
  *
  * Where a client may be made to wait there is a second point beside the first, `…Later`: its listeners say when they are done,

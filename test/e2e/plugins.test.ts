@@ -80,3 +80,80 @@ describe("a plugin in a file outside of the package", () => {
     await startWith(join(folder, "missing.ts")).catch(() => {});
   });
 });
+
+describe("a plugin that decides", () => {
+  test("who may come in and what they may do: asked before the backends, late or not; unloaded, nobody is asked", async () => {
+    const path = await write(
+      "gate",
+      `api.on("client.authenticate", async ({ client }) => {
+         await Bun.sleep(1);
+         if (client.username === "ann") return "allow";
+         if (client.username === "bob") return { verdict: "deny", code: 0x8a };
+         if (client.username === "eve") throw new Error("no answer");
+       });
+       api.on("client.authorize", async ({ client, action, topic }) => {
+         await Bun.sleep(1);
+         return topic.startsWith("secret") ? (client.username === "ann" ? "allow" : "deny") : undefined;
+       });`,
+    );
+    await using world = await startInProcess();
+    const before = await world.harness.connect({ version: 5, clientId: "before" });
+    await before.subscribe("#", 1);
+    const { plugins, access } = world.broker;
+    const [source] = (await import("#broker/plugin-source.ts")).findPlugins(path, {}, "/");
+    await plugins.load(await plugins.host.know(source!));
+    expect(access.chain.isOpen).toBe(false);
+
+    const codes: number[] = [];
+    for (const username of ["ann", "bob", "eve", "other"]) {
+      const client = await world.harness.open(5);
+      client.send({ type: "connect", clientId: username, username, cleanStart: true });
+      codes.push((await client.expect("connack")).reasonCode);
+      if (username !== "ann") continue;
+      const [puback] = await client.publish("secret/1", "by ann", { qos: 1 });
+      expect(puback!.reasonCode).toBe(0);
+    }
+    expect(codes).toEqual([0, 0x8a, 0x88, 0]);
+    // A client that was there before is judged as well.
+    const [refused] = await before.publish("secret/2", "x", { qos: 1 });
+    expect(refused!.reasonCode).toBe(0x87);
+    expect((await before.subscribe(["secret/#", "open"], 1)).reasonCodes).toEqual([0x87, 1]);
+    expect(plugins.list()).toMatchObject([{ name: "gate", faultCount: 1, lastFault: "no answer" }]);
+
+    await plugins.unload("gate");
+    expect(access.chain.isOpen).toBe(true);
+    const [accepted] = await before.publish("secret/3", "x", { qos: 1 });
+    expect(accepted!.reasonCode).toBe(0);
+  });
+
+  test("by a hook that waits: one client is held, a hook that fails or hangs counts as not there, or refuses", async () => {
+    const path = await write(
+      "waiting",
+      `api.onAsync("message.publish", async (message) => {
+         if (message.topic === "slow") await Bun.sleep(30);
+         if (message.topic === "hang") await new Promise(() => {});
+         if (message.topic === "fail") throw new Error("planted");
+         message.payload = Buffer.from(message.payload + "!");
+       }, { waitMsMax: 40 });
+       api.onAsync("client.subscribe", () => new Promise(() => {}), { waitMsMax: 10, whenFailed: "refuse" });`,
+    );
+    await using world = await startInProcess();
+    const watcher = await world.harness.connect({ version: 5 });
+    await watcher.subscribe("#");
+    const { plugins } = world.broker;
+    const [source] = (await import("#broker/plugin-source.ts")).findPlugins(path, {}, "/");
+    await plugins.load(await plugins.host.know(source!));
+    const other = await world.harness.connect();
+    for (const topic of ["slow", "fail", "hang"]) await watcher.publish(topic, "1");
+    await watcher.publish("last", "1");
+    await other.publish("quick", "1");
+    const got: string[] = [];
+    while (got.length < 5) {
+      const { topic, payload } = await watcher.take("publish");
+      got.push(`${topic} ${Buffer.from(payload)}`);
+    }
+    expect(got).toEqual(["quick 1!", "slow 1!", "fail 1", "hang 1", "last 1!"]);
+    expect((await other.subscribe("t")).reasonCodes).toEqual([0x87]);
+    expect(plugins.list()).toMatchObject([{ faultCount: 3, state: "running" }]);
+  });
+});

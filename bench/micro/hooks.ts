@@ -1,0 +1,67 @@
+/** What hooks cost a message on its way from a client's bytes to another's: none, and what plugins do at `message.publish`. */
+import { MqttContext } from "#mqtt/context.ts";
+import { PluginHost } from "#plugins/host.ts";
+import type { PluginApi } from "#plugins/plugin.ts";
+import { makeEngine, openClient, publishPacket, subscribePacket } from "./fixture.ts";
+import type { Body, Suite } from "./recorder.ts";
+
+const TOPIC = "site/12/line/device4711/state";
+const WINDOW = 15;
+const ROUNDS = 20;
+
+export const suite: Suite = {
+  about: "hooks: a QoS 0 message of 64 B from one connection to another, with plugins that listen (src/plugins/)",
+  async run(recorder) {
+    await recorder.compare("a plugin listens", WINDOW * ROUNDS, {
+      "nobody listens": await way(() => {}),
+      "at other points": await way((api) => {
+        api.on("client.disconnected", () => {});
+        api.on("session.subscribed", () => {});
+        api.on("message.acked", () => {});
+      }),
+      "message.publish, reads nothing": await way((api) => void api.on("message.publish", () => {})),
+      "message.publish, reads the topic": await way((api) => {
+        api.on("message.publish", ({ topic }) => topic !== "");
+      }),
+      "message.publish, reads topic and payload": await way((api) => {
+        api.on("message.publish", ({ topic, payload }) => topic !== "" && payload.length > 0);
+      }),
+      "message.publish, changes the topic": await way((api) => {
+        api.on("message.publish", (message) => {
+          message.topic = message.topic === TOPIC ? `${TOPIC}/new` : TOPIC;
+        });
+      }),
+      "message.delivered, reads nothing": await way((api) => void api.on("message.delivered", () => {})),
+    });
+    await recorder.compare("a message to the process itself", WINDOW * ROUNDS, {
+      "by a connection": await way(() => {}),
+      "by api.subscribe": await way((api) => void api.subscribe(TOPIC, ({ payload }) => payload.length), false),
+    });
+  },
+};
+
+async function way(start: (api: PluginApi) => void, hasSubscriber = true): Promise<Body> {
+  const engine = makeEngine();
+  const context = new MqttContext(engine);
+  const silent = (): void => {};
+  const host = new PluginHost({
+    engine,
+    node: "bench@localhost",
+    version: "0",
+    logOf: () => ({ debug: silent, info: silent, warn: silent, error: silent }),
+    addBackend: () => silent,
+  });
+  const definition = { name: "bench", version: "0", description: "listens", start };
+  await host.load(await host.know({ kind: "plugin", from: "bench", options: {}, read: async () => definition }));
+  const subscriber = openClient({ version: 4, context, clientId: "s" });
+  const publisher = openClient({ version: 4, context, clientId: "p" });
+  if (hasSubscriber) {
+    subscriber.connection.handleData(subscribePacket(TOPIC, 0, 4));
+    subscriber.connection.handleData(subscribePacket(`${TOPIC}/new`, 0, 4));
+  }
+  const sent = Buffer.concat(Array.from({ length: WINDOW }, () => publishPacket(TOPIC, 64, 0, 4)));
+  return () => {
+    for (let i = 0; i < ROUNDS; i++) publisher.connection.handleData(sent);
+    return publisher.link.written + subscriber.link.written + engine.metrics.get("messages.qos0.sent");
+  };
+}
