@@ -107,11 +107,7 @@ export async function startBroker(
   const commits = new Commits(context);
   const live = new LiveConfig(config, source.originOf, engine.limits, log);
   const reload = makeReload(source, live, { context, load, log, listeners });
-  observation.alarms.listen(({ id, severity, title, summary, setMs, clearedMs }) => {
-    const { alarmSet, alarmCleared } = engine.hooks;
-    const note = { id, severity, title, summary, atMs: clearedMs ?? setMs };
-    (clearedMs === undefined ? alarmSet : alarmCleared).run(note);
-  });
+  hookAlarms(observation, engine);
   const stopClock = runClock({ engine, context, transport, load, log }, kept, [access, gauges, observation], faults);
   return {
     get addresses() {
@@ -180,6 +176,13 @@ function makeReload(
       context.responseInformation = marks.responseInformation;
       context.serverReference = marks.serverReference;
     },
+  });
+}
+
+function hookAlarms({ alarms }: Observation, { hooks }: Engine): void {
+  alarms.listen(({ id, severity, title, summary, setMs, clearedMs }) => {
+    const point = clearedMs === undefined ? hooks.alarmSet : hooks.alarmCleared;
+    point.run({ id, severity, title, summary, atMs: clearedMs ?? setMs });
   });
 }
 
