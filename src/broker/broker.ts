@@ -8,7 +8,7 @@ import { randomInt, randomUUID } from "node:crypto";
 import { Pacer } from "#base/pacer.ts";
 import { PacerTable } from "#base/pacer-table.ts";
 import { Engine } from "#core/engine.ts";
-import type { HttpMount } from "#core/ports.ts";
+import type { HttpMount, Link, Protocol } from "#core/ports.ts";
 import { AUTH, CONNECT } from "#mqtt/codec/frame.ts";
 import { SERVER_SHUTTING_DOWN, USE_ANOTHER_SERVER } from "#mqtt/codec/reason-code.ts";
 import { Connection } from "#mqtt/connection.ts";
@@ -32,6 +32,7 @@ import { type Logger, onLogLevel } from "./log.ts";
 import { Observation } from "./observation.ts";
 import { PluginSetup } from "./plugin-setup.ts";
 import { type OpenStore, openStore } from "./store-setup.ts";
+import { WorkerLinks, type WorkerPart } from "./worker-links.ts";
 
 const TICK_MS = 50;
 const SWEEP_MS = 1000;
@@ -48,6 +49,9 @@ export interface ConfigSource {
 }
 
 const APPLICATION: Origin = { source: "default", where: "application" };
+
+/** One of several workers, and the directory of its own store. */
+export type BrokerPart = WorkerPart & { readonly dataDir: string };
 
 export interface RunningBroker {
   /** Of each listener, in the order of the configuration, such as `tcp://127.0.0.1:1883`. */
@@ -87,28 +91,33 @@ export async function startBroker(
   config: Config,
   log: Logger,
   source: ConfigSource = { read: () => ({ config, originOf: () => APPLICATION, file: undefined }) },
+  part?: BrokerPart,
 ): Promise<RunningBroker> {
-  const faults = new LimitedLog(log, { linesPerSec: FAULT_LINES_PER_SEC, nowMs: () => performance.now() });
-  const kept = await openStore(config, log);
-  const access = makeAccess(config, log, faults);
-  const engine = makeEngine(config, kept, access, faults);
-  const context = makeContext(config, engine, faults);
-  const transport = makeTransport(engine, faults);
-  transport.flusher.beforeFlush = () => kept.tick();
-  const plugins = new PluginSetup({ config, engine, access, log, limitedLog: faults, baseDir: process.cwd() });
-  const listeners = makeListeners({ config, context, transport, mounts: plugins.mounts }, log);
-  access.attach(engine, (isMeant, reasonCode) => context.endWhere(isMeant, reasonCode));
-  await open({ access, plugins, listeners, kept }, config.listeners);
-  kept.attach(engine);
-  logClients(engine, log);
-  const load = new LoadMonitor(config.broker, TICK_MS);
-  const gauges = new Gauges(engine, context, transport);
-  const observation = new Observation({ config, context, transport, load, access, listeners, log: faults });
+  const kept = await openStore(config, log, part?.dataDir);
+  const parts = assemble(config, log, kept, part);
+  const { engine, context, transport, access, plugins, listeners, load, gauges, observation, faults } = parts;
   const commits = new Commits(context);
   const live = new LiveConfig(config, source.originOf, engine.limits, log);
   const reload = makeReload(source, live, { context, load, log, listeners });
   hookAlarms(observation, engine);
   const stopClock = runClock({ engine, context, transport, load, log }, kept, [access, gauges, observation], faults);
+  const close = async (msMax: number): Promise<void> => {
+    listeners.stop();
+    parts.links?.stop();
+    stopClock();
+    observation.stop();
+    await plugins.stop();
+    await access.stop();
+    for (const link of transport.watched.keys()) link.destroy();
+    await kept.close(msMax);
+  };
+  try {
+    await open(parts, kept, config.listeners);
+  } catch (error) {
+    await close(0);
+    throw error;
+  }
+  logClients(engine, log);
   return {
     get addresses() {
       return listeners.addresses;
@@ -124,32 +133,51 @@ export async function startBroker(
     reloadCertificates: () => listeners.refresh(),
     applyListeners: (configs) => listeners.apply(configs),
     commits,
-    control: localControl({
-      engine,
-      context,
-      listeners,
-      access,
-      load,
-      gauges,
-      observation,
-      store: kept.durable,
-      commits,
-      config: live,
-      plugins,
-      startedAtSec: engine.nowSec,
-    }),
+    control: localControl({ ...parts, store: kept.durable, commits, config: live, startedAtSec: engine.nowSec }),
     async stop() {
       listeners.stop();
       const deadlineMs = performance.now() + live.current.broker.drainSecMax * 1000;
       await drain(context, listeners, deadlineMs);
-      stopClock();
-      observation.stop();
-      await plugins.stop();
-      await access.stop();
-      for (const link of transport.watched.keys()) link.destroy();
-      await kept.close(Math.max(STORE_CLOSE_MS, deadlineMs - performance.now()));
+      await close(Math.max(STORE_CLOSE_MS, deadlineMs - performance.now()));
     },
   };
+}
+
+type Parts = ReturnType<typeof assemble>;
+
+/** Everything that a broker consists of; nothing of it is open yet but the store. */
+function assemble(config: Config, log: Logger, kept: OpenStore, part: BrokerPart | undefined) {
+  const faults = new LimitedLog(log, { linesPerSec: FAULT_LINES_PER_SEC, nowMs: () => performance.now() });
+  const links = part && new WorkerLinks(part);
+  const access = makeAccess(config, log, faults);
+  const engine = makeEngine(config, kept, { access, links, faults });
+  const reporter = reportTo(faults);
+  const context = makeContext(config, engine, reporter, links);
+  const transport = makeTransport(engine, faults);
+  transport.flusher.beforeFlush = () => kept.tick();
+  const plugins = new PluginSetup({ config, engine, access, log, limitedLog: faults, baseDir: process.cwd() });
+  const processCount = part?.count ?? 1;
+  const listeners = makeListeners({ config, context, transport, mounts: plugins.mounts, processCount }, log);
+  const load = new LoadMonitor(config.broker, TICK_MS);
+  const gauges = new Gauges(engine, context, transport);
+  const observation = new Observation({ config, context, transport, load, access, listeners, log: faults });
+  return { engine, context, transport, reporter, access, plugins, listeners, links, load, gauges, observation, faults };
+}
+
+/** Listeners last: whoever comes in is met by all the others; one of several workers first learns what these want. */
+async function open(parts: Parts, kept: OpenStore, configs: Config["listeners"]): Promise<void> {
+  const { access, plugins, engine, context, transport, reporter, listeners, links } = parts;
+  access.attach(engine, (isMeant, reasonCode) => context.endWhere(isMeant, reasonCode));
+  await access.start();
+  await plugins.start();
+  if (links) {
+    listeners.prepare(configs);
+    const makeProtocol = (link: Link, name: string): Protocol => listeners.makeProtocol(link, name);
+    kept.attach(engine);
+    await links.join({ engine, transport, reporter, makeProtocol });
+  }
+  await listeners.apply(configs);
+  if (!links) kept.attach(engine);
 }
 
 /** Tells the clients, and resolves when all links are closed or the deadline has passed. */
@@ -184,28 +212,6 @@ function hookAlarms({ alarms }: Observation, { hooks }: Engine): void {
     const point = clearedMs === undefined ? hooks.alarmSet : hooks.alarmCleared;
     point.run({ id, severity, title, summary, atMs: clearedMs ?? setMs });
   });
-}
-
-interface Opened {
-  readonly access: AccessSetup;
-  readonly plugins: PluginSetup;
-  readonly listeners: OpenListeners;
-  readonly kept: OpenStore;
-}
-
-/** Listeners last: whoever comes in is met by all the others. */
-async function open({ access, plugins, listeners, kept }: Opened, configs: Config["listeners"]): Promise<void> {
-  try {
-    await access.start();
-    await plugins.start();
-    await listeners.apply(configs);
-  } catch (error) {
-    listeners.stop();
-    await plugins.stop();
-    await access.stop();
-    await kept.close(0);
-    throw error;
-  }
 }
 
 interface Clocked {
@@ -256,13 +262,20 @@ function makeAccess(config: Config, log: Logger, faults: LimitedLog): AccessSetu
   });
 }
 
-function makeEngine(config: Config, kept: OpenStore, access: AccessSetup, faults: LimitedLog): Engine {
+interface EngineParts {
+  readonly access: AccessSetup;
+  readonly links: WorkerLinks | undefined;
+  readonly faults: LimitedLog;
+}
+
+function makeEngine(config: Config, kept: OpenStore, { access, links, faults }: EngineParts): Engine {
   let isWorkAsked = false;
   const engine: Engine = new Engine({
     limits: config,
     access: access.chain,
     store: kept.store,
     priorities: config.priorities,
+    ...(links && { fabric: links.fabric, stamps: links.stamps }),
     seed: kept.seed,
     nowMs: performance.now(),
     nowSec: wallSec(),
@@ -279,11 +292,13 @@ function makeEngine(config: Config, kept: OpenStore, access: AccessSetup, faults
   return engine;
 }
 
-function makeContext(config: Config, engine: Engine, faults: LimitedLog): MqttContext {
+function makeContext(config: Config, engine: Engine, reporter: Reporter, links: WorkerLinks | undefined): MqttContext {
+  const draw = (): string => `mantou_${randomUUID().replaceAll("-", "")}`;
   return new MqttContext(engine, {
     ...config.broker,
-    makeClientId: () => `mantou_${randomUUID().replaceAll("-", "")}`,
-    reporter: reportTo(faults),
+    makeClientId: links ? () => links.makeClientId(draw) : draw,
+    placement: links && ((connection, clientId) => links.place(connection, clientId)),
+    reporter,
   });
 }
 
@@ -300,9 +315,13 @@ interface ListenerParts {
   readonly context: MqttContext;
   readonly transport: TcpTransport;
   readonly mounts: readonly HttpMount[];
+  readonly processCount: number;
 }
 
-function makeListeners({ config, context, transport, mounts }: ListenerParts, log: Logger): OpenListeners {
+function makeListeners(
+  { config, context, transport, mounts, processCount }: ListenerParts,
+  log: Logger,
+): OpenListeners {
   return new OpenListeners({
     transport,
     mounts,
@@ -310,6 +329,7 @@ function makeListeners({ config, context, transport, mounts }: ListenerParts, lo
       const { listenerOpened, listenerClosed } = context.engine.hooks;
       (isOpen ? listenerOpened : listenerClosed).run({ name, address });
     },
+    processCount,
     packetBytesMax: config.mqtt.packetBytesMax,
     protocolFor: (listener) => {
       const rates = ratesOf(listener);

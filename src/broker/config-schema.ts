@@ -65,6 +65,9 @@ function isFilter(text: string): boolean {
   return !isShared(filter) && isTopicFilter(filter, 0, filter.length, limits);
 }
 
+const WORKERS_MAX = 64;
+const WORKERS_ALLOWED = `auto, or a whole number from 1 to ${WORKERS_MAX}`;
+
 const drainSec = { min: 0, max: 3600 };
 
 export const configSchema = z.strictObject({
@@ -82,6 +85,10 @@ export const configSchema = z.strictObject({
         .meta({ description: "directory of what the broker keeps; made when it is first needed" }),
     })
     .prefault({}),
+  workers: z
+    .union([z.literal("auto"), z.int().min(1).max(WORKERS_MAX)], { error: WORKERS_ALLOWED })
+    .default(1)
+    .meta({ description: "processes that share the listeners' ports; auto: as many as the machine has processors" }),
   listeners: z
     .array(listenerSchema, { error: "a list of listeners" })
     .min(1, { error: "at least one listener" })

@@ -12,7 +12,7 @@ export function toPlainConfig(config: Config): Record<string, unknown> {
 export function formatConfigYaml({ config, originOf }: LoadedConfig): string {
   const rows: (readonly [text: string, path?: string])[] = [];
   for (const [section, value] of Object.entries(config)) {
-    if (Array.isArray(value) && section !== "listeners") {
+    if (typeof value !== "object" || (Array.isArray(value) && section !== "listeners")) {
       rows.push([`${section}: ${scalar(section, value)}`, section]);
       continue;
     }

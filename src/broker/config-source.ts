@@ -109,6 +109,11 @@ export function applyData(tree: ConfigTree, dir: string | undefined): void {
   if (dir !== undefined) tree.set(["node", "data"], dir, { source: "--data", where: "--data" });
 }
 
+/** `--workers N` is `workers`. */
+export function applyWorkers(tree: ConfigTree, workers: string | undefined): void {
+  if (workers !== undefined) tree.set(["workers"], parseValue(workers), { source: "--workers", where: "--workers" });
+}
+
 /**
  * `tcp://127.0.0.1:2883`, `unix:///run/mantou.sock`, `tls://0.0.0.0:8883?cert=a.pem&key=b.pem`: with any of these, no other listener is
  * opened. What follows the question mark are further keys of the listener, their values as after `--set`.

@@ -10,7 +10,7 @@ import { z } from "zod";
 import { describeFound, suggest } from "./config-text.ts";
 
 export interface Origin {
-  readonly source: "default" | "file" | "environment" | "--set" | "--data" | "--listen";
+  readonly source: "default" | "file" | "environment" | "--set" | "--data" | "--workers" | "--listen";
   /** As a person finds it again: `default`, `mantou.yaml:3`, `MANTOU__LOG__LEVEL`, `--set`, `--data`, `--listen`. */
   readonly where: string;
 }

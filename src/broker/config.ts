@@ -16,6 +16,7 @@ import {
   applyFile,
   applyListen,
   applySet,
+  applyWorkers,
   type Environment,
   type ReadFile,
 } from "./config-source.ts";
@@ -28,6 +29,7 @@ export interface ConfigFlags {
   /** Path of the file; without it `mantou.yaml` is read when it is there. */
   readonly config?: string | undefined;
   readonly data?: string | undefined;
+  readonly workers?: string | undefined;
   readonly set?: readonly string[];
   readonly listen?: readonly string[];
 }
@@ -56,6 +58,7 @@ export function loadConfig(request: ConfigRequest = {}): LoadedConfig {
   applyEnvironment(tree, env);
   applySet(tree, flags.set ?? []);
   applyData(tree, flags.data);
+  applyWorkers(tree, flags.workers);
   applyListen(tree, flags.listen ?? []);
   return checked(tree, file);
 }

@@ -21,6 +21,8 @@ export interface ListenerSurroundings {
   readonly transport: TcpTransport;
   /** Largest MQTT packet. */
   readonly packetBytesMax: number;
+  /** How many processes share the ports, this one among them. */
+  readonly processCount: number;
   /** What is served over HTTP on WebSocket listeners. */
   readonly mounts?: readonly HttpMount[];
   /** What makes the protocol of each link of a listener. */
@@ -51,11 +53,25 @@ export class OpenListeners {
   private old: Open[] = [];
   /** Closed by `stopOne`. */
   private stopped: ListenerConfig[] = [];
+  /** By a listener's name, what makes its links' protocol: also of links that another process has accepted. */
+  private readonly makers = new Map<string, (link: Link) => Protocol>();
   private isRefreshing = false;
   private readonly timer: Timer;
 
   constructor(private readonly surroundings: ListenerSurroundings) {
     this.timer = setInterval(() => void this.refresh(), REFRESH_MS);
+  }
+
+  /** What these listeners' links speak, before they are opened. */
+  prepare(configs: readonly ListenerConfig[]): void {
+    for (const config of configs) this.makers.set(config.name, this.surroundings.protocolFor(withDefaults(config)));
+  }
+
+  /** A protocol on a link of the listener with that name. */
+  makeProtocol(link: Link, name: string): Protocol {
+    const make = this.makers.get(name);
+    if (!make) throw new RangeError(`no listener ${name}`);
+    return make(link);
   }
 
   /** In the order of the configuration, such as `tcp://127.0.0.1:1883` or `ws://127.0.0.1:8083/mqtt`. */
@@ -119,6 +135,7 @@ export class OpenListeners {
    * changed; or `listen_failed`: then the listeners that could not be opened are missing, all others are open.
    */
   async apply(configs: readonly ListenerConfig[]): Promise<void> {
+    this.prepare(configs);
     const kept = this.open.filter((each) => configs.some((config) => isDeepStrictEqual(config, each.config)));
     for (const config of configs) if (config.cert !== undefined) new TlsCredentials(tlsOf(withDefaults(config)));
     for (const each of this.open) if (!kept.includes(each)) this.close(each);
@@ -159,7 +176,7 @@ export class OpenListeners {
   }
 
   private async openNew(config: ListenerConfig): Promise<void> {
-    const opened = { config, listener: await openOne(config, this.surroundings) };
+    const opened = { config, listener: await openOne(config, this.surroundings, this.makers.get(config.name)!) };
     this.open.push(opened);
     this.surroundings.noteChange?.(noteOf(opened), true);
   }
@@ -181,17 +198,27 @@ function addressOf({ type, bind, path }: ListenerConfig, port: number): string {
   return `${type}://${formatBind({ ...bind, port })}${isWebSocket ? (path ?? listenerDefaults.path) : ""}`;
 }
 
-function openOne(config: ListenerConfig, surroundings: ListenerSurroundings): Promise<Listener> {
+function openOne(
+  config: ListenerConfig,
+  surroundings: ListenerSurroundings,
+  makeProtocol: (link: Link) => Protocol,
+): Promise<Listener> {
   const { transport, mounts } = surroundings;
   const host: ListenerHost = {
     transport,
-    makeProtocol: surroundings.protocolFor(withDefaults(config)),
+    makeProtocol,
     notice: (isProblem, text) => surroundings.notice(isProblem, text),
   };
   return openListener(toOptions(config, surroundings), host, mounts);
 }
 
+/** Part of a limit that falls to one of `count` processes: the kernel spreads connections evenly. */
+function share(limit: number, count: number): number {
+  return Math.ceil(limit / count);
+}
+
 function toOptions(config: ListenerConfig, surroundings: ListenerSurroundings): ListenerOptions {
+  const { processCount } = surroundings;
   const listener = withDefaults(config);
   const { type, bind, path, origins = [], access = [], proxyFrom = [] } = listener;
   const isTls = type === "tls" || type === "wss";
@@ -199,9 +226,10 @@ function toOptions(config: ListenerConfig, surroundings: ListenerSurroundings): 
   return {
     name: listener.name,
     bind: bind.path === undefined ? bind : { path: bind.path },
-    connectionsMax: listener.connectionsMax ?? Number.MAX_SAFE_INTEGER,
+    isShared: processCount > 1,
+    connectionsMax: share(listener.connectionsMax ?? Number.MAX_SAFE_INTEGER, processCount),
     rules: access.map((text) => parseAddressRule(text)!),
-    acceptRate: listener.acceptRate,
+    acceptRate: share(listener.acceptRate, processCount),
     addressRate: listener.addressRate,
     proxyFrom: proxyFrom.map((text) => parseAddressBlock(text)!),
     handshakeSecMax: listener.handshakeSecMax,

@@ -50,6 +50,7 @@ export function createLog(
   const log = pino(options, stream);
   levels.add(log);
   levelsOf.set(log, levels);
+  streams.set(log, stream);
   return log;
 }
 
@@ -72,6 +73,14 @@ class Levels {
 }
 
 const levelsOf = new WeakMap<Logger, Levels>();
+
+/** Writes a record that another process's log has made, with its number. */
+export function writeRecord(log: Logger, record: string, worker: number): void {
+  if (record.startsWith("{") && record.endsWith("}"))
+    streams.get(log)?.write(`${record.slice(0, -1)},"worker":${worker}}\n`);
+}
+
+const streams = new WeakMap<Logger, { write(record: string): void }>();
 
 /** Changes the level of a log that `createLog` made, and of its children. */
 export function setLogLevel(log: Logger, level: LogLevel): void {

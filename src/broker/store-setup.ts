@@ -30,7 +30,7 @@ export interface OpenStore {
 }
 
 /** Throws MantouError `store_in_use`, `store_schema_newer` or `store_not_writable`. */
-export async function openStore(config: Config, log: Logger): Promise<OpenStore> {
+export async function openStore(config: Config, log: Logger, dataDir: string = config.node.data): Promise<OpenStore> {
   if (config.store.type === "memory") {
     const nothing = (): void => {};
     const store = new VolatileStore();
@@ -38,7 +38,7 @@ export async function openStore(config: Config, log: Logger): Promise<OpenStore>
     const failed = new Promise<Error>(nothing);
     return { store, durable: undefined, seed, attach: nothing, tick: nothing, failed, close: async () => {} };
   }
-  const dir = resolve(config.node.data);
+  const dir = resolve(dataDir);
   const backend = await openThreadLog({ dir, sync: config.store.sync });
   let isAttached = false;
   const { promise: failed, resolve: fail } = Promise.withResolvers<Error>();
@@ -99,7 +99,8 @@ class Alarm {
   }
 }
 
-function readSeed(path: string): number {
+/** The seed that is kept in a file, drawn when it is not there yet. */
+export function readSeed(path: string): number {
   try {
     const seed = Number(readFileSync(path, "utf8"));
     if (Number.isInteger(seed) && seed > 0 && seed <= SEED_MAX) return seed;

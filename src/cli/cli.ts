@@ -5,7 +5,7 @@ import { Command, CommanderError } from "commander";
 import { MantouError } from "#base/error.ts";
 import { addAccessCommands } from "./access-command.ts";
 import { checkConfig, showConfig, showConfigSchema } from "./config-command.ts";
-import type { Host } from "./host.ts";
+import { type Host, WORKER_COMMAND } from "./host.ts";
 import type { PasswordInput } from "./password-input.ts";
 import { start } from "./start.ts";
 import { addStoreCommands } from "./store-command.ts";
@@ -62,6 +62,8 @@ function buildProgram(host: Host, input: () => PasswordInput, done: (code: numbe
     done(await start(flags, host)),
   );
 
+  program.command(WORKER_COMMAND, { hidden: true }).action(() => host.runWorker());
+
   const config = program.command("config").description("check or show the configuration");
   withConfigFlags(config.command("check").description("say ok, or every problem")).action((flags) =>
     done(checkConfig(flags, host)),
@@ -89,6 +91,7 @@ function withConfigFlags(command: Command): Command {
   return command
     .option("--config <file>", "YAML file (default: ./mantou.yaml when it is there)")
     .option("--data <dir>", "directory of what the broker keeps (default: ./data)")
+    .option("--workers <n>", "processes that share the ports, or auto: one for each processor (default: 1)")
     .option("--set <key=value>", "set one value, such as session.inflightCountMax=50; repeatable", collect)
     .option("--listen <url>", "listen here and nowhere else, such as tcp://127.0.0.1:2883; repeatable", collect);
 }

@@ -1,8 +1,11 @@
 /** What the command line needs of its process, so that a test can be one. */
 import { DescriptorOutput, writeToDescriptor, type LineOutput } from "#broker/log-output.ts";
 import type { ConfigSource } from "#broker/broker.ts";
-import type { Config, ConfigRequest } from "#broker/config.ts";
+import type { Config, ConfigFlags, ConfigRequest } from "#broker/config.ts";
 import { stdoutOutput, type Logger } from "#broker/log.ts";
+
+/** Of a process that the keeper starts. */
+export const WORKER_COMMAND = "worker";
 
 export type StopSignal = "SIGTERM" | "SIGINT";
 
@@ -22,7 +25,10 @@ export interface Host {
   out(text: string): void;
   err(text: string): void;
   logOutput(format: Config["log"]["format"]): LineOutput;
-  startBroker(config: Config, log: Logger, source: ConfigSource): Promise<RunningBroker>;
+  /** One process or several, as the configuration says. */
+  startBroker(config: Config, log: Logger, source: ConfigSource & { flags: ConfigFlags }): Promise<RunningBroker>;
+  /** Serves the keeper that started this process. Never returns. */
+  runWorker(): Promise<never>;
   onSignal(handler: (signal: StopSignal) => void): void;
   /** SIGHUP. */
   onReload(handler: () => void): void;
@@ -40,7 +46,17 @@ export function processHost(): Host {
     err: (text) => err.write(text),
     logOutput: stdoutOutput,
     // Only `start` pays for loading the broker.
-    startBroker: async (...parts) => (await import("#broker/broker.ts")).startBroker(...parts),
+    startBroker: async (config, log, source) => {
+      if (config.workers !== 1) {
+        const { startKeeper, workerCountOf } = await import("#broker/keeper.ts");
+        if (workerCountOf(config) > 1) return startKeeper(config, source.flags, log, workerCommand());
+      }
+      return (await import("#broker/broker.ts")).startBroker(config, log, source);
+    },
+    runWorker: async () => {
+      (await import("#broker/worker.ts")).runWorker();
+      return new Promise(() => {});
+    },
     onSignal: (handler) => {
       for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => handler(signal));
     },
@@ -51,6 +67,12 @@ export function processHost(): Host {
     },
     exit: (code) => process.exit(code),
   };
+}
+
+/** How this program is started as a worker: the compiled one holds its sources. */
+function workerCommand(): string[] {
+  const isCompiled = Bun.main.startsWith("/$bunfs/") || Bun.main.startsWith("B:/~BUN/");
+  return isCompiled ? [process.execPath, WORKER_COMMAND] : [process.execPath, Bun.main, WORKER_COMMAND];
 }
 
 function plainOutput(descriptor: number): LineOutput {

@@ -24,7 +24,7 @@ export async function start(flags: ConfigFlags, host: Host): Promise<number> {
   const log = openLog(config.log, stdout, { cwd: host.config.cwd });
   const stopAsked = awaitStopSignal(host);
 
-  const broker = await host.startBroker(config, log, { originOf, read });
+  const broker = await host.startBroker(config, log, { flags, originOf, read });
   const faults = new LimitedLog(log, { linesPerSec: FAULT_LINES_PER_SEC, nowMs: () => performance.now() });
   host.onFault((fault) => {
     const err = fault instanceof Error ? fault : new Error(String(fault));

@@ -286,6 +286,7 @@ export class Delivery {
 
   /** A message in flight is the client's now. */
   noteAcked(session: number, message: number, packetId: number): void {
+    if (this.sessions.isPeer[session] !== 0) return;
     this.messages.load(message, this.stored);
     const described = this.describe(this.stored);
     this.hooks.messageAcked.run(this.sessions.clientId(session), described, packetId);
@@ -293,6 +294,7 @@ export class Delivery {
   }
 
   noteDelivered(session: number, view: MessageView): void {
+    if (this.sessions.isPeer[session] !== 0) return;
     const message = this.describe(view);
     this.hooks.messageDelivered.run(this.sessions.clientId(session), message);
     message.close();

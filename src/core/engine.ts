@@ -19,6 +19,8 @@ import { LocalFabric, OpenAccess, VolatileStore } from "./local-ports.ts";
 import { MatchCache } from "./match-cache.ts";
 import { MessagePool, MessageView } from "./message.ts";
 import { Metrics } from "./metrics.ts";
+import type { ValueStamps } from "./peer-mark.ts";
+import { Peers } from "./peers.ts";
 import { Priorities, type TopicPriority } from "./priorities.ts";
 import type { Access, Fabric, Retained, Sink, Store } from "./ports.ts";
 import { RetainedIndex } from "./retained.ts";
@@ -44,6 +46,8 @@ export interface EngineOptions {
   readonly access?: Access;
   readonly store?: Store;
   readonly fabric?: Fabric;
+  /** For one of several processes that are peers of each other. */
+  readonly stamps?: ValueStamps;
   /** Topics whose messages are sent before others that wait; see priorities.ts. */
   readonly priorities?: readonly TopicPriority[];
   /** Called when `turn` should be called soon: after the present event, before the next wait. */
@@ -54,7 +58,6 @@ export interface EngineOptions {
 
 /** 5.0 reason codes the engine itself gives to a sink. */
 const QUOTA_EXCEEDED = 0x97;
-const SESSION_TAKEN_OVER = 0x8e;
 
 export class Engine {
   readonly limits: Limits;
@@ -85,6 +88,8 @@ export class Engine {
   readonly subscriptions: Subscriptions;
   readonly keeper: RetainedKeeper;
   readonly lifecycle: Lifecycle;
+  /** With several processes: the others. */
+  readonly peers: Peers | null;
   /** Called when acknowledgements that wait may have become safe. */
   onSafe: () => void = () => {};
   private readonly retained: Retained;
@@ -92,7 +97,8 @@ export class Engine {
   private readonly onBug: (error: unknown) => void;
   private readonly timerOwners: ((owner: number) => void)[] = [];
   private readonly work: (() => void)[] = [];
-  private routingDepth = 0;
+  /** Messages are being routed, or may not be yet: publishes wait for a later turn. */
+  routingDepth = 0;
   private lastForwardSeq = 0;
 
   constructor(options: EngineOptions) {
@@ -133,6 +139,7 @@ export class Engine {
     this.subscriptions = new Subscriptions(this);
     this.keeper = new RetainedKeeper(this);
     this.lifecycle = new Lifecycle(this);
+    this.peers = options.stamps ? new Peers(this, options.stamps) : null;
   }
 
   /** What the acknowledgement of the last `open`, `publish`, `subscribe`, … waits for in the store. */
@@ -171,22 +178,10 @@ export class Engine {
    * from then on, but must not be writable before CONNACK is out: then call `attach`. CONNACK waits for `storeSeq`.
    */
   open(request: OpenRequest, sink: Sink, complete: (opened: Opened) => void): void {
-    this.store.whenReady(() => {
-      this.fabric.claim(request.clientId, (epoch) => this.openFetched(request, sink, epoch, complete));
+    this.lifecycle.request(request, sink, (opened) => {
+      this.forwardSeq = 0;
+      complete(opened);
     });
-  }
-
-  /** A session that goes on has its messages in flight at hand first. */
-  private openFetched(request: OpenRequest, sink: Sink, epoch: number, complete: (opened: Opened) => void): void {
-    const known = this.sessions.find(request.clientId);
-    if (known >= 0 && this.sessions.epoch[known] > epoch) return sink.end(SESSION_TAKEN_OVER); // by one that came later
-    if (known >= 0 && !request.isCleanStart && this.sessions.queueOf(known)?.isOnDisk) {
-      this.lifecycle.await(known);
-      return this.store.fetch(known, () => this.openFetched(request, sink, epoch, complete));
-    }
-    const opened = this.lifecycle.open(request, sink, epoch);
-    this.forwardSeq = 0;
-    complete(opened);
   }
 
   /** CONNACK is out: the session's packets flow to its sink, what waits first. */
@@ -252,16 +247,19 @@ export class Engine {
    */
   publish(view: MessageView): number {
     if (this.routingDepth > 0) return this.publishLater(view);
-    const isStopped = this.hooks.messagePublish.isUsed && !runPublishHook(view, this.hooks, this.delivery);
+    const isHooked = this.hooks.messagePublish.isUsed && !view.isForwarded;
+    const isStopped = isHooked && !runPublishHook(view, this.hooks, this.delivery);
     this.begin(); // after the hooks, which may publish
     this.router.isWanted = isStopped; // by somebody perhaps
     if (isStopped) return 0;
     if (view.slot < 0) this.findTopic(view);
+    if (view.isRetain && this.peers !== null) this.peers.stamp(view);
     const kept = view.isRetain ? this.keeper.retain(view) : -1;
     this.routingDepth++;
     try {
       const reached = this.router.route(view, kept);
-      if (!this.fabric.isLocal) this.forward(view);
+      if (view.isRetain && this.peers !== null && !view.isForwarded) this.router.replicate(view, kept);
+      if (this.fabric.isForwarding) this.forward(view);
       if (!this.router.isWanted && view.publisher >= 0) this.delivery.drop("no_subscriber", -1, view);
       return reached;
     } finally {
@@ -359,12 +357,14 @@ export class Engine {
       this.delivery.drop("memory_full", view.publisher, view);
       return 0;
     }
-    const { publisher, publisherKey } = view;
+    const { publisher, publisherKey, isForwarded, valueStamp } = view;
     this.later(() => {
       const later = new MessageView();
       this.messages.load(message, later);
       later.publisher = publisher;
       later.publisherKey = publisherKey;
+      later.isForwarded = isForwarded;
+      later.valueStamp = valueStamp;
       this.publish(later);
       this.messages.release(message);
     });
@@ -380,7 +380,7 @@ export class Engine {
     else task();
   }
 
-  private later(task: () => void): void {
+  later(task: () => void): void {
     this.work.push(task);
     if (this.work.length === 1) this.onWork();
   }
@@ -412,7 +412,7 @@ export class Engine {
   }
 
   /** A new request: its acknowledgement waits for nothing yet. */
-  private begin(): void {
+  begin(): void {
     this.delivery.storeSeq = 0;
     this.forwardSeq = 0;
   }

@@ -15,7 +15,7 @@ import type { Hooks } from "./hooks.ts";
 import type { Limits } from "./limits.ts";
 import { type MessagePool, type MessageView, NEVER } from "./message.ts";
 import type { Metrics } from "./metrics.ts";
-import type { Sink, Store, StoreRecord } from "./ports.ts";
+import type { Fabric, Sink, Store, StoreRecord } from "./ports.ts";
 import { expiryAt, type Router } from "./router.ts";
 import type { Sender } from "./sender.ts";
 import type { SessionTable } from "./session-table.ts";
@@ -29,6 +29,8 @@ export interface OpenRequest {
   readonly isCleanStart: boolean;
   readonly expirySec: number;
   readonly will: Will | undefined;
+  /** The session of another process of this broker: no client's. */
+  readonly isPeer?: boolean;
 }
 
 /** What `open` completes with. `session` is −1 when there is no room for one. */
@@ -54,6 +56,7 @@ export interface LifecycleParts {
   readonly metrics: Metrics;
   readonly timers: TimerWheel;
   readonly store: Store;
+  readonly fabric: Fabric;
   readonly nowMs: number;
   readonly nowSec: number;
   addTimerKind(fire: (owner: number) => void): number;
@@ -81,7 +84,26 @@ export class Lifecycle {
   }
 
   /** See `Engine.open`. */
-  open(request: OpenRequest, sink: Sink, epoch: number): Opened {
+  request(request: OpenRequest, sink: Sink, complete: (opened: Opened) => void): void {
+    const { store, fabric } = this.parts;
+    store.whenReady(() => {
+      fabric.claim(request.clientId, (epoch) => this.openFetched(request, sink, epoch, complete));
+    });
+  }
+
+  /** A session that goes on has its messages in flight at hand first. */
+  private openFetched(request: OpenRequest, sink: Sink, epoch: number, complete: (opened: Opened) => void): void {
+    const { sessions, store } = this.parts;
+    const known = sessions.find(request.clientId);
+    if (known >= 0 && sessions.epoch[known] > epoch) return sink.end(SESSION_TAKEN_OVER); // by one that came later
+    if (known >= 0 && !request.isCleanStart && sessions.queueOf(known)?.isOnDisk) {
+      this.await(known);
+      return store.fetch(known, () => this.openFetched(request, sink, epoch, complete));
+    }
+    complete(this.open(request, sink, epoch));
+  }
+
+  private open(request: OpenRequest, sink: Sink, epoch: number): Opened {
     const { sessions, delivery, limits, metrics, hooks, store } = this.parts;
     let session = sessions.find(request.clientId);
     const expirySec = Math.min(request.expirySec, limits.session.expirySecMax);
@@ -102,6 +124,10 @@ export class Lifecycle {
     if (isKept) sessions.isStored[session] = 1;
     if (!this.wills.set(session, request.will)) delivery.drop("memory_full", session, request.will!.view);
     this.note("session-opened", session);
+    if (request.isPeer) {
+      sessions.isPeer[session] = 1;
+      return { session, isPresent };
+    }
     metrics.add(isPresent ? "sessions.resumed" : "sessions.created");
     const hook = isPresent ? hooks.sessionResumed : hooks.sessionCreated;
     if (hook.isUsed) hook.run(sessions.clientId(session));
@@ -175,7 +201,7 @@ export class Lifecycle {
   }
 
   /** The session's client is back, and waits for what the session has: its deadlines are not to come between. */
-  await(session: number): void {
+  private await(session: number): void {
     this.disarmExpiry(session);
     const will = this.wills.get(session);
     if (!will || will.timer < 0) return;

@@ -70,6 +70,7 @@ export class VolatileStore implements Store {
 
 export class LocalFabric implements Fabric {
   readonly isLocal = true;
+  readonly isForwarding = false;
   private epoch = 0;
   readonly forwardedSeq = 0;
   onForwarded = (): void => {};
@@ -78,7 +79,7 @@ export class LocalFabric implements Fabric {
     complete(++this.epoch);
   }
 
-  announce(_filter: Buffer, complete: () => void): void {
+  announce(_filter: Buffer, _isNew: boolean, complete: () => void): void {
     complete();
   }
 

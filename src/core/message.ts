@@ -56,6 +56,10 @@ export class MessageView {
   slot = -1;
   /** A new number for each message that is routed: encoders key what they have encoded by it. */
   stamp = 0;
+  /** It came from another process of this broker, which sent it to all others that want it. */
+  isForwarded = false;
+  /** Orders the values of a retained topic among the processes of this broker: peer-mark.ts; 0 with one process. */
+  valueStamp = 0;
 
   /** Points it at a message of the broker's own: `bytes` is topic and payload, QoS 0, no properties. */
   reset(bytes: Buffer, topicBytes: number): void {

@@ -259,14 +259,21 @@ export interface Store {
   dropPage(session: number, lane: number): boolean;
 }
 
-/** The other processes. In one process there are none, and every request completes at once. */
+/**
+ * The other processes. In one process there are none, and every request completes at once. Processes may be reached in two
+ * ways: as *peers*, sessions of the engine whose subscriptions are what they want (the workers of one machine), or by
+ * `forward`.
+ */
 export interface Fabric {
   /** True in one process: nobody needs to be told of filters. */
   readonly isLocal: boolean;
+  /** True when messages reach the others by `forward`. */
+  readonly isForwarding: boolean;
   /** Takes the ownership of a client id; `epoch` is greater than that of any owner before. */
   claim(clientId: Buffer, complete: (epoch: number) => void): void;
-  /** Tells the others that a filter is wanted here; complete when all of them know. */
-  announce(filter: Buffer, complete: () => void): void;
+  /** Somebody here has subscribed to this filter, shared ones with their prefix; complete when all others know. */
+  announce(filter: Buffer, isNew: boolean, complete: () => void): void;
+  /** A subscription that was new when it was announced is gone. */
   withdraw(filter: Buffer): void;
   /** Sends a message to those who want it; the number that `forwardedSeq` must reach before it is acknowledged, 0 for none. */
   forward(view: MessageView): number;

@@ -19,9 +19,14 @@ export interface RetainedKeeperParts {
   noteSeq(seq: number): void;
 }
 
+/** Removals that are remembered; an older value overtaken by so many removals would stay. */
+const REMOVED_MAX = 65_536;
+
 export class RetainedKeeper {
   private readonly expiryKind: number;
   private readonly expired = new MessageView();
+  /** Stamps of values that were removed, by topic, oldest first: an older value that comes later must not bring them back. */
+  private readonly removed = new Map<string, number>();
 
   constructor(private readonly parts: RetainedKeeperParts) {
     this.expiryKind = parts.addTimerKind((node) => this.expire(node));
@@ -35,9 +40,12 @@ export class RetainedKeeper {
     const { limits, messages, retainedIndex } = this.parts;
     const { countMax, payloadBytesMax, expirySec } = limits.retained;
     const known = retainedIndex.find(view.bytes, view.topicStart, view.topicEnd);
+    if (view.valueStamp > 0 && this.isOld(view, known)) return -1;
     if (known >= 0) this.disarm(known);
     if (view.payloadStart === view.payloadEnd) {
       if (known >= 0) this.remove(view, known); // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
+      if (known >= 0 && view.valueStamp > 0)
+        this.noteRemoved(view.bytes.toString("latin1", view.topicStart, view.topicEnd), view.valueStamp);
       return -1;
     }
     if (view.payloadEnd - view.payloadStart > payloadBytesMax) return this.refuse("retained_too_large", view, known);
@@ -61,6 +69,25 @@ export class RetainedKeeper {
     this.parts.retainedIndex.load(node, this.expired);
     this.remove(this.expired, node);
     return true;
+  }
+
+  /** Another process's value is greater. */
+  private isOld(view: MessageView, known: number): boolean {
+    if (known >= 0) return this.parts.retainedIndex.valueStamp[known] > view.valueStamp;
+    const isEmpty = view.payloadStart === view.payloadEnd;
+    if (!isEmpty && this.removed.size === 0) return false;
+    const topic = view.bytes.toString("latin1", view.topicStart, view.topicEnd);
+    if ((this.removed.get(topic) ?? 0) > view.valueStamp) return true;
+    this.removed.delete(topic);
+    if (isEmpty) this.noteRemoved(topic, view.valueStamp);
+    return false;
+  }
+
+  private noteRemoved(topic: string, stamp: number): void {
+    this.removed.delete(topic);
+    this.removed.set(topic, stamp);
+    if (this.removed.size > REMOVED_MAX)
+      for (const oldest of this.removed.keys()) return void this.removed.delete(oldest);
   }
 
   private arm(node: number, deadlineSec: number): void {

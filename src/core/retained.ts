@@ -22,6 +22,8 @@ export class RetainedIndex implements Retained {
   private previousSibling: Int32Array;
   private version: Float64Array;
   private publisherKey: Int32Array;
+  /** Orders values among the processes of this broker, 0 with one; see peer-mark.ts. */
+  valueStamp: Float64Array;
   /** The owner's expiry timer, or -1. */
   timer: Int32Array;
   private clock = 0;
@@ -39,6 +41,7 @@ export class RetainedIndex implements Retained {
     this.previousSibling = new Int32Array(this.trie.capacity).fill(-1);
     this.version = new Float64Array(this.trie.capacity);
     this.publisherKey = new Int32Array(this.trie.capacity);
+    this.valueStamp = new Float64Array(this.trie.capacity);
     this.timer = new Int32Array(this.trie.capacity).fill(-1);
   }
 
@@ -72,6 +75,7 @@ export class RetainedIndex implements Retained {
     this.message[node] = message;
     this.version[node] = ++this.clock;
     this.publisherKey[node] = view.publisherKey;
+    this.valueStamp[node] = view.valueStamp;
     return node;
   }
 
@@ -176,6 +180,7 @@ export class RetainedIndex implements Retained {
     this.previousSibling = grown(this.previousSibling, capacity, -1);
     this.version = grown(this.version, capacity);
     this.publisherKey = grown(this.publisherKey, capacity);
+    this.valueStamp = grown(this.valueStamp, capacity);
     this.timer = grown(this.timer, capacity, -1);
   }
 }

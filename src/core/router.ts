@@ -30,7 +30,8 @@ import type { Priorities } from "./priorities.ts";
 import type { Sender } from "./sender.ts";
 import type { SessionTable } from "./session-table.ts";
 import type { ShareGroups } from "./share-group.ts";
-import { HAS_ID, NO_LOCAL, QOS_MASK, RETAIN_AS_PUBLISHED, type TopicIndex } from "./topic-index.ts";
+import { markRetained, markShared } from "./peer-mark.ts";
+import { HAS_ID, NO_LOCAL, PEER, QOS_MASK, RETAIN_AS_PUBLISHED, type TopicIndex } from "./topic-index.ts";
 
 /** A retained look-up that is being delivered. */
 interface Replay {
@@ -83,6 +84,8 @@ export class Router {
   private readonly replays = new Map<number, Replay[]>();
   /** Somebody subscribed to the topic of the last `route`, whether or not it could be delivered. */
   isWanted = false;
+  /** Sessions of the other processes of this broker. */
+  readonly peers: number[] = [];
   private stamp = 0;
   private wasTried = false;
   /** Only members that the store has may get the message: its acknowledgement meant that it is on disk. */
@@ -131,7 +134,7 @@ export class Router {
       }
       let options = words[at + 1];
       view.idCount = 0;
-      if ((options & (MERGED | HAS_ID | NO_LOCAL)) !== 0) {
+      if ((options & (MERGED | HAS_ID | NO_LOCAL | PEER)) !== 0) {
         options = this.settle(view, target, options, words, start, words[at + 2]);
         if (options < 0) continue;
       }
@@ -151,6 +154,7 @@ export class Router {
     ref: number,
   ): number {
     const isOwn = session === view.publisher;
+    if ((options & PEER) !== 0) return view.isForwarded || view.isRetain ? -1 : options & ~MERGED;
     if ((options & MERGED) === 0) {
       if (isOwn && (options & NO_LOCAL) !== 0) return -1; // [MQTT-3.8.3-3]
       if ((options & HAS_ID) !== 0) view.ids[view.idCount++] = this.index.id[ref];
@@ -166,6 +170,34 @@ export class Router {
       merged = merged < 0 ? own : ((merged | own) & ~QOS_MASK) | Math.max(merged & QOS_MASK, own & QOS_MASK);
     }
     return merged;
+  }
+
+  /** A retained message goes to every other process, which keeps it too, and serves those who want it there. */
+  replicate(view: MessageView, keep: number): void {
+    const { qos } = view;
+    markRetained(view);
+    view.qos = Math.max(qos, 1); // it must arrive, or their values would differ
+    this.delivery.kept = keep < 0 ? NOT_KEPT : keep;
+    this.delivery.lane = 0;
+    for (const session of this.peers) this.delivery.deliver(view, session, PEER | RETAIN_AS_PUBLISHED | 2, -1);
+    if (this.delivery.kept >= 0 && keep < 0) this.messages.release(this.delivery.kept);
+    view.qos = qos;
+    view.idCount = 0;
+  }
+
+  /** Gives a message that another process has chosen this one for to a member of a share group here. */
+  routeShared(view: MessageView, group: number): boolean {
+    view.stamp = ++this.stamp;
+    this.delivery.kept = NOT_KEPT;
+    this.delivery.lane = this.priorities === null ? 0 : this.priorities.laneOf(view);
+    let isTaken = this.dispatch(view, group, -1, ANY_MEMBER);
+    if (!isTaken && !this.wasTried) {
+      view.isForwarded = false; // who was here has left meanwhile: others elsewhere may be
+      isTaken = this.dispatch(view, group, -1, ANY_MEMBER);
+    }
+    if (!isTaken && !this.wasTried) this.delivery.drop(this.wasAbsent ? "absent" : "slow_subscriber", -1, view);
+    if (this.delivery.kept >= 0) this.messages.release(this.delivery.kept);
+    return isTaken;
   }
 
   /** A session that the store has would get the message. */
@@ -280,8 +312,11 @@ export class Router {
         if (this.sessions.sinks[session] !== null) this.wasAbsent = false;
         if (session === except || this.readiness(session, qos) !== readiness) continue;
         if (this.isForStored && this.sessions.isStored[session] === 0) continue;
+        const isPeer = (this.index.options[sub] & PEER) !== 0;
+        if (isPeer && view.isForwarded) continue;
         view.idCount = 0;
-        if (this.index.id[sub] !== 0) view.ids[view.idCount++] = this.index.id[sub];
+        if (isPeer) markShared(view, entry.token);
+        else if (this.index.id[sub] !== 0) view.ids[view.idCount++] = this.index.id[sub];
         this.wasTried = true;
         if (!this.delivery.deliver(view, session, this.index.options[sub], group)) continue;
         this.groups.chose(entry, position);

@@ -1,7 +1,7 @@
 /**
  * Sessions in columns. A session's number is that of its client id in the table of ids, so finding it is one probe.
  *
- *   columns   sink, queue, epoch, expirySec, expiryTimer, createdSec, subscriptionCount, isStored
+ *   columns   sink, queue, epoch, expirySec, expiryTimer, createdSec, subscriptionCount, isStored, isPeer
  *   queue     made when the session first needs it: outbox, inflight, receipts
  *
  * An idle, subscribed session without queue costs about 50 bytes here and its client id.
@@ -51,6 +51,8 @@ export class SessionTable {
   subscriptionCount = new Uint32Array(32);
   /** 1 when the store has the session. */
   isStored = new Uint8Array(32);
+  /** 1 when it stands for another process of this broker. */
+  isPeer = new Uint8Array(32);
 
   constructor(
     pool: BlockPool,
@@ -88,6 +90,7 @@ export class SessionTable {
     this.createdSec[session] = createdSec;
     this.subscriptionCount[session] = 0;
     this.isStored[session] = 0;
+    this.isPeer[session] = 0;
     return session;
   }
 
@@ -135,5 +138,6 @@ export class SessionTable {
     this.createdSec = grown(this.createdSec, capacity);
     this.subscriptionCount = grown(this.subscriptionCount, capacity);
     this.isStored = grown(this.isStored, capacity);
+    this.isPeer = grown(this.isPeer, capacity);
   }
 }

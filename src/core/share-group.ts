@@ -5,6 +5,7 @@
  * twice, under FILTER and under `$queue/FILTER`, so that a PUBLISH to the topic `$queue/x` reaches one of its members too.
  * Members are subscriptions that are listed with their sessions. Groups are few: plain objects.
  */
+import { hashBytes } from "#base/bytes.ts";
 import type { Random } from "#base/random.ts";
 import type { ShareStrategy } from "./limits.ts";
 import type { TopicIndex } from "./topic-index.ts";
@@ -20,12 +21,15 @@ export interface ShareGroup {
   readonly members: number[];
   /** Round-robin position, or the sticky member's. */
   cursor: number;
+  /** Names the group in other processes of this broker: two hashes of its filter, in the 27 bits of a Subscription Identifier. */
+  readonly token: readonly [number, number];
 }
 
 export class ShareGroups {
   private readonly groups = new Map<number, ShareGroup>();
   private next = 0; // a number is never used again: waiting messages may still name it
   private readonly byKey = new Map<string, number>();
+  private readonly byToken = new Map<number, number>();
 
   constructor(
     private readonly index: TopicIndex,
@@ -67,13 +71,33 @@ export class ShareGroups {
     if (shared.share.equals(queueShare)) {
       anchors.push(this.index.add(-1 - group, Buffer.concat([queuePrefix, filter]), 0, 0));
     }
-    this.groups.set(group, { key, share: Buffer.from(shared.share), filter, anchors, members: [], cursor: 0 });
+    const token = tokenOf(Buffer.from(key));
+    this.groups.set(group, { key, share: Buffer.from(shared.share), filter, anchors, members: [], cursor: 0, token });
     this.byKey.set(key, group);
+    this.byToken.set(tokenKey(...token), group);
     return group;
   }
 
   join(group: number, subscription: number): void {
     this.get(group).members.push(subscription);
+  }
+
+  /** The group that other processes call so, or −1. */
+  findToken(first: number, second: number): number {
+    return this.byToken.get(tokenKey(first, second)) ?? -1;
+  }
+
+  /** The session's membership, or −1. For a session with more subscriptions than the group has members. */
+  memberOf(group: number, session: number): number {
+    return this.get(group).members.find((sub) => this.index.target[sub] === session) ?? -1;
+  }
+
+  /** A member that stands for `count` of another process is listed so often. 0: it leaves. */
+  setWeight(group: number, subscription: number, count: number): void {
+    const { members } = this.get(group);
+    let known = members.reduce((sum, member) => (member === subscription ? sum + 1 : sum), 0);
+    for (; known < count; known++) this.join(group, subscription);
+    for (; known > count; known--) this.leave(group, subscription);
   }
 
   /** Takes a member out; the last one takes the group with it. */
@@ -85,6 +109,7 @@ export class ShareGroups {
     if (entry.members.length > 0) return;
     for (const anchor of entry.anchors) this.index.remove(anchor);
     this.byKey.delete(entry.key);
+    this.byToken.delete(tokenKey(...entry.token));
     this.groups.delete(group);
   }
 
@@ -113,6 +138,18 @@ export class ShareGroups {
 }
 
 const queueShare = queuePrefix.subarray(0, -1);
+
+const TOKEN_MASK = 0x7ff_ffff;
+
+/** Never 0, which no Subscription Identifier is. */
+function tokenOf(key: Buffer): readonly [number, number] {
+  const hash = (seed: number): number => hashBytes(key, 0, key.length, seed) & TOKEN_MASK || 1;
+  return [hash(1), hash(2)];
+}
+
+function tokenKey(first: number, second: number): number {
+  return first * (TOKEN_MASK + 1) + second;
+}
 
 function keyOf(shared: SharedFilter): string {
   return `${shared.share.toString("utf8")}/${shared.filter.toString("utf8")}`; // a share name has no slash

@@ -5,7 +5,7 @@ import type { Fabric, Retained, Store } from "./ports.ts";
 import type { Router } from "./router.ts";
 import type { SessionTable } from "./session-table.ts";
 import type { ShareGroups } from "./share-group.ts";
-import { QOS_MASK, RETAIN_HANDLING_SHIFT, type TopicIndex } from "./topic-index.ts";
+import { PEER, QOS_MASK, RETAIN_AS_PUBLISHED, RETAIN_HANDLING_SHIFT, type TopicIndex } from "./topic-index.ts";
 import { isShared, isTopicFilter, parseShared } from "./topic.ts";
 
 export interface SubscribeItem {
@@ -55,10 +55,12 @@ export class Subscriptions {
       if (--waiting === 0) complete(codes);
     };
     items.forEach((item, i) => {
+      const { fabric, sessions } = this.parts;
+      const before = sessions.subscriptionCount[session];
       codes[i] = this.addOne(session, item, retained);
-      if (codes[i] >= 0x80 || this.parts.fabric.isLocal) return;
+      if (codes[i] >= 0x80 || fabric.isLocal) return;
       waiting++;
-      this.parts.fabric.announce(item.filter, done);
+      fabric.announce(item.filter, sessions.subscriptionCount[session] > before, done);
     });
     done();
   }
@@ -111,6 +113,44 @@ export class Subscriptions {
     if (shared) this.join(session, this.parts.groups.ensure(shared), options, id);
     else this.parts.index.add(session, Buffer.from(filter), options, id);
     this.parts.sessions.subscriptionCount[session]++;
+    if (!this.parts.fabric.isLocal) this.parts.fabric.announce(filter, true, () => {});
+  }
+
+  /**
+   * Another process of this broker wants messages of this filter, a shared one for `memberCount` members there. They are sent
+   * to its session, whose subscriptions no store keeps: it says them again when it comes back. Returns the subscription.
+   */
+  addPeer(session: number, filter: Buffer, memberCount: number): number {
+    const { index, groups } = this.parts;
+    const shared = isShared(filter) ? parseShared(filter) : undefined;
+    const options = PEER | RETAIN_AS_PUBLISHED | 2;
+    if (!shared) {
+      const sub = index.find(session, filter);
+      return sub < 0 ? index.add(session, filter, options, 0) : sub;
+    }
+    const group = groups.ensure(shared);
+    const known = groups.memberOf(group, session);
+    const sub = known < 0 ? index.addMember(session, group, options, 0) : known;
+    groups.setWeight(group, sub, memberCount);
+    return sub;
+  }
+
+  /** It does not want them any more. */
+  removePeer(session: number, filter: Buffer): void {
+    const { index, groups } = this.parts;
+    const shared = isShared(filter) ? parseShared(filter) : undefined;
+    const group = shared ? groups.find(shared) : -1;
+    const sub = shared ? (group < 0 ? -1 : groups.memberOf(group, session)) : index.find(session, filter);
+    if (sub >= 0) this.dropPeer(session, sub);
+  }
+
+  /** Drops a subscription of a peer. */
+  dropPeer(session: number, sub: number): void {
+    const { index, groups } = this.parts;
+    const group = index.groupOf(sub);
+    if (group >= 0) groups.setWeight(group, sub, 0);
+    index.remove(sub);
+    if (group >= 0 && groups.has(group)) this.parts.router.handOver(session, (other) => other === group);
   }
 
   private join(session: number, group: number, options: number, id: number): number {
@@ -152,6 +192,7 @@ export class Subscriptions {
 
   private drop(session: number, sub: number): void {
     const { index, groups, fabric } = this.parts;
+    if ((index.options[sub] & PEER) !== 0) return this.dropPeer(session, sub);
     const group = index.groupOf(sub);
     const filter = fabric.isLocal ? noFilter : group < 0 ? index.filterOf(sub) : groups.filterOf(group);
     this.parts.router.dropReplays(session, sub);
@@ -159,8 +200,7 @@ export class Subscriptions {
     index.remove(sub);
     if (group >= 0) this.leave(session, group, sub);
     this.parts.sessions.subscriptionCount[session]--;
-    const isWanted = fabric.isLocal || (group < 0 ? index.isWanted(filter) : groups.has(group));
-    if (!isWanted) fabric.withdraw(filter);
+    if (!fabric.isLocal) fabric.withdraw(filter);
   }
 
   /** What waits for a member that leaves goes to those who stay. */

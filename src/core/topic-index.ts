@@ -27,6 +27,8 @@ export const NO_LOCAL = 4;
 export const RETAIN_AS_PUBLISHED = 8;
 export const RETAIN_HANDLING_SHIFT = 4;
 export const HAS_ID = 64;
+/** The subscriber is another process of this broker: see router.ts. */
+export const PEER = 128;
 
 const EXACT = 0;
 const TRIE = 1;

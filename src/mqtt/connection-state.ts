@@ -8,3 +8,5 @@ export const CLOSED = 4;
 
 /** A handler's answer: the packet must be handled once more when the hold ends. */
 export const HANDLE_AGAIN = -1;
+/** A handler's answer: another protocol has the link from now on. */
+export const MOVED = -2;

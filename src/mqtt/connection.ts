@@ -18,7 +18,6 @@ import { encodeConnack, isConnackReason } from "./codec/connect.ts";
 import { encodeDisconnect } from "./codec/disconnect.ts";
 import { DISCONNECT, INCOMPLETE, PUBACK, PUBLISH, PUBREC, PUBREL, readFrame } from "./codec/frame.ts";
 import {
-  KEEP_ALIVE_TIMEOUT,
   MALFORMED_PACKET,
   PACKET_TOO_LARGE,
   PROTOCOL_ERROR,
@@ -28,7 +27,7 @@ import {
   USE_ANOTHER_SERVER,
 } from "./codec/reason-code.ts";
 import { Client, Extras } from "./connection-extras.ts";
-import { AWAITING_CONNECT, CLOSED, HANDLE_AGAIN, OPEN } from "./connection-state.ts";
+import { AWAITING_CONNECT, CLOSED, HANDLE_AGAIN, MOVED, OPEN } from "./connection-state.ts";
 import type { MqttContext } from "./context.ts";
 import { deliver } from "./deliver.ts";
 import { dispatch } from "./dispatch.ts";
@@ -61,8 +60,9 @@ export class Connection implements Protocol, Sink {
   rare: Extras | null = null;
   lastPacketMs: number;
   private tail: PacketTail | null = null;
-  private holdCount = 0;
-  private deadline: number;
+  holdCount = 0;
+  /** Timer of the CONNECT deadline, then of the keep-alive, or −1. */
+  deadline: number;
   /** In the context. */
   readonly number: number;
 
@@ -76,7 +76,7 @@ export class Connection implements Protocol, Sink {
     this.lastPacketMs = engine.nowMs;
     const deadlineMs = engine.nowMs + engine.limits.mqtt.connectTimeoutSec * 1000;
     this.deadline = engine.timers.arm(deadlineMs, context.deadlineKind, this.number);
-    engine.metrics.add("connections.opened");
+    context.metrics.add("connections.opened");
   }
 
   get isV5(): boolean {
@@ -116,7 +116,7 @@ export class Connection implements Protocol, Sink {
 
   handleData(chunk: Buffer): void {
     if (this.state === CLOSED) return;
-    this.context.engine.metrics.counts[BYTES_RECEIVED] += chunk.length;
+    this.context.metrics.counts[BYTES_RECEIVED] += chunk.length;
     if (this.holdCount > 0) return this.keepHeld(chunk);
     this.consume(chunk);
   }
@@ -157,6 +157,11 @@ export class Connection implements Protocol, Sink {
     }
   }
 
+  /** Largest packet that is read. */
+  protected get inboundBytesMax(): number {
+    return this.context.engine.limits.mqtt.packetBytesMax;
+  }
+
   /** Handles all whole packets from `start` on and keeps the rest. */
   private parse(chunk: Buffer, start: number): void {
     const end = chunk.length;
@@ -164,8 +169,7 @@ export class Connection implements Protocol, Sink {
       const size = readFrame(chunk, start, end);
       if (size === INCOMPLETE) break;
       if (size < 0) return this.refuse(MALFORMED_PACKET, chunk, start, end);
-      if (size > this.context.engine.limits.mqtt.packetBytesMax)
-        return this.refuse(PACKET_TOO_LARGE, chunk, start, end);
+      if (size > this.inboundBytesMax) return this.refuse(PACKET_TOO_LARGE, chunk, start, end);
       if (start + size > end) break;
       const isDone = this.handlePacket(chunk, start, start + size);
       if (isDone) start += size;
@@ -175,14 +179,15 @@ export class Connection implements Protocol, Sink {
       }
     }
     if (start < end && this.state !== CLOSED) this.tail = new PacketTail(chunk, start);
+    else if (this.state === CLOSED) this.context.takeMoved()?.handleData(start === 0 ? chunk : chunk.subarray(start));
   }
 
   /** One whole packet. False when it must be handled again after the hold. */
-  private handlePacket(bytes: Buffer, start: number, end: number): boolean {
-    const { engine } = this.context;
+  protected handlePacket(bytes: Buffer, start: number, end: number): boolean {
+    const { engine, metrics } = this.context;
     if (this.context.tap !== null) this.context.tap.received(this, bytes, start, end);
     this.lastPacketMs = engine.nowMs;
-    engine.metrics.counts[PACKETS_RECEIVED]++;
+    metrics.counts[PACKETS_RECEIVED]++;
     let body = start + 1;
     while (bytes[body++] >= 0x80);
     if (this.isV5 && bytes[body - 1] === 0 && body - start > 2) {
@@ -194,9 +199,13 @@ export class Connection implements Protocol, Sink {
       this.state === OPEN && type === PUBLISH
         ? handlePublish(this, bytes, start, body, end)
         : dispatch(this, type, bytes, start, body, end);
+    if (fault === MOVED) {
+      this.abandon();
+      return false;
+    }
     if (fault === HANDLE_AGAIN) {
       this.context.tap?.postponed(this);
-      engine.metrics.counts[PACKETS_RECEIVED]--;
+      metrics.counts[PACKETS_RECEIVED]--;
       return false;
     }
     if (fault > 0) this.refuse(fault, bytes, start, end);
@@ -204,7 +213,7 @@ export class Connection implements Protocol, Sink {
   }
 
   /** The peer broke the protocol: reported, told, closed. */
-  private refuse(reasonCode: number, bytes: Buffer, start: number, end: number): void {
+  protected refuse(reasonCode: number, bytes: Buffer, start: number, end: number): void {
     this.context.reporter.fault(this, reasonCode, bytes.subarray(start, Math.min(end, start + REPORTED_BYTES_MAX)));
     this.fail(reasonCode);
   }
@@ -213,7 +222,7 @@ export class Connection implements Protocol, Sink {
   private completeTail(tail: PacketTail, chunk: Buffer): number {
     const size = tail.readSize(chunk, 0);
     if (size === INCOMPLETE) return -1;
-    const isTooLarge = size > this.context.engine.limits.mqtt.packetBytesMax;
+    const isTooLarge = size > this.inboundBytesMax;
     if (size < 0 || isTooLarge) {
       this.refuse(isTooLarge ? PACKET_TOO_LARGE : MALFORMED_PACKET, tail.bytes, 0, tail.length);
       return -1;
@@ -223,6 +232,12 @@ export class Connection implements Protocol, Sink {
     const end = start + tail.taken;
     this.tail = null;
     let isDone = this.handlePacket(tail.bytes, 0, size);
+    const successor = this.state === CLOSED ? this.context.takeMoved() : null;
+    if (successor) {
+      successor.handleData(tail.bytes.subarray(0, size));
+      if (end < chunk.length) successor.handleData(chunk.subarray(end));
+      return -1;
+    }
     while (!isDone && this.holdCount === 0) isDone = this.handlePacket(tail.bytes, 0, size);
     if (this.holdCount === 0) return end;
     const rest = chunk.subarray(end);
@@ -235,9 +250,9 @@ export class Connection implements Protocol, Sink {
   /** Sends a prebuilt packet; for what is rare. One that the client does not take ends the connection. [MQTT-3.1.2-24] */
   send(packet: Buffer): void {
     if (packet.length > this.packetBytesMax) return this.failTooLarge(packet);
-    const { engine, tap } = this.context;
+    const { metrics, tap } = this.context;
     if (tap !== null) tap.sent(this, packet, 0, packet.length);
-    engine.metrics.counts[PACKETS_SENT]++;
+    metrics.counts[PACKETS_SENT]++;
     const at = this.link.reserve(packet.length);
     packet.copy(this.link.buffer, at);
     this.link.commit(at + packet.length);
@@ -310,7 +325,7 @@ export class Connection implements Protocol, Sink {
   deliver(view: MessageView, flags: number, packetId: number): boolean {
     if (!deliver(this, view, flags, packetId)) return false;
     if (this.context.tap !== null) this.context.tap.delivered(this, view, flags, packetId);
-    const { counts } = this.context.engine.metrics;
+    const { counts } = this.context.metrics;
     counts[PACKETS_SENT]++;
     counts[PUBLISH_SENT]++;
     return true;
@@ -341,7 +356,7 @@ export class Connection implements Protocol, Sink {
   /** Tells the client why, in the form its version and state allow, and closes. */
   fail(reasonCode: number): void {
     if (this.state === CLOSED) return;
-    const { metrics } = this.context.engine;
+    const { metrics } = this.context;
     if (reasonCode === MALFORMED_PACKET) metrics.add("connections.closed.malformed");
     else if (reasonCode === PROTOCOL_ERROR) metrics.add("connections.closed.protocol_error");
     else if (reasonCode === PACKET_TOO_LARGE) metrics.add("connections.closed.packet_too_large");
@@ -355,9 +370,9 @@ export class Connection implements Protocol, Sink {
   }
 
   private sendDisconnect(reasonCode: number): void {
-    const { serverReference, engine } = this.context;
+    const { serverReference, metrics } = this.context;
     const isMoving = reasonCode === USE_ANOTHER_SERVER;
-    engine.metrics.add("packets.disconnect.sent");
+    metrics.add("packets.disconnect.sent");
     this.send(encodeDisconnect(reasonCode, isMoving && serverReference !== "" ? { serverReference } : {}));
   }
 
@@ -388,38 +403,17 @@ export class Connection implements Protocol, Sink {
     this.deadline = engine.timers.arm(deadlineMs, deadlineKind, this.number);
   }
 
-  handleDeadline(): void {
-    const { engine } = this.context;
-    this.deadline = -1;
-    if (this.rare?.isOrphan) return this.leave(0, "link");
-    if (this.state !== OPEN) {
-      engine.metrics.add("connections.closed.connect_timeout");
-      return this.close(KEEP_ALIVE_TIMEOUT);
-    }
-    const isUnheard = this.holdCount > 0 || (this.rare?.restTimer ?? -1) >= 0 || this.link.takeHeldBack?.() === true;
-    const silentMs = isUnheard ? 0 : engine.nowMs - this.lastPacketMs;
-    if (silentMs >= this.silenceMaxMs) {
-      engine.metrics.add("connections.closed.keep_alive");
-      return this.fail(KEEP_ALIVE_TIMEOUT); // [MQTT-3.1.2-22]
-    }
-    this.deadline = engine.timers.arm(
-      engine.nowMs + this.silenceMaxMs - silentMs,
-      this.context.deadlineKind,
-      this.number,
-    );
-  }
-
-  /** CONNACK is out: the CONNECT deadline gives way to the keep-alive. */
-  startKeepAlive(): void {
-    const { engine, deadlineKind } = this.context;
+  /** Another protocol has the link from now on: nobody has heard of this client here. */
+  private abandon(): void {
+    const { engine, metrics } = this.context;
+    metrics.add("connections.opened", -1);
+    this.state = CLOSED;
     if (this.deadline >= 0) engine.timers.cancel(this.deadline);
-    this.deadline = -1;
-    this.lastPacketMs = engine.nowMs;
-    if (this.silenceMaxMs === 0) return;
-    this.deadline = engine.timers.arm(engine.nowMs + this.silenceMaxMs, deadlineKind, this.number);
+    this.context.remove(this.number);
+    this.tail = this.rare = null;
   }
 
-  private leave(reasonCode: number, by: EndedBy): void {
+  leave(reasonCode: number, by: EndedBy): void {
     const { engine } = this.context;
     const { session } = this;
     const info = engine.hooks.clientDisconnected.isUsed && this.state === OPEN ? this.info() : undefined;
@@ -429,14 +423,14 @@ export class Connection implements Protocol, Sink {
     this.context.gated.delete(this);
     this.context.remove(this.number);
     this.tail = this.rare = null;
-    engine.metrics.add("connections.closed");
+    this.context.metrics.add("connections.closed");
     if (session >= 0 && engine.sessions.sinks[session] === this) engine.detach(session);
     this.session = -1;
     if (info) engine.hooks.clientDisconnected.run(info, reasonCode, by);
   }
 
   private reportBug(error: unknown, packet: Buffer): void {
-    this.context.engine.metrics.add("bugs");
+    this.context.metrics.add("bugs");
     this.context.reporter.bug(this, error, packet);
     try {
       this.fail(UNSPECIFIED_ERROR);

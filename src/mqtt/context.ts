@@ -4,9 +4,11 @@ import { Slab } from "#base/slab.ts";
 import type { Engine } from "#core/engine.ts";
 import { MessageView } from "#core/message.ts";
 import type { Connection } from "./connection.ts";
-import type { ClientInfo } from "#core/ports.ts";
-import { OPEN } from "./connection-state.ts";
+import type { Metrics } from "#core/metrics.ts";
+import type { ClientInfo, Protocol } from "#core/ports.ts";
+import { MOVED, OPEN } from "./connection-state.ts";
 import { Layouts } from "./deliver.ts";
+import { handleDeadline } from "./keep-alive.ts";
 import { endRest } from "./pacing.ts";
 
 /** How often acknowledgements leave while the broker is busy. */
@@ -20,7 +22,16 @@ export interface MqttOptions {
   /** A client id that nobody can guess, for clients that bring none. */
   readonly makeClientId?: () => string;
   readonly reporter?: Reporter;
+  readonly placement?: Placement | undefined;
+  /** The engine's, unless these are connections that no operator asks about. */
+  readonly metrics?: Metrics;
 }
+
+/**
+ * Says where a client that asks to come in belongs: undefined for here, another protocol that has taken its link over, or the
+ * reason code with which it is refused.
+ */
+export type Placement = (connection: Connection, clientId: Buffer) => Protocol | number | undefined;
 
 /** Who hears of faults. The bytes are borrowed. */
 export interface Reporter {
@@ -47,6 +58,11 @@ export class MqttContext {
   serverReference: string;
   readonly makeClientId: () => string;
   readonly reporter: Reporter;
+  /** Where connections, packets and bytes are counted. */
+  readonly metrics: Metrics;
+  /** With several processes: finds the one that has the client's session. */
+  readonly placement: Placement | undefined;
+  private moved: Protocol | null = null;
   /**
    * The process has more to do than it can (`setBusy`): CONNECT is refused, QoS 0 that clients publish is dropped, and acknowledgements
    * to publishers leave only now and then, so that their receive maximum slows them.
@@ -84,19 +100,43 @@ export class MqttContext {
     this.serverReference = options.serverReference ?? "";
     this.makeClientId = options.makeClientId ?? (() => `mantou_${this.randomText()}${this.randomText()}`);
     this.reporter = options.reporter ?? silent;
+    this.placement = options.placement;
+    this.metrics = options.metrics ?? engine.metrics;
     this.startSec = engine.nowSec;
-    this.deadlineKind = engine.addTimerKind((number) => this.connections[number]?.handleDeadline());
+    this.deadlineKind = engine.addTimerKind((number) => {
+      const connection = this.connections[number];
+      if (connection) handleDeadline(connection);
+    });
     this.restKind = engine.addTimerKind((number) => {
       const connection = this.connections[number];
       if (connection) endRest(connection);
     });
     this.letOutKind = engine.addTimerKind(() => this.letOut());
-    engine.onSafe = () => this.advanceGates();
+    const others = engine.onSafe;
+    engine.onSafe = () => {
+      others();
+      this.advanceGates();
+    };
   }
 
   /** Links with a protocol on them. */
   get connectionCount(): number {
     return this.numbers.count;
+  }
+
+  /** Who has a link from the handler's answer MOVED on; asked once. */
+  takeMoved(): Protocol | null {
+    const { moved } = this;
+    this.moved = null;
+    return moved;
+  }
+
+  /** Where the client belongs: 0 for here, MOVED, or a reason code. */
+  place(connection: Connection, clientId: Buffer): number {
+    const place = this.placement?.(connection, clientId) ?? 0;
+    if (typeof place === "number") return place;
+    this.moved = place;
+    return MOVED;
   }
 
   add(connection: Connection): number {

@@ -37,8 +37,9 @@ import {
 } from "./codec/reason-code.ts";
 import type { Connection } from "./connection.ts";
 import type { Client } from "./connection-extras.ts";
-import { AUTHENTICATING, CLOSED, OPEN, OPENING } from "./connection-state.ts";
+import { AUTHENTICATING, CLOSED, MOVED, OPEN, OPENING } from "./connection-state.ts";
 import { askConnectHooks, detailsOf } from "./hook-wait.ts";
+import { startKeepAlive } from "./keep-alive.ts";
 import { OutboundAliases } from "./topic-alias.ts";
 
 /** What CONNECT said, as long as it is needed. */
@@ -73,6 +74,9 @@ export function handleConnect(connection: Connection, bytes: Buffer, body: numbe
   if (given.length === 0) {
     const clientId = Buffer.from(connection.context.makeClientId());
     extras.login = { packet, clientId, isIdAssigned: true, request: undefined };
+  } else {
+    const place = connection.context.place(connection, given);
+    if (place !== 0) return place === MOVED ? MOVED : refuse(connection, place, {}, false);
   }
   connection.state = AUTHENTICATING;
   askConnectHooks(connection, packet, (reasonCode) => {
@@ -302,7 +306,7 @@ function accept(connection: Connection, opened: Opened, request: Request, outcom
   if (connection.state === CLOSED) return; // it was larger than the client takes
   connection.state = OPEN;
   connection.isWritable = true;
-  connection.startKeepAlive();
+  startKeepAlive(connection);
   connection.context.noteOpen(connection.number, packet.isCleanStart);
   if (engine.hooks.clientConnected.isUsed) engine.hooks.clientConnected.run(request.client, detailsOf(packet, SUCCESS));
   forgetLogin(connection, request);

@@ -99,7 +99,7 @@ function publishAcked(connection: Connection, view: MessageView, qos: number, is
   if (!engine.store.isWritable && engine.isRefused(view)) return refuse(connection, view, "store_full", QUOTA_EXCEEDED);
   const reached = publish(engine, view, isStopped);
   if (qos === 2) engine.addReceipt(connection.session, packetId);
-  const isUnwanted = reached === 0 && !engine.router.isWanted && engine.fabric.isLocal;
+  const isUnwanted = reached === 0 && !engine.router.isWanted && !engine.fabric.isForwarding;
   const reason = isUnwanted ? NO_MATCHING_SUBSCRIBERS : SUCCESS;
   connection.acknowledge(qos === 1 ? PUBACK : PUBREC, packetId, reason); // [MQTT-3.3.4-1] [MQTT-4.3.2-4] [MQTT-4.3.3-8]
   return 0;

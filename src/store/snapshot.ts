@@ -84,7 +84,8 @@ export function writeSessionMeta(parts: StoreParts, session: number, out: ByteWr
   const { engine } = parts;
   const { sessions, index } = engine;
   const subscriptions: StoredSubscription[] = [];
-  for (let sub = index.firstOfSession(session); sub >= 0; sub = index.nextOf[sub]) {
+  const isPeer = sessions.isPeer[session] !== 0; // it says again what it wants
+  for (let sub = index.firstOfSession(session); sub >= 0 && !isPeer; sub = index.nextOf[sub]) {
     subscriptions.push(storedSubscription(parts, sub));
   }
   const isConnected = sessions.sinks[session] !== null || parts.closedAtOf(session) === UNKNOWN_SEC;

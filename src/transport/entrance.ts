@@ -14,6 +14,8 @@ export interface ListenerOptions {
   readonly name: string;
   /** A path for a Unix socket. */
   readonly bind: { readonly host: string; readonly port: number } | { readonly path: string };
+  /** Other processes listen on the same port. */
+  readonly isShared: boolean;
   readonly connectionsMax: number;
   readonly rules: readonly AddressRule[];
   /** Connections a second; 0: any. */

@@ -75,6 +75,11 @@ function isProxy({ proxyFrom }: ListenerOptions, { remoteAddress = "" }: { remot
   return proxyFrom.some((block) => block.has(remoteAddress));
 }
 
+/** Bun's types do not have `reusePort`. */
+function sharing({ isShared }: ListenerOptions): { exclusive: boolean } {
+  return isShared ? ({ exclusive: false, reusePort: true } as { exclusive: boolean }) : { exclusive: true };
+}
+
 type Handlers = Parameters<typeof Bun.listen<Receiver>>[0]["socket"];
 
 async function open(options: ListenerOptions, socket: Handlers): Promise<SocketListener<Receiver>> {
@@ -82,7 +87,7 @@ async function open(options: ListenerOptions, socket: Handlers): Promise<SocketL
   const text = "path" in bind ? bind.path : `${bind.host}:${bind.port}`;
   try {
     if (!("path" in bind))
-      return Bun.listen<Receiver>({ hostname: bind.host, port: bind.port, exclusive: true, socket });
+      return Bun.listen<Receiver>({ hostname: bind.host, port: bind.port, ...sharing(options), socket });
     await removeStaleSocket(bind.path);
     return Bun.listen<Receiver>({ unix: bind.path, socket }) as unknown as SocketListener<Receiver>;
   } catch (error) {

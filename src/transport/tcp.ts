@@ -37,8 +37,9 @@ export class TcpTransport {
     readonly reportBug: (error: unknown) => void,
     /** Links at once, whatever their listener: what the process's descriptor limit leaves room for. */
     readonly connectionsMax: number = Number.MAX_SAFE_INTEGER,
+    flusher?: Flusher,
   ) {
-    this.flusher = new Flusher(reportBug);
+    this.flusher = flusher ?? new Flusher(reportBug);
   }
 
   /** Unsent bytes that a link may hold now. */

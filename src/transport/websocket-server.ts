@@ -39,7 +39,8 @@ export function listenOnServe(
   const { admission } = entrance;
   const serve = (port: number): Server<Upgraded> => openServer(entrance, port, mounts);
   if ("path" in options.bind) throw new TypeError("a WebSocket listener binds a port");
-  let server = serve(entrance.credentials ? probePort(options, options.bind) : options.bind.port);
+  const isProbed = entrance.credentials !== undefined && !options.isShared;
+  let server = serve(isProbed ? probePort(options.name, options.bind) : options.bind.port);
   return {
     port: server.port!,
     get connectionCount() {
@@ -55,8 +56,11 @@ export function listenOnServe(
   };
 }
 
-/** A port that is shared would not tell that somebody else has it: so it is bound once without sharing. */
-function probePort({ name }: ListenerOptions, { host, port }: { host: string; port: number }): number {
+/**
+ * A port that is shared would not tell that somebody else has it: so it is bound once without sharing. Returns the port, which
+ * was picked for 0. Throws MantouError `listen_failed`.
+ */
+export function probePort(name: string, { host, port }: { host: string; port: number }): number {
   try {
     const probe = Bun.listen({ hostname: host, port, exclusive: true, socket: { data() {} } });
     probe.stop(true);
@@ -76,7 +80,7 @@ function openServer(entrance: Entrance, port: number, mounts: readonly HttpMount
       idleTimeout: HTTP_IDLE_SEC,
       maxRequestBodySize: HTTP_BODY_BYTES_MAX,
       development: false,
-      reusePort: credentials !== undefined, // said in both cases: left out, it may be true
+      reusePort: credentials !== undefined || options.isShared, // said in both cases: left out, it may be true
       ...(credentials && { tls: credentials.forServe() }),
       fetch: (request, server) => answer(request, server, entrance, mounts),
       error: (error) => {

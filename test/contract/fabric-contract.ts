@@ -22,7 +22,7 @@ export function fabricContract(name: string, make: () => { fabric: Fabric; settl
       const bytes = Buffer.from("a/b");
       let count = 0;
       fabric.claim(bytes, () => count++);
-      fabric.announce(bytes, () => count++);
+      fabric.announce(bytes, true, () => count++);
       bytes.fill(0);
       await settle();
       fabric.withdraw(Buffer.from("a/b"));
@@ -32,7 +32,7 @@ export function fabricContract(name: string, make: () => { fabric: Fabric; settl
     test("each announce completes once, also of a filter that is known already", async () => {
       const { fabric, settle } = make();
       let count = 0;
-      for (const filter of ["a/+", "a/+", "b"]) fabric.announce(Buffer.from(filter), () => count++);
+      for (const filter of ["a/+", "a/+", "b"]) fabric.announce(Buffer.from(filter), true, () => count++);
       await settle();
       expect(count).toBe(3);
     });

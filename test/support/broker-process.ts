@@ -17,6 +17,8 @@ import { join, resolve } from "node:path";
 
 const ENTRY = resolve(import.meta.dir, "../../src/main.ts");
 const START_MS = 10_000;
+/** Runs every broker with so many workers. */
+const WORKERS = process.env["MANTOU_TEST_WORKERS"];
 const STOP_MS = 10_000;
 const LINE_MS = 5000;
 const READY = /^mantou ready(.*)|"msg":"mantou ready/;
@@ -53,8 +55,10 @@ export async function startBroker(flags: readonly string[] = [], options: Broker
     flags.includes("--listen") || flags.includes("--config")
       ? []
       : ["--listen", `tcp://127.0.0.1:${options.port ?? 0}`];
+  const workers = WORKERS === undefined || flags.includes("--workers") ? [] : ["--workers", WORKERS];
   const output = new Output();
-  const child = Bun.spawn([...(options.command ?? [process.execPath, ENTRY]), "start", ...listen, ...flags], {
+  const command = [...(options.command ?? [process.execPath, ENTRY]), "start", ...listen, ...workers, ...flags];
+  const child = Bun.spawn(command, {
     cwd,
     env: { ...ownEnvironment(), ...options.env },
     stdin: "ignore",

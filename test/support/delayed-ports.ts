@@ -101,13 +101,14 @@ export class DelayedStore implements Store {
 
 export class DelayedFabric implements Fabric {
   readonly isLocal = false;
+  readonly isForwarding = true;
   forwardedSeq = 0;
   onForwarded = (): void => {};
   readonly claims: { clientId: string; complete: () => void }[] = [];
   readonly announces: { filter: string; complete: () => void }[] = [];
   readonly forwards: string[] = [];
   /** Filters that the others believe are wanted here. */
-  readonly wanted = new Set<string>();
+  readonly wanted = new Map<string, number>();
   private epoch = 0;
 
   claim(clientId: Buffer, complete: (epoch: number) => void): void {
@@ -115,14 +116,17 @@ export class DelayedFabric implements Fabric {
     this.claims.push({ clientId: clientId.toString(), complete: once(() => complete(epoch)) });
   }
 
-  announce(filter: Buffer, complete: () => void): void {
+  announce(filter: Buffer, isNew: boolean, complete: () => void): void {
     const text = filter.toString();
-    this.wanted.add(text);
+    if (isNew) this.wanted.set(text, (this.wanted.get(text) ?? 0) + 1);
     this.announces.push({ filter: text, complete: once(complete) });
   }
 
   withdraw(filter: Buffer): void {
-    this.wanted.delete(filter.toString());
+    const text = filter.toString();
+    const count = this.wanted.get(text)! - 1;
+    if (count > 0) this.wanted.set(text, count);
+    else this.wanted.delete(text);
   }
 
   forward(view: MessageView): number {

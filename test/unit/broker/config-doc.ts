@@ -37,12 +37,22 @@ export function replaceTables(page: string): string {
 }
 
 export function exampleYaml(): string {
-  const blocks = sections().map(([name, node]) => (node.items ? exampleList(name, node) : exampleSection(name, node)));
+  const blocks = sections().map(([name, node]) => {
+    if (node.items) return exampleList(name, node);
+    return node.properties
+      ? exampleSection(name, node)
+      : `# ${node.description}\n${name}: ${scalar(name, node.default)}\n`;
+  });
   return [EXAMPLE_HEAD, ...blocks].join("\n");
 }
 
 function table([section, node]: [string, Node]): string {
-  const [title, leaves] = node.items ? [`${section} (a list)`, node.items.properties] : [section, node.properties];
+  const isLeaf = !node.items && !node.properties;
+  const [title, leaves] = isLeaf
+    ? [section, { [section]: node }]
+    : node.items
+      ? [`${section} (a list)`, node.items.properties]
+      : [section, node.properties];
   const rows = Object.entries(leaves ?? {}).map(([key, leaf]) => {
     const cells = [`\`${key}\``, showDefault(key, leaf), showAllowed(key, leaf), leaf.description ?? ""];
     return cells.map((cell) => cell.replaceAll("|", "\\|"));

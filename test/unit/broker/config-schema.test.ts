@@ -45,7 +45,7 @@ test.each([
   ["retaned", "retained"],
   ["lgo", "log"],
   ["listener", "listeners"],
-  ["workers", undefined],
+  ["dashboards", undefined],
   ["x", undefined],
   ["", undefined],
 ])("%j may mean %p", (word, meant) => {

@@ -40,7 +40,7 @@ function problemsOf(given: Given): string[] {
 }
 
 const SECTIONS =
-  "node, listeners, mqtt, session, messages, retained, shared, cache, send, priorities, store, access, plugins, broker, alarms, log";
+  "node, workers, listeners, mqtt, session, messages, retained, shared, cache, send, priorities, store, access, plugins, broker, alarms, log";
 const LISTEN = "tcp://HOST:PORT, tls://HOST:PORT, ws://HOST:PORT, wss://HOST:PORT, unix:///PATH";
 
 describe("defaults", () => {
@@ -49,6 +49,7 @@ describe("defaults", () => {
     expect(file).toBeUndefined();
     expect(config).toEqual({
       node: { name: "mantou@127.0.0.1", data: "./data" },
+      workers: 1,
       listeners: [{ name: "tcp", type: "tcp", bind: { host: "0.0.0.0", port: 1883 } }],
       ...makeLimits(),
       priorities: [],
@@ -262,7 +263,7 @@ describe("problems, word by word", () => {
       { file: "store: { type: postgres }" },
       'mantou.yaml:1: store.type: found "postgres", allowed: one of sqlite, memory',
     ],
-    [{ file: "workers: 1" }, `mantou.yaml:1: workers: found an unknown key, allowed: ${SECTIONS}`],
+    [{ file: "dashboards: 1" }, `mantou.yaml:1: dashboards: found an unknown key, allowed: ${SECTIONS}`],
     [
       { set: ["session.expirySecMax=.inf"] },
       "--set: session.expirySecMax: found Infinity, allowed: a whole number from 0 to 4294967295, or with a unit (s, m, h, d)",

@@ -37,6 +37,10 @@ export class FakeHost implements Host {
     };
   }
 
+  async runWorker(): Promise<never> {
+    throw new Error("no process here");
+  }
+
   /** Resolves when the ready line has been printed. */
   get ready(): Promise<void> {
     return this.#ready.promise;

@@ -90,6 +90,7 @@ export async function listen(options: ListeningOptions = {}): Promise<Listening>
   const full: ListenerOptions = {
     name: "test",
     bind: { host: "127.0.0.1", port: 0 },
+    isShared: false,
     connectionsMax: 10_000,
     rules: [],
     acceptRate: 0,

@@ -1,0 +1,287 @@
+/**
+ * The keeper of a broker with several workers: starts them, starts them again when they die, and speaks for them.
+ *
+ *   keeper ─┬─ worker 0   each a broker of its own (broker.ts), with the clients whose ids belong to it, its store in
+ *           ├─ worker 1   DATA/worker-N, and links to the others (worker-links.ts); all on the same ports (SO_REUSEPORT)
+ *           └─ worker …
+ *
+ * The keeper handles no packet. It takes the lock of the data directory, binds each address once without sharing, so that a second
+ * broker there is an error and not a silent sharer, and asks the workers what an operator wants to know. A worker whose keeper
+ * is gone ends at once (worker.ts).
+ */
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism, tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import type { Subprocess } from "bun";
+import { MantouError } from "#base/error.ts";
+import { homeOf } from "#fabric/home.ts";
+import { StoreLock } from "#store/store-file-sqlite.ts";
+import { probePort } from "#transport/websocket-server.ts";
+import type { Config, ConfigFlags } from "./config.ts";
+import { type Control, spreadControl } from "./control.ts";
+import type { ListenerConfig } from "./listener-schema.ts";
+import { type Logger, writeRecord } from "./log.ts";
+import { readSeed } from "./store-setup.ts";
+import type { ToKeeper, ToWorker } from "./worker-message.ts";
+
+/** A worker that lived shorter is not started again at once. */
+const STEADY_MS = 10_000;
+const RESTART_MS = 1000;
+/** Beyond what a worker takes to drain and to close its store. */
+const STOP_MORE_MS = 3000;
+
+export interface Keeper {
+  readonly addresses: readonly string[];
+  /** Resolves when the broker cannot go on. */
+  readonly failed: Promise<Error>;
+  readonly control: Control;
+  /** Each worker reads the configuration again. */
+  reload(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** How many workers the configuration asks for. */
+export function workerCountOf({ workers }: Config): number {
+  return workers === "auto" ? availableParallelism() : workers;
+}
+
+/**
+ * Starts the workers and resolves when all of them listen. `command` starts a process of them. Throws MantouError: what a worker
+ * could not start for, `listen_failed`, `store_in_use`, or `workers_changed`.
+ */
+export async function startKeeper(
+  config: Config,
+  flags: ConfigFlags,
+  log: Logger,
+  command: readonly string[],
+): Promise<Keeper> {
+  const count = workerCountOf(config);
+  const dir = resolve(config.node.data);
+  const isKept = config.store.type !== "memory";
+  if (isKept) mkdirSync(dir, { recursive: true, mode: 0o700 });
+  const lock = isKept ? StoreLock.take(dir) : undefined;
+  const socketDir = mkdtempSync(join(tmpdir(), "mantou-"));
+  chmodSync(socketDir, 0o700);
+  const crew = new Crew(log, config.broker.drainSecMax * 1000 + STOP_MORE_MS);
+  const release = (): void => {
+    lock?.release();
+    rmSync(socketDir, { recursive: true, force: true });
+  };
+  try {
+    if (isKept) claimLayout(dir, count);
+    const seed = isKept ? readSeed(join(dir, "seed")) : 1;
+    const listeners = config.listeners.map(resolvePort);
+    await crew.start(command, count, (node) => ({
+      kind: "start",
+      flags,
+      part: { node, count, seed, socketDir, dataDir: join(dir, `worker-${node}`) },
+      listeners,
+    }));
+    const homeOfText = (clientId: string): number => homeOf(Buffer.from(clientId), { count, seed });
+    return {
+      addresses: crew.addresses,
+      failed: new Promise<Error>(() => {}),
+      control: spreadControl(
+        Array.from({ length: count }, (_, node) => crew.controlOf(node)),
+        homeOfText,
+      ),
+      reload: async () => crew.tell({ kind: "reload" }),
+      async stop() {
+        await crew.stop();
+        release();
+      },
+    };
+  } catch (error) {
+    await crew.stop();
+    release();
+    throw error;
+  }
+}
+
+const LAYOUT_FILE = "workers.json";
+
+/** The data of a broker is that of so many workers: a client's session lies where its id belongs. */
+function claimLayout(dir: string, count: number): void {
+  const known = layoutOf(dir);
+  if (known === undefined) return writeFileSync(join(dir, LAYOUT_FILE), JSON.stringify({ count }), { mode: 0o600 });
+  if (known !== count)
+    throw new MantouError(
+      "workers_changed",
+      `workers: found ${count}, allowed: ${known}, since the data in ${dir} is of so many (mantou store spread changes that)`,
+    );
+}
+
+/** The number of workers whose data lies in a directory; undefined where there is none. */
+function layoutOf(dir: string): number | undefined {
+  try {
+    return (JSON.parse(readFileSync(join(dir, LAYOUT_FILE), "utf8")) as { count: number }).count;
+  } catch {
+    return undefined;
+  }
+}
+
+function resolvePort(listener: ListenerConfig): ListenerConfig {
+  const { bind, name } = listener;
+  if (bind.path !== undefined) return listener;
+  return { ...listener, bind: { ...bind, port: probePort(name, bind) } };
+}
+
+/** Questions that a worker has not answered yet. */
+type Asked = Map<number, { resolve(result: unknown): void; reject(error: unknown): void }>;
+
+class Worker {
+  readonly asked: Asked = new Map();
+  process: Subprocess | undefined;
+  addresses: readonly string[] = [];
+  isReady = false;
+  startedAtMs = 0;
+}
+
+/** The workers' processes. */
+class Crew {
+  private readonly workers: Worker[] = [];
+  private readonly timers = new Set<Timer>();
+  private lastId = 0;
+  private isStopping = false;
+  private command: readonly string[] = [];
+  private orderFor: (node: number) => ToWorker = () => ({ kind: "stop" });
+
+  constructor(
+    private readonly log: Logger,
+    private readonly stopMsMax: number,
+  ) {}
+
+  /** Of worker 0, which has every listener. */
+  get addresses(): readonly string[] {
+    return this.workers[0]?.addresses ?? [];
+  }
+
+  /** Resolves when all workers listen; rejects when one cannot. */
+  async start(command: readonly string[], count: number, orderFor: (node: number) => ToWorker): Promise<void> {
+    this.command = command;
+    this.orderFor = orderFor;
+    const starts: Promise<void>[] = [];
+    for (let node = 0; node < count; node++) {
+      this.workers.push(new Worker());
+      starts.push(new Promise((resolve, reject) => this.spawn(node, resolve, reject)));
+    }
+    await Promise.all(starts);
+  }
+
+  private spawn(node: number, ready: () => void, failed: (error: Error) => void): void {
+    const worker = this.workers[node];
+    worker.startedAtMs = performance.now();
+    const process = Bun.spawn([...this.command], {
+      stdio: ["ignore", "pipe", "inherit"],
+      ipc: (message: ToKeeper) => {
+        if (message.kind === "ready") {
+          worker.isReady = true;
+          worker.addresses = message.addresses;
+          ready();
+        } else if (message.kind === "failed") failed(new MantouError(message.code, message.message));
+        else this.handle(node, message);
+      },
+      onExit: (_process, code, signal) => {
+        failed(new MantouError("worker_failed", `worker ${node} ended as it started: ${signal ?? code}`));
+        this.handleExit(node, String(signal ?? code));
+      },
+    });
+    worker.process = process;
+    void this.copyLog(process.stdout, node);
+  }
+
+  private handle(node: number, message: ToKeeper): void {
+    if (message.kind === "hello") return this.send(node, this.orderFor(node));
+    if (message.kind !== "answer" && message.kind !== "refusal") return;
+    const { asked } = this.workers[node];
+    const question = asked.get(message.id);
+    asked.delete(message.id);
+    if (message.kind === "answer") question?.resolve(message.result);
+    else question?.reject(new MantouError(message.code, message.message));
+  }
+
+  private handleExit(node: number, how: string): void {
+    const worker = this.workers[node];
+    const wasReady = worker.isReady;
+    worker.isReady = false;
+    worker.process = undefined;
+    for (const { reject } of worker.asked.values()) reject(awayFault(node));
+    worker.asked.clear();
+    if (this.isStopping || !wasReady) return;
+    this.log.error({ worker: node, how }, "a worker has ended; it is started again");
+    this.restart(node);
+  }
+
+  private restart(node: number): void {
+    const { startedAtMs } = this.workers[node];
+    const isSteady = performance.now() - startedAtMs > STEADY_MS;
+    const timer = setTimeout(
+      () => {
+        this.timers.delete(timer);
+        this.spawn(
+          node,
+          () => this.log.info({ worker: node }, "the worker is back"),
+          (error) => {
+            if (this.isStopping || this.workers[node].isReady) return;
+            this.log.error({ worker: node, fault: error.message }, "the worker could not start; it is tried again");
+            this.workers[node].process?.kill();
+            this.restart(node);
+          },
+        );
+      },
+      isSteady ? 0 : RESTART_MS,
+    );
+    this.timers.add(timer);
+  }
+
+  /** A worker's records become the broker's. */
+  private async copyLog(output: ReadableStream<Uint8Array>, node: number): Promise<void> {
+    const decoder = new TextDecoder();
+    let rest = "";
+    for await (const chunk of output) {
+      const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+      rest = lines.pop()!;
+      for (const line of lines) writeRecord(this.log, line, node);
+    }
+  }
+
+  /** What may be asked of one worker. */
+  controlOf(node: number): Control {
+    const ask = (name: string, params: unknown): Promise<unknown> =>
+      new Promise((resolve, reject) => {
+        const worker = this.workers[node];
+        if (!worker.isReady) return reject(awayFault(node));
+        const id = ++this.lastId;
+        worker.asked.set(id, { resolve, reject });
+        this.send(node, { kind: "ask", id, name, params });
+      });
+    return ask as Control;
+  }
+
+  tell(message: ToWorker): void {
+    for (let node = 0; node < this.workers.length; node++) this.send(node, message);
+  }
+
+  private send(node: number, message: ToWorker): void {
+    try {
+      this.workers[node].process?.send(message);
+    } catch {
+      // it is gone: its end is reported by itself
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.isStopping = true;
+    for (const timer of this.timers) clearTimeout(timer);
+    this.tell({ kind: "stop" });
+    const processes = this.workers.flatMap(({ process }) => process ?? []);
+    const ends = Promise.all(processes.map(({ exited }) => exited));
+    await Promise.race([ends, Bun.sleep(this.stopMsMax)]);
+    for (const process of processes) process.kill("SIGKILL");
+    await ends;
+  }
+}
+
+function awayFault(node: number): MantouError {
+  return new MantouError("worker_away", `worker ${node} is being started again`);
+}

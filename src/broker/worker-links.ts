@@ -1,0 +1,183 @@
+/**
+ * What makes several worker processes one broker, seen from one of them: a connection to each other worker (forwards and interest,
+ * mqtt/peer-connection.ts), and a trunk to each for the clients that were accepted here and belong there (fabric/relay.ts).
+ *
+ *   start ─► peer sockets open; connect to workers with lower numbers ─► every worker has told what it wants: `whenSynced`
+ *         ─► relay socket opens; trunks to all others ─► `join` resolves: listeners may open
+ *
+ * A worker serves nobody before it knows what all others want: so what it acknowledges has gone to all who want it. A worker that
+ * dies is waited for: what it is to get is kept in its session, here and on disk.
+ */
+import { join } from "node:path";
+import type { Engine } from "#core/engine.ts";
+import { Metrics } from "#core/metrics.ts";
+import { ValueStamps } from "#core/peer-mark.ts";
+import type { Link, Protocol } from "#core/ports.ts";
+import { type Homes, homeOf } from "#fabric/home.ts";
+import { PeerFabric } from "#fabric/interest.ts";
+import { Trunk } from "#fabric/relay.ts";
+import { CLIENT_IDENTIFIER_NOT_VALID, SERVER_UNAVAILABLE } from "#mqtt/codec/reason-code.ts";
+import type { Connection } from "#mqtt/connection.ts";
+import { MqttContext, type Reporter } from "#mqtt/context.ts";
+import { PEER_PREFIX, PeerConnection, type PeerHost } from "#mqtt/peer-connection.ts";
+import { connectLocally, listenLocally } from "#transport/local-socket.ts";
+import { TcpLink, TcpTransport } from "#transport/tcp.ts";
+
+const RETRY_MS = 50;
+/** Unsent bytes to another worker; beyond, those who send to it are slowed or lose QoS 0. */
+const LINK_BYTES_MAX = 32 * 1024 * 1024;
+const TOTAL_BYTES_MAX = 1024 * 1024 * 1024;
+
+/** One of several workers. */
+export interface WorkerPart extends Homes {
+  /** Directory of the workers' sockets. */
+  readonly socketDir: string;
+}
+
+/** What the links need once there is an engine. */
+interface Joined {
+  readonly engine: Engine;
+  /** The clients' transport: its flusher is shared, so that all of a tick leaves together. */
+  readonly transport: TcpTransport;
+  readonly reporter: Reporter;
+  readonly makeProtocol: (link: Link, listener: string) => Protocol;
+}
+
+export class WorkerLinks implements PeerHost {
+  readonly fabric: PeerFabric;
+  readonly stamps: ValueStamps;
+  private readonly prefix = Buffer.from(PEER_PREFIX);
+  private readonly trunks = new Map<number, Trunk>();
+  private readonly synced = new Set<number>();
+  private readonly stops: (() => void)[] = [];
+  private readonly timers = new Set<Timer>();
+  private waiting: (() => void)[] = [];
+  private isStopped = false;
+
+  constructor(private readonly part: WorkerPart) {
+    this.fabric = new PeerFabric(part.seed);
+    this.stamps = new ValueStamps(part.node, () => performance.timeOrigin + performance.now());
+  }
+
+  get node(): number {
+    return this.part.node;
+  }
+
+  /** Connects to the other workers; resolves when clients may come in. */
+  async join(joined: Joined): Promise<void> {
+    const { node, count, socketDir } = this.part;
+    const { engine, transport: clients, reporter } = joined;
+    const limits = { ...clients.limits, linkBytesMax: LINK_BYTES_MAX, totalBytesMax: TOTAL_BYTES_MAX };
+    const { reportBug, flusher } = clients;
+    const transport = new TcpTransport(limits, new Metrics(), reportBug, Number.MAX_SAFE_INTEGER, flusher);
+    clients.sweepers.add((nowMs) => transport.sweep(nowMs));
+    const context = new MqttContext(engine, { reporter, metrics: new Metrics() });
+    const others = Array.from({ length: count }, (_, other) => other).filter((other) => other !== node);
+    const pathOf = (kind: "peer" | "relay", of: number): string => join(socketDir, `${kind}-${of}.sock`);
+
+    this.stops.push(
+      listenLocally(pathOf("peer", node), transport, (link) => new PeerConnection(context, link, this, -1)),
+    );
+    this.connectPeer = (other) => {
+      this.retry(() =>
+        connectLocally(pathOf("peer", other), transport, (link) => new PeerConnection(context, link, this, other)),
+      );
+    };
+    for (const other of others) if (other < node) this.connectPeer(other);
+    await this.until(() => this.synced.size === others.length);
+    engine.peers!.releasePublishes();
+
+    this.stops.push(listenLocally(pathOf("relay", node), transport, (link) => this.makeTrunk(link, joined, -1)));
+    this.connectTrunk = (other) => {
+      this.retry(() =>
+        connectLocally(pathOf("relay", other), transport, (link) => this.makeTrunk(link, joined, other)),
+      );
+    };
+    for (const other of others) this.connectTrunk(other);
+    await this.until(() => this.trunks.size === others.length);
+  }
+
+  /** Where a client belongs: see mqtt/context.ts. */
+  place(connection: Connection, clientId: Buffer): Protocol | number | undefined {
+    if (clientId.subarray(0, this.prefix.length).equals(this.prefix)) return CLIENT_IDENTIFIER_NOT_VALID;
+    const home = homeOf(clientId, this.part);
+    const { link } = connection;
+    if (home === this.part.node || !(link instanceof TcpLink)) return undefined;
+    const trunk = this.trunks.get(home);
+    if (!trunk) return SERVER_UNAVAILABLE;
+    return (link.protocol = trunk.relay(link, connection.listener));
+  }
+
+  /** Draws client ids until one belongs here. */
+  makeClientId(draw: () => string): string {
+    for (;;) {
+      const clientId = draw();
+      if (homeOf(Buffer.from(clientId), this.part) === this.part.node) return clientId;
+    }
+  }
+
+  stop(): void {
+    this.isStopped = true;
+    for (const stop of this.stops) stop();
+    for (const timer of this.timers) clearTimeout(timer);
+  }
+
+  // ---- PeerHost
+
+  handleOpen(peer: PeerConnection): void {
+    this.fabric.addPeer(peer);
+  }
+
+  handleSynced(peer: PeerConnection): void {
+    this.synced.add(peer.node);
+    this.lookAgain();
+  }
+
+  handleGone(peer: PeerConnection): void {
+    this.fabric.removePeer(peer);
+    if (peer.node >= 0 && peer.node < this.part.node) this.connectPeer(peer.node);
+  }
+
+  private connectPeer: (other: number) => void = () => {};
+  private connectTrunk: (other: number) => void = () => {};
+
+  /** `other`: the worker that this trunk goes to, or −1 for one that comes from another. */
+  private makeTrunk(link: Link, { makeProtocol }: Joined, other: number): Trunk {
+    const trunk = new Trunk(link, {
+      makeProtocol,
+      handleGone: () => {
+        if (this.trunks.get(other) !== trunk) return;
+        this.trunks.delete(other);
+        this.connectTrunk(other);
+      },
+    });
+    if (other >= 0) this.trunks.set(other, trunk);
+    this.lookAgain();
+    return trunk;
+  }
+
+  private retry(connect: () => Promise<boolean>): void {
+    void connect().then((isOpen) => {
+      if (isOpen || this.isStopped) return;
+      const timer = setTimeout(() => {
+        this.timers.delete(timer);
+        this.retry(connect);
+      }, RETRY_MS);
+      this.timers.add(timer);
+    });
+  }
+
+  private until(isDone: () => boolean): Promise<void> {
+    return new Promise((resolve) => {
+      const look = (): void => {
+        if (isDone()) resolve();
+        else this.waiting.push(look);
+      };
+      look();
+    });
+  }
+
+  private lookAgain(): void {
+    for (const look of this.waiting.splice(0)) look();
+  }
+}

@@ -1,0 +1,94 @@
+/** A worker process: one of several brokers that are one, run by its keeper (keeper.ts). */
+import { MantouError } from "#base/error.ts";
+import { startBroker, type RunningBroker } from "./broker.ts";
+import { type LoadedConfig, loadConfig } from "./config.ts";
+import type { Control } from "./control.ts";
+import type { ListenerConfig } from "./listener-schema.ts";
+import { LimitedLog } from "./limited-log.ts";
+import { createLog } from "./log.ts";
+import type { ToKeeper, ToWorker } from "./worker-message.ts";
+
+const FAULT_LINES_PER_SEC = 5;
+/** How often a worker looks whether its keeper is alive, should the channel not tell. */
+const LOOK_MS = 500;
+
+/** Serves its keeper; ends the process when the keeper says so, or is gone. */
+export function runWorker(): void {
+  const keeper = process.ppid;
+  let broker: RunningBroker | undefined;
+  const die = (): never => process.exit(1); // nothing may be acknowledged any more
+  process.on("disconnect", die);
+  setInterval(() => process.ppid === keeper || die(), LOOK_MS);
+  for (const signal of ["SIGINT", "SIGHUP"]) process.on(signal, () => {}); // a terminal's, meant for the keeper
+  const stop = async (): Promise<void> => {
+    process.off("disconnect", die);
+    await broker?.stop();
+    process.exit(0);
+  };
+  process.on("SIGTERM", () => void stop());
+  process.on("message", (message: ToWorker) => {
+    if (message.kind === "stop") void stop();
+    else if (message.kind === "reload")
+      void broker?.reload().catch(() => {}); // its log says why
+    else if (message.kind === "ask") void answer(broker?.control, message);
+    else
+      void start(message).then(
+        (started) => (broker = started),
+        (error: unknown) => {
+          const code = error instanceof MantouError ? error.code : "bug";
+          say({
+            kind: "failed",
+            code,
+            message: error instanceof MantouError ? error.message : String((error as Error).stack),
+          });
+        },
+      );
+  });
+  say({ kind: "hello" });
+}
+
+async function start({ flags, part, listeners }: ToWorker & { kind: "start" }): Promise<RunningBroker> {
+  const read = (): LoadedConfig => adopt(loadConfig({ flags }), listeners, part.node);
+  const { config, originOf } = read();
+  const log = createLog({ level: config.log.level, format: "json" });
+  const faults = new LimitedLog(log, { linesPerSec: FAULT_LINES_PER_SEC, nowMs: () => performance.now() });
+  const broker = await startBroker(config, log, { originOf, read }, part);
+  for (const kind of ["uncaughtException", "unhandledRejection"]) {
+    process.on(kind, (fault: unknown) => {
+      const err = fault instanceof Error ? fault : new Error(String(fault));
+      faults.write("fatal", "fault", "a bug: nobody caught this error; the broker goes on", { err });
+    });
+  }
+  void broker.failed.then((error) => {
+    log.fatal({ err: error }, "the worker cannot go on");
+    process.exit(1);
+  });
+  say({ kind: "ready", addresses: broker.addresses });
+  return broker;
+}
+
+/** Listeners as all workers have them: with the ports that were picked. A Unix socket's path cannot be shared: worker 0 has it. */
+function adopt(loaded: LoadedConfig, picked: readonly ListenerConfig[], node: number): LoadedConfig {
+  const listeners = loaded.config.listeners.flatMap((listener) => {
+    if (listener.bind.path !== undefined) return node === 0 ? [listener] : [];
+    const { port } = listener.bind;
+    const known = picked.find(({ name }) => name === listener.name);
+    return [port === 0 && known ? { ...listener, bind: known.bind } : listener];
+  });
+  return { ...loaded, config: { ...loaded.config, listeners } };
+}
+
+async function answer(control: Control | undefined, { id, name, params }: ToWorker & { kind: "ask" }): Promise<void> {
+  try {
+    if (!control) throw new MantouError("worker_away", "this worker is starting");
+    const result = await (control as (name: string, params: unknown) => Promise<unknown>)(name, params);
+    say({ kind: "answer", id, result });
+  } catch (error) {
+    const { code, message } = error instanceof MantouError ? error : { code: "bug", message: String(error) };
+    say({ kind: "refusal", id, code, message });
+  }
+}
+
+function say(message: ToKeeper): void {
+  process.send!(message);
+}
