@@ -11,7 +11,7 @@ import { start } from "./start.ts";
 import { addStoreCommands } from "./store-command.ts";
 import { VERSION } from "#broker/version.ts";
 
-const EXAMPLES = `
+export const EXAMPLES = `
 Examples:
   mantou start                                          MQTT on 0.0.0.0:1883, or what ./mantou.yaml says
   mantou start --listen tcp://127.0.0.1:2883            only this listener; port 0 picks a free one
@@ -49,7 +49,7 @@ export async function runCli(
   }
 }
 
-function buildProgram(host: Host, input: () => PasswordInput, done: (code: number) => void): Command {
+export function buildProgram(host: Host, input: () => PasswordInput, done: (code: number) => void): Command {
   const program = new Command("mantou")
     .description("An MQTT broker: 3.1, 3.1.1 and 5.0.")
     .version(`mantou ${VERSION}`)

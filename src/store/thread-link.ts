@@ -31,7 +31,7 @@ export async function openThreadLog({ dir, sync }: ThreadLogOptions): Promise<Th
 
 /** In a compiled executable, modules are found from the sources' root. */
 function threadUrl(): string {
-  const isCompiled = import.meta.url.includes("/$bunfs/");
+  const isCompiled = /\/(\$bunfs|~BUN)\//.test(import.meta.url); // the latter on Windows
   return new URL(isCompiled ? "./store/writer-thread-sqlite.ts" : "./writer-thread-sqlite.ts", import.meta.url).href;
 }
 
