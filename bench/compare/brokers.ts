@@ -19,6 +19,7 @@ const READY_MS = 15_000;
 const DISK_FOLDER = process.env.TMPDIR ?? "/var/tmp";
 const CHECKOUT = resolve(import.meta.dir, "../..");
 const LAG_PROBE = resolve(import.meta.dir, "lag-probe.ts");
+const PEM_FOLDER = resolve(import.meta.dir, "../../test/unit/transport/pem");
 const AEDES = resolve(import.meta.dir, "../peers/aedes.mjs");
 /** CONNECT of MQTT 3.1.1 with an empty client id. */
 const HELLO = Buffer.from("100c00044d5154540402003c0000", "hex");
@@ -32,7 +33,7 @@ export interface Broker {
   readonly stores?: readonly StoreKind[];
   /** It can be told who may come in and do what. */
   readonly hasAccess?: boolean;
-  command(values: TemplateValues, store: StoreKind, access?: AccessKind): string[];
+  command(values: TemplateValues, store: StoreKind, access?: AccessKind, doors?: Doors): string[];
 }
 
 export interface BrokerSetup {
@@ -40,11 +41,19 @@ export interface BrokerSetup {
   readonly store: StoreKind;
   readonly access?: AccessKind | undefined;
   readonly hasAllCores: boolean;
+  readonly hasDoors?: boolean;
   readonly countsSyncs: boolean;
+}
+
+/** Listeners beside the one for TCP. */
+export interface Doors {
+  readonly tlsPort: number;
+  readonly wsPort: number;
 }
 
 export interface RunningBroker {
   readonly port: number;
+  readonly doors?: Doors | undefined;
   /** It and its files are gone after `stop`. */
   readonly dir: string;
   readonly process: ChildProcess;
@@ -88,19 +97,25 @@ export function ofCheckout(name: string, folder: string): Broker {
     isOwn: true,
     stores: hasStore ? ["full", "normal", "off"] : [],
     hasAccess: existsSync(join(folder, "src/broker/access-setup.ts")),
-    command: ({ port, dir }, store, access) => [
+    command: ({ port, dir }, store, access, doors) => [
       process.execPath,
-      ...(access === undefined || access.kind === "files" ? [] : ["--preload", LAG_PROBE]),
+      ...(doors !== undefined || (access !== undefined && access.kind !== "files") ? ["--preload", LAG_PROBE] : []),
       join(folder, "src/main.ts"),
       "start",
       "--listen",
       `tcp://127.0.0.1:${port}`,
+      ...(doors === undefined ? [] : doorFlags(doors)),
       "--set",
       "log.level=error",
       ...(hasStore ? storeFlags(join(dir, DATA_FOLDER), store) : []),
       ...(access === undefined ? [] : ["--config", writeAccess(dir, access)]),
     ],
   };
+}
+
+function doorFlags({ tlsPort, wsPort }: Doors): string[] {
+  const files = `cert=${join(PEM_FOLDER, "server.pem")}&key=${join(PEM_FOLDER, "server.key")}`;
+  return ["--listen", `tls://127.0.0.1:${tlsPort}?${files}`, "--listen", `ws://127.0.0.1:${wsPort}`];
 }
 
 function storeFlags(data: string, store: StoreKind): string[] {
@@ -177,18 +192,19 @@ function byCommand(name: string, command: string): Broker {
 /** Resolves when the broker answers a CONNECT. */
 export async function startBroker(
   broker: Broker,
-  { nodelay, store, access, hasAllCores, countsSyncs }: BrokerSetup,
+  { nodelay, store, access, hasAllCores, hasDoors = false, countsSyncs }: BrokerSetup,
 ): Promise<RunningBroker> {
   const parent = store === "memory" ? tmpdir() : DISK_FOLDER;
   if (store !== "memory" && isInMemory(parent))
     throw new Error(`${parent} is in memory, where a sync costs nothing: set TMPDIR to a folder on a disk`);
   const dir = mkdtempSync(join(parent, "mantou-bench-"));
   const port = freePort();
+  const doors = hasDoors ? { tlsPort: freePort(), wsPort: freePort() } : undefined;
   // Where a broker gives up root, as mosquitto does, it must still reach its folder.
   chmodSync(dir, 0o755);
   const tracer = countsSyncs ? ["strace", "-f", "-e", "trace=fsync,fdatasync", "-o", join(dir, SYNC_FILE)] : [];
   const child = spawn(
-    [...tracer, ...broker.command({ port, dir, nodelay }, store, access)],
+    [...tracer, ...broker.command({ port, dir, nodelay }, store, access, doors)],
     hasAllCores ? "anywhere" : "broker",
     dir,
   );
@@ -202,7 +218,7 @@ export async function startBroker(
     await stop();
     throw new Error(`${broker.name} does not answer on port ${port}: ${child.errorText() || "it printed nothing"}`);
   }
-  return { port, dir, process: child, stop };
+  return { port, doors, dir, process: child, stop };
 }
 
 async function drainOutput(stream: ReadableStream<Uint8Array>): Promise<void> {

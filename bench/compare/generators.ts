@@ -3,6 +3,7 @@
  * (`bench/load`) is the default; mqload, a neutral one in C, can stand in for it.
  */
 import { join, resolve } from "node:path";
+import type { Doors } from "./brokers.ts";
 import { connectionFaults, type Figures, messageFaults } from "#bench/load/result.ts";
 import { UsageError } from "#bench/load/options.ts";
 import {
@@ -68,8 +69,9 @@ export function clientCommand({ client, args }: ClientLoad, target: Target): str
   ];
 }
 
-export function companionCommand({ client, args }: Companion, port: number): string[] {
-  return [process.execPath, join(CLIENTS, `${client}.ts`), "--port", String(port), ...args];
+export function companionCommand({ client, args }: Companion, port: number, doors?: Doors): string[] {
+  const others = doors === undefined ? [] : ["--tls-port", String(doors.tlsPort), "--ws-port", String(doors.wsPort)];
+  return [process.execPath, join(CLIENTS, `${client}.ts`), "--port", String(port), ...others, ...args];
 }
 
 function mqload(path: string): Generator {

@@ -85,11 +85,12 @@ async function outcomeOf({ scenario, part, broker, why }: Place, options: Measur
     store: part.store ?? "memory",
     access: part.access,
     hasAllCores: part.hasAllCores === true,
+    hasDoors: part.hasDoors === true,
     countsSyncs: part.countsSyncs === true,
   });
   let companion: ChildProcess | undefined;
   try {
-    const lines = part.beside === undefined ? undefined : await startCompanion(part, running.port);
+    const lines = part.beside === undefined ? undefined : await startCompanion(part, running);
     companion = lines?.process;
     const outcome = await underLoad(part, options, running, companion?.pid);
     if (lines === undefined) return outcome;
@@ -110,8 +111,8 @@ interface StartedCompanion {
   last(): Promise<Outcome>;
 }
 
-async function startCompanion(part: Part, port: number): Promise<StartedCompanion> {
-  const child = spawn(companionCommand(part.beside!, port), "generator");
+async function startCompanion(part: Part, { port, doors }: RunningBroker): Promise<StartedCompanion> {
+  const child = spawn(companionCommand(part.beside!, port, doors), "generator");
   const ready = Promise.withResolvers<void>();
   let lastLine = "";
   const read = readLines(child.stdout, (line) => {

@@ -10,9 +10,10 @@ import { access } from "./access.ts";
 import { durable } from "./durable.ts";
 import { guide } from "./guide.ts";
 import { type MetricName, metricKinds, type Scenario } from "./scenario.ts";
+import { sieges } from "./siege.ts";
 import { table } from "./table.ts";
 
-export const scenarios: readonly Scenario[] = [...table, ...guide, ...durable, ...access];
+export const scenarios: readonly Scenario[] = [...table, ...guide, ...durable, ...access, ...sieges];
 
 const FLAGS = {
   broker: { type: "string", default: "mantou" },

@@ -38,7 +38,8 @@ export interface ConnectLoad {
 /** A bench client of our own, for what no general generator does: a file of `clients/` and its arguments. */
 export interface ClientLoad {
   readonly kind: "client";
-  readonly client: "storm" | "field" | "mixed" | "footprint" | "absent" | "backlog" | "login-storm" | "remote-logins";
+  readonly client:
+    "storm" | "field" | "mixed" | "footprint" | "absent" | "backlog" | "login-storm" | "remote-logins" | "bystand";
   readonly args: readonly string[];
 }
 
@@ -46,7 +47,7 @@ export type Load = FlowLoad | RoundTripLoad | ConnectLoad | ClientLoad;
 
 /** Runs beside the load, from before it until after it. */
 export interface Companion {
-  readonly client: "crowd" | "churn";
+  readonly client: "crowd" | "churn" | "siege";
   readonly args: readonly string[];
 }
 
@@ -72,6 +73,8 @@ export interface Part {
   readonly load: Load;
   /** Everybody may do everything by default. Only for brokers of this repository. */
   readonly access?: AccessKind;
+  /** The broker listens for TLS and WebSocket too, and says how late its loop is. Only for brokers of this repository. */
+  readonly hasDoors?: boolean;
   /** The broker is not kept on one core: what is measured is that another thread works beside its loop. */
   readonly hasAllCores?: boolean;
   /** In memory by default. A part on the disk runs for brokers that can. */
@@ -178,6 +181,7 @@ export const metricKinds = {
   growthBytes: metric("growth of broker memory meanwhile", "B", true),
   firstLoginUs: metric("from the service's return to the first login", "µs", true),
   recoveredUs: metric("from its return to half of the logins of before", "µs", true),
+  besiegersPerSec: metric("messages, connections or handshakes of the besiegers", "/s", false),
   otherCpuPct: metric("other CPU on the machine", "%", true),
   stealPct: metric("CPU taken by the hypervisor", "%", true),
 } as const satisfies Record<string, MetricKind>;

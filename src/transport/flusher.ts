@@ -53,7 +53,8 @@ export class Flusher {
     this.flush();
   };
 
-  private flush(): void {
+  /** Everything that there is to send leaves. */
+  flush(): void {
     this.beforeFlush();
     if (this.dirty.length === 0) return;
     const links = this.dirty;

@@ -15,7 +15,7 @@ const SLICE_MS = 100;
 
 export class PacedLink extends KnownLink {
   private held: Buffer | null = null;
-  private isPaused = false;
+  private isProtocolPaused = false;
   private wasHeld = false;
   private timer: Timer | undefined;
 
@@ -47,8 +47,8 @@ export class PacedLink extends KnownLink {
       super.pause();
     }
     if (size > 0) super.handleData(bytes.subarray(0, size)); // may pause, end or close this link
-    if (this.held !== null && !this.isPaused) this.wait(nowMs);
-    else if (wasHeld && this.held === null && !this.isPaused) super.resume();
+    if (this.held !== null && !this.isProtocolPaused) this.wait(nowMs);
+    else if (wasHeld && this.held === null && !this.isProtocolPaused) super.resume();
   }
 
   private wait(nowMs: number): void {
@@ -57,8 +57,13 @@ export class PacedLink extends KnownLink {
 
   private readonly goOn = (): void => {
     this.timer = undefined;
-    if (this.held !== null && !this.isPaused) this.pass(this.held);
+    if (this.held !== null && !this.isProtocolPaused) this.pass(this.held);
   };
+
+  /** Held bytes are no reason to hold more of them elsewhere. */
+  override get isPaused(): boolean {
+    return this.isProtocolPaused;
+  }
 
   takeHeldBack(): boolean {
     const { wasHeld } = this;
@@ -67,12 +72,12 @@ export class PacedLink extends KnownLink {
   }
 
   override pause(): void {
-    this.isPaused = true;
+    this.isProtocolPaused = true;
     super.pause();
   }
 
   override resume(): void {
-    this.isPaused = false;
+    this.isProtocolPaused = false;
     if (this.held === null) super.resume();
     else this.wait(performance.now());
   }

@@ -11,6 +11,7 @@
 import type { Limits } from "#core/limits.ts";
 import { Metric, type Metrics } from "#core/metrics.ts";
 import type { Link, PeerIdentity, Protocol } from "#core/ports.ts";
+import { FairShare, type Sharer } from "./fair-share.ts";
 import { Flusher } from "./flusher.ts";
 import { LARGE_BUFFER, noBuffer, SendBuffers } from "./send-buffer.ts";
 
@@ -21,6 +22,7 @@ const LINGER_MS = 5000;
 /** What all links on sockets share. */
 export class TcpTransport {
   readonly flusher: Flusher;
+  readonly share: FairShare;
   readonly buffers: SendBuffers = new SendBuffers();
   /** Links that cannot send or wait for their peer to close, and when the sweep first saw that nothing moved, or −1. */
   readonly watched: Map<TcpLink, number> = new Map();
@@ -40,6 +42,7 @@ export class TcpTransport {
     flusher?: Flusher,
   ) {
     this.flusher = flusher ?? new Flusher(reportBug);
+    this.share = new FairShare(reportBug, () => this.flusher.flush());
   }
 
   /** Unsent bytes that a link may hold now. */
@@ -85,8 +88,10 @@ const BLOCKED = 2; // the kernel refused bytes: wait for drain
 const CONGESTED = 4; // the protocol was told to hold back
 const ENDING = 8;
 const CLOSED = 16;
+const WAITING = 32; // input waits for its turn (fair-share.ts)
+const PAUSED = 64; // the protocol takes no input
 
-export class TcpLink implements Link, Receiver {
+export class TcpLink implements Link, Receiver, Sharer {
   protocol: Protocol | null = null;
   buffer: Buffer = noBuffer;
   private start = 0;
@@ -111,17 +116,38 @@ export class TcpLink implements Link, Receiver {
   }
 
   handleData(chunk: Buffer): void {
+    const { share } = this.transport;
     if (this.is(ENDING)) return; // the peer talks on while we close
-    this.protocol!.handleData(chunk);
-    this.transport.flusher.afterData(chunk.length);
+    if (this.is(WAITING) || share.isMuch(this, chunk.length)) share.take(this, chunk);
+    else this.handleShare(chunk);
+  }
+
+  handleShare(bytes: Buffer): void {
+    if (this.is(ENDING)) return;
+    this.protocol!.handleData(bytes);
+    this.transport.flusher.afterData(bytes.length);
+  }
+
+  get isPaused(): boolean {
+    return this.is(PAUSED);
+  }
+
+  setWaiting(isWaiting: boolean): void {
+    this.state = isWaiting ? this.state | WAITING : this.state & ~WAITING;
+    if (this.is(CLOSED)) return;
+    if (isWaiting) this.socket.pause();
+    else if (!this.is(PAUSED)) this.socket.resume();
   }
 
   pause(): void {
+    this.state |= PAUSED;
     if (!this.is(CLOSED)) this.socket.pause();
   }
 
   resume(): void {
-    if (!this.is(CLOSED)) this.socket.resume();
+    this.state &= ~PAUSED;
+    if (this.is(WAITING)) this.transport.share.resume();
+    else if (!this.is(CLOSED)) this.socket.resume();
   }
 
   // ---- out
@@ -228,7 +254,8 @@ export class TcpLink implements Link, Receiver {
 
   end(): void {
     if (this.is(ENDING)) return;
-    this.state |= ENDING;
+    this.state = (this.state | ENDING) & ~WAITING;
+    this.transport.share.withdraw(this);
     this.watch();
     this.resume(); // so that the peer's close is seen
     if (!this.is(BLOCKED)) this.writeUnsent();
@@ -240,6 +267,7 @@ export class TcpLink implements Link, Receiver {
   }
 
   handleClosed(): void {
+    for (const bytes of this.transport.share.withdraw(this)) this.handleShare(bytes); // they came before the end
     this.state |= CLOSED | ENDING;
     this.transport.watched.delete(this);
     this.release();
