@@ -127,6 +127,18 @@ export const brokerOperations = {
     merge: (answers) => answers.reduce(sumCounts),
     run: ({ engine }) => engine.metrics.toObject(),
   }),
+  "histograms.read": operation({
+    about: "how the event loop's lag and the payloads that clients send are spread",
+    spread: "all",
+    params: nothing,
+    result: z.object({ lagMs: histogram, payloadBytes: histogram }),
+    merge: (answers) =>
+      answers.reduce((sum, other) => ({
+        lagMs: sumHistograms(sum.lagMs, other.lagMs),
+        payloadBytes: sumHistograms(sum.payloadBytes, other.payloadBytes),
+      })),
+    run: ({ histograms: { lagMs, payloadBytes } }) => ({ lagMs: lagMs.read(), payloadBytes: payloadBytes.read() }),
+  }),
   "alarms.list": operation({
     about: "what is wrong now, and what was lately",
     spread: "all",

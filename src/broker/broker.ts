@@ -25,6 +25,8 @@ import type { Origin } from "./config-tree.ts";
 import { type Control, localControl } from "./control.ts";
 import { connectionsMaxOfProcess } from "./descriptor-limit.ts";
 import { Gauges } from "./gauges.ts";
+import { Histograms } from "./histograms.ts";
+import { httpMounts } from "./http-publish.ts";
 import { LimitedLog } from "./limited-log.ts";
 import { type Listening, OpenListeners } from "./listener-setup.ts";
 import { LiveConfig } from "./live-config.ts";
@@ -95,12 +97,11 @@ export async function startBroker(
 ): Promise<RunningBroker> {
   const kept = await openStore(config, log, part?.dataDir);
   const parts = assemble(config, log, kept, part);
-  const { engine, context, transport, access, plugins, listeners, load, gauges, observation, faults } = parts;
-  const commits = new Commits(context);
+  const { engine, context, transport, access, plugins, listeners, load, observation, commits } = parts;
   const live = new LiveConfig(config, source.originOf, engine.limits, log);
   const reload = makeReload(source, live, { context, load, log, listeners });
   hookAlarms(observation, engine);
-  const stopClock = runClock({ engine, context, transport, load, log }, kept, [access, gauges, observation], faults);
+  const stopClock = runClock(parts, kept, log);
   const close = async (msMax: number): Promise<void> => {
     listeners.stop();
     parts.links?.stop();
@@ -133,7 +134,7 @@ export async function startBroker(
     reloadCertificates: () => listeners.refresh(),
     applyListeners: (configs) => listeners.apply(configs),
     commits,
-    control: localControl({ ...parts, store: kept.durable, commits, config: live, startedAtSec: engine.nowSec }),
+    control: localControl({ ...parts, store: kept.durable, config: live, startedAtSec: engine.nowSec }),
     async stop() {
       listeners.stop();
       const deadlineMs = performance.now() + live.current.broker.drainSecMax * 1000;
@@ -155,13 +156,18 @@ function assemble(config: Config, log: Logger, kept: OpenStore, part: BrokerPart
   const context = makeContext(config, engine, reporter, links);
   const transport = makeTransport(engine, faults);
   transport.flusher.beforeFlush = () => kept.tick();
-  const plugins = new PluginSetup({ config, engine, access, log, limitedLog: faults, baseDir: process.cwd() });
+  const commits = new Commits(context);
+  const ownMounts = httpMounts({ engine, commits, node: config.node.name, isBusy: () => context.isBusy });
+  const baseDir = process.cwd();
+  const plugins = new PluginSetup({ config, engine, access, log, limitedLog: faults, baseDir, ownMounts });
   const processCount = part?.count ?? 1;
   const listeners = makeListeners({ config, context, transport, mounts: plugins.mounts, processCount }, log);
   const load = new LoadMonitor(config.broker, TICK_MS);
   const gauges = new Gauges(engine, context, transport);
+  const histograms = new Histograms(engine.metrics, context);
   const observation = new Observation({ config, context, transport, load, access, listeners, log: faults });
-  return { engine, context, transport, reporter, access, plugins, listeners, links, load, gauges, observation, faults };
+  const figures = { load, gauges, histograms, observation };
+  return { engine, context, transport, reporter, access, plugins, listeners, links, commits, faults, ...figures };
 }
 
 /** Listeners last: whoever comes in is met by all the others; one of several workers first learns what these want. */
@@ -189,7 +195,7 @@ async function drain(context: MqttContext, listeners: OpenListeners, deadlineMs:
 function makeReload(
   source: ConfigSource,
   live: LiveConfig,
-  { context, load, log, listeners }: Pick<Clocked, "context" | "load" | "log"> & { listeners: OpenListeners },
+  { context, load, log, listeners }: Pick<Parts, "context" | "load" | "listeners"> & { log: Logger },
 ): ConfigReload {
   return new ConfigReload({
     live,
@@ -214,24 +220,16 @@ function hookAlarms({ alarms }: Observation, { hooks }: Engine): void {
   });
 }
 
-interface Clocked {
-  readonly engine: Engine;
-  readonly context: MqttContext;
-  readonly transport: TcpTransport;
-  readonly load: LoadMonitor;
-  readonly log: Logger;
-}
-
 /** Moves time on; returns what stops it. */
 function runClock(
-  { engine, context, transport, load, log }: Clocked,
+  { engine, context, transport, load, histograms, access, gauges, observation, faults }: Parts,
   kept: OpenStore,
-  eachSec: readonly { tick(nowMs: number): void }[],
-  faults: LimitedLog,
+  log: Logger,
 ): () => void {
   const clock = setInterval(() => {
     const nowMs = performance.now();
     const isBusy = load.tick(nowMs);
+    histograms.look(load.lagMs);
     engine.tick(nowMs, wallSec());
     if (isBusy !== transport.isBusy) logBusy(load, log);
     transport.isBusy = isBusy;
@@ -241,7 +239,9 @@ function runClock(
   const sweep = setInterval(() => {
     const nowMs = performance.now();
     transport.sweep(nowMs);
-    for (const part of eachSec) part.tick(nowMs);
+    access.tick();
+    gauges.tick();
+    observation.tick(nowMs);
     faults.flush();
   }, SWEEP_MS);
   return () => {

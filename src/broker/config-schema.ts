@@ -9,6 +9,7 @@ import { z } from "zod";
 import { limitTable, type Limits } from "#core/limits.ts";
 import { isShared, isTopicFilter } from "#core/topic.ts";
 import { accessSchema } from "./access-schema.ts";
+import { adminSchema } from "./admin-schema.ts";
 import { alarmSchema } from "./alarm-schema.ts";
 import { choiceLeaf, meta, numberLeaf } from "./config-leaf.ts";
 import { unitPattern, type Unit } from "./config-unit.ts";
@@ -92,7 +93,11 @@ export const configSchema = z.strictObject({
   listeners: z
     .array(listenerSchema, { error: "a list of listeners" })
     .min(1, { error: "at least one listener" })
-    .prefault([{ name: "tcp", type: "tcp", bind: "0.0.0.0:1883" }]),
+    .prefault([
+      { name: "tcp", type: "tcp", bind: "0.0.0.0:1883" },
+      { name: "ws", type: "ws", bind: "0.0.0.0:8083" },
+    ]),
+  admin: adminSchema,
   ...limitSections(),
   priorities: z
     .array(

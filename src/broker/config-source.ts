@@ -8,7 +8,16 @@ import { findSyntaxError, readYamlLines } from "./yaml-lines.ts";
 
 const DEFAULT_FILE = "mantou.yaml";
 const ENVIRONMENT_PREFIX = /^MANTOU__/i;
-const LISTEN_ALLOWED = LISTENER_TYPES.map((type) => `${type}://${type === "unix" ? "/PATH" : "HOST:PORT"}`).join(", ");
+/** Other names of types, as URLs know them; the port serves HTTP publish too. */
+const LISTEN_TYPES: Readonly<Record<string, string>> = {
+  ...Object.fromEntries(LISTENER_TYPES.map((type) => [type, type])),
+  http: "ws",
+  https: "wss",
+};
+const ADMIN = "admin";
+const LISTEN_ALLOWED = [...Object.keys(LISTEN_TYPES), ADMIN]
+  .map((scheme) => `${scheme}://${scheme === "unix" ? "/PATH" : "HOST:PORT"}`)
+  .join(", ");
 
 export type ReadFile = (path: string) => string;
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -115,27 +124,31 @@ export function applyWorkers(tree: ConfigTree, workers: string | undefined): voi
 }
 
 /**
- * `tcp://127.0.0.1:2883`, `unix:///run/mantou.sock`, `tls://0.0.0.0:8883?cert=a.pem&key=b.pem`: with any of these, no other listener is
- * opened. What follows the question mark are further keys of the listener, their values as after `--set`.
+ * `tcp://127.0.0.1:2883`, `unix:///run/mantou.sock`, `tls://0.0.0.0:8883?cert=a.pem&key=b.pem`: with any of these, nothing else is
+ * opened; `admin://127.0.0.1:18083` is where operators reach the broker. What follows the question mark are further keys of the
+ * listener, or of `admin`, their values as after `--set`.
  */
 export function applyListen(tree: ConfigTree, addresses: readonly string[]): void {
   if (addresses.length === 0) return;
   const origin: Origin = { source: "--listen", where: "--listen" };
   const listeners: unknown[] = [];
+  let admin: Record<string, unknown> = { bind: "" };
   for (const address of addresses) {
-    const [, scheme = "", bind = "", query = ""] =
+    const [, given = "", bind = "", query = ""] =
       /^([A-Za-z][A-Za-z0-9+.-]*):\/\/([^?]*)(?:\?(.*))?$/.exec(address) ?? [];
-    const type = LISTENER_TYPES.find((type) => type === scheme.toLowerCase());
-    if (!type) tree.report(origin, [], `found ${describeFound(address)}, allowed: ${LISTEN_ALLOWED}`);
+    const scheme = given.toLowerCase();
+    const type = scheme === ADMIN ? ADMIN : LISTEN_TYPES[scheme];
+    if (type === undefined) tree.report(origin, [], `found ${describeFound(address)}, allowed: ${LISTEN_ALLOWED}`);
     else if (!parseBind(bind))
-      tree.report(origin, [], `found ${describeFound(address)}, allowed: ${type}:// and ${bindAllowed(type)}`);
+      tree.report(origin, [], `found ${describeFound(address)}, allowed: ${scheme}:// and ${bindAllowed(type)}`);
     else {
-      const name = listeners.length === 0 ? type : `${type}-${listeners.length + 1}`;
       const more = [...new URLSearchParams(query)].map(([key, text]) => [key, parseValue(text)] as const);
-      listeners.push({ name, ...Object.fromEntries(more), type, bind });
+      const name = listeners.length === 0 ? scheme : `${scheme}-${listeners.length + 1}`;
+      if (type === ADMIN) admin = { ...Object.fromEntries(more), bind };
+      else listeners.push({ name, ...Object.fromEntries(more), type, bind });
     }
   }
-  if (listeners.length > 0) tree.overlay({ listeners }, () => origin);
+  tree.overlay({ admin, ...(listeners.length > 0 && { listeners }) }, () => origin);
 }
 
 function bindAllowed(type: string): string {

@@ -17,10 +17,12 @@ import { clientOperations } from "./client-operations.ts";
 import { observationOperations } from "./observation-operations.ts";
 import type { ControlParts, Operation, Page } from "./operation.ts";
 import { pluginOperations } from "./plugin-operations.ts";
+import { overviewOperations } from "./overview-operations.ts";
 import { topicOperations } from "./topic-operations.ts";
 
 /** A line for each operation; a name is stable. */
 export const operations = {
+  ...overviewOperations,
   ...brokerOperations,
   ...clientOperations,
   ...topicOperations,
@@ -31,7 +33,7 @@ export const operations = {
 
 type OperationName = keyof typeof operations;
 type ParamsOf<N extends OperationName> = z.input<(typeof operations)[N]["params"]>;
-type ResultOf<N extends OperationName> = z.output<(typeof operations)[N]["result"]>;
+export type ResultOf<N extends OperationName> = z.output<(typeof operations)[N]["result"]>;
 
 export type Control = <N extends OperationName>(name: N, params: ParamsOf<N>) => Promise<ResultOf<N>>;
 

@@ -16,6 +16,7 @@ import type { LoadMonitor } from "#transport/load-monitor.ts";
 import type { AccessSetup } from "./access-setup.ts";
 import type { Commits } from "./commits.ts";
 import type { Gauges } from "./gauges.ts";
+import type { Histograms } from "./histograms.ts";
 import type { OpenListeners } from "./listener-setup.ts";
 import type { LiveConfig } from "./live-config.ts";
 import type { Observation } from "./observation.ts";
@@ -33,6 +34,7 @@ export interface ControlParts {
   readonly store: DurableStore | undefined;
   readonly load: LoadMonitor;
   readonly gauges: Gauges;
+  readonly histograms: Histograms;
   readonly observation: Observation;
   readonly commits: Commits;
   readonly config: LiveConfig;

@@ -14,6 +14,7 @@ const plugin = z.object({
   lastFault: z.string().meta({ description: "the last of it; empty for nothing" }),
 });
 
+const metric = z.object({ name: z.string(), help: z.string(), kind: z.enum(["counter", "gauge"]), value: z.number() });
 const named = z.object({ name: z.string().min(1).max(256) });
 const ARGS_MAX = 100;
 
@@ -62,6 +63,27 @@ export const pluginOperations = {
     async run({ plugins }, { name }) {
       await plugins.reload(name);
       return { count: 1 };
+    },
+  }),
+  "plugins.metrics": operation({
+    about: "values that plugins measure",
+    spread: "all",
+    params: nothing,
+    result: z.array(metric),
+    merge: ([first, ...others]) =>
+      first.map((each) => {
+        const same = others.map((rows) => rows.find(({ name }) => name === each.name)?.value ?? 0);
+        return { ...each, value: same.reduce((sum, value) => sum + value, each.value) };
+      }),
+    run({ plugins }) {
+      const all = plugins.host.contributions().flatMap(({ metrics }) => metrics);
+      const rows = all.map((source) => ({
+        name: source.name,
+        help: source.help,
+        kind: source.kind,
+        value: source.read(),
+      }));
+      return rows.filter(({ value }) => Number.isFinite(value));
     },
   }),
   "commands.list": operation({

@@ -24,15 +24,18 @@ export interface PluginRequest {
   readonly limitedLog: LimitedLog;
   /** Relative paths in the configuration start here. */
   readonly baseDir: string;
+  /** What the broker itself answers over HTTP. */
+  readonly ownMounts: readonly HttpMount[];
 }
 
 export class PluginSetup {
-  /** What plugins answer over HTTP, for everybody; the list changes as they come and go. */
-  readonly mounts: HttpMount[] = [];
+  /** What the broker and its plugins answer over HTTP, for everybody; the list changes as plugins come and go. */
+  readonly mounts: HttpMount[];
   readonly host: PluginHost;
 
   constructor(private readonly request: PluginRequest) {
     const { config, engine, access } = request;
+    this.mounts = [...request.ownMounts];
     this.host = new PluginHost({
       engine,
       node: config.node.name,
@@ -104,7 +107,9 @@ export class PluginSetup {
   }
 
   private mount(): void {
-    this.mounts.splice(0, this.mounts.length, ...this.host.contributions().flatMap(({ routes }) => routes));
+    const { ownMounts } = this.request;
+    const routes = this.host.contributions().flatMap((contribution) => contribution.routes);
+    this.mounts.splice(0, this.mounts.length, ...ownMounts, ...routes);
   }
 
   private logOf(plugin: string): PluginLog {

@@ -45,17 +45,27 @@ export function viewOf(
   return view;
 }
 
-/** Rejects as `viewOf` throws, with `store_full` when it could not be kept, and as `Commits.wait` does. */
-export async function publishMessage(
-  { engine, commits }: { readonly engine: Engine; readonly commits: Commits },
-  wish: PublishWish,
+/** Rejects as `viewOf` throws and as `publishView` rejects. */
+export async function publishMessage(parts: PublishParts, wish: PublishWish): Promise<{ reachedCount: number }> {
+  return publishView(parts, viewOf(parts.engine, wish));
+}
+
+export interface PublishParts {
+  readonly engine: Engine;
+  readonly commits: Commits;
+}
+
+/** Resolves when the message is safe. Rejects with MantouError `store_full` when it cannot be kept, and as `Commits.wait` does. */
+export async function publishView(
+  { engine, commits }: PublishParts,
+  view: MessageView,
 ): Promise<{ reachedCount: number }> {
-  const view = viewOf(engine, wish);
   if (engine.isRefused(view)) {
     engine.dropUnrouted("store_full", view);
     throw new MantouError("store_full", "the store cannot write now, and the message would have to be kept");
   }
+  const mustWait = view.qos > 0 || view.isRetain; // a hook may change the view
   const reachedCount = engine.publish(view);
-  if (wish.qos > 0 || wish.isRetain) await commits.wait();
+  if (mustWait) await commits.wait();
   return { reachedCount };
 }

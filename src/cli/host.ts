@@ -12,6 +12,8 @@ export type StopSignal = "SIGTERM" | "SIGINT";
 export interface RunningBroker {
   /** Of each listener, in the order of the configuration, such as `tcp://127.0.0.1:1883`. */
   readonly addresses: readonly string[];
+  /** Of admin, such as `http://0.0.0.0:18083`; undefined where none was asked for. */
+  readonly adminAddress?: string | undefined;
   /** Resolves when the broker cannot go on. */
   readonly failed: Promise<Error>;
   /** Reads the configuration again; what comes of it, faults too, is in the log. */
@@ -46,13 +48,7 @@ export function processHost(): Host {
     err: (text) => err.write(text),
     logOutput: stdoutOutput,
     // Only `start` pays for loading the broker.
-    startBroker: async (config, log, source) => {
-      if (config.workers !== 1) {
-        const { startKeeper, workerCountOf } = await import("#broker/keeper.ts");
-        if (workerCountOf(config) > 1) return startKeeper(config, source.flags, log, workerCommand());
-      }
-      return (await import("#broker/broker.ts")).startBroker(config, log, source);
-    },
+    startBroker: async (...parts) => (await import("./site.ts")).startSite(...parts),
     runWorker: async () => {
       (await import("#broker/worker.ts")).runWorker();
       return new Promise(() => {});
@@ -67,12 +63,6 @@ export function processHost(): Host {
     },
     exit: (code) => process.exit(code),
   };
-}
-
-/** How this program is started as a worker: the compiled one holds its sources. */
-function workerCommand(): string[] {
-  const isCompiled = Bun.main.startsWith("/$bunfs/") || Bun.main.startsWith("B:/~BUN/");
-  return isCompiled ? [process.execPath, WORKER_COMMAND] : [process.execPath, Bun.main, WORKER_COMMAND];
 }
 
 function plainOutput(descriptor: number): LineOutput {

@@ -62,15 +62,17 @@ function awaitStopSignal(host: Host): Promise<StopSignal> {
   return promise;
 }
 
-function readyLine(config: Config, { addresses }: RunningBroker): string {
-  const listeners = config.listeners.map(({ name }, index) => ` ${name}=${addresses[index]}`);
-  return `mantou ready${listeners.join("")}`;
+/** Listeners by name, `admin` among them. */
+function addressesOf(config: Config, { addresses, adminAddress }: RunningBroker): [string, string][] {
+  const listeners = config.listeners.map(({ name }, index): [string, string] => [name, addresses[index]]);
+  return adminAddress === undefined ? listeners : [...listeners, ["admin", adminAddress]];
 }
 
 /** Written to stdout whatever the level is, since scripts wait for it, and to the log where that is somewhere else too. */
 function sayReady(config: Config, broker: RunningBroker, { log, stdout }: { log: Logger; stdout: LineOutput }): void {
-  const line = readyLine(config, broker);
-  const listeners = Object.fromEntries(config.listeners.map(({ name }, index) => [name, broker.addresses[index]]));
+  const addresses = addressesOf(config, broker);
+  const line = `mantou ready${addresses.map(([name, address]) => ` ${name}=${address}`).join("")}`;
+  const listeners = Object.fromEntries(addresses);
   const record = (to: Logger): void => to.child({}, { level: "info" }).info({ listeners }, line);
   const { format, to } = config.log;
   if (to !== "stdout") record(log);

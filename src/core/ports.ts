@@ -115,6 +115,8 @@ export interface HttpMount {
 export interface HttpPeer {
   readonly address: string;
   readonly port: number;
+  /** Name of the listener; `admin` for the administrators' port. */
+  readonly listener: string;
 }
 
 /** A command of the command line; it runs in the broker. */

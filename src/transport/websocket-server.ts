@@ -22,7 +22,7 @@ const HTTP_IDLE_SEC = 10;
 const HTTP_BODY_BYTES_MAX = 8 * 1024 * 1024;
 
 interface Upgraded {
-  readonly peer: HttpPeer;
+  readonly peer: Omit<HttpPeer, "listener">;
   readonly headers: Readonly<Record<string, string>>;
   socket: ServeSocket | undefined;
 }
@@ -118,7 +118,7 @@ function answer(
   const { address = "", port = 0 } = server.requestIP(request) ?? {};
   const get = (name: string): string | null => request.headers.get(name);
   const mount = path === options.webSocket!.path && isUpgrade(get) ? undefined : mountFor(path, mounts);
-  if (mount) return Promise.resolve(mount.fetch(request, { address, port }));
+  if (mount) return Promise.resolve(mount.fetch(request, { address, port, listener: options.name }));
   const refuse = (refusal: Refusal): Response => {
     transport.metrics.add("connections.refused.upgrade");
     return respond(refusal);

@@ -53,7 +53,9 @@ export async function startBroker(flags: readonly string[] = [], options: Broker
   const cwd = mkdtempSync(join(tmpdir(), "mantou-broker-"));
   const listen =
     flags.includes("--listen") || flags.includes("--config")
-      ? []
+      ? flags.includes("--listen")
+        ? []
+        : ["--set", "admin.bind="]
       : ["--listen", `tcp://127.0.0.1:${options.port ?? 0}`];
   const workers = WORKERS === undefined || flags.includes("--workers") ? [] : ["--workers", WORKERS];
   const output = new Output();

@@ -36,7 +36,7 @@ test("JSON Schema refuses unknown keys and allows units where they are read", ()
 });
 
 test("the schema's own defaults are a valid configuration", () => {
-  expect(configSchema.parse({}).listeners).toHaveLength(1);
+  expect(configSchema.parse({}).listeners).toHaveLength(2);
 });
 
 test.each([

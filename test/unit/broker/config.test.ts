@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MantouError } from "#base/error.ts";
+import { adminSchema } from "#broker/admin-schema.ts";
 import { accessSchema } from "#broker/access-schema.ts";
 import { alarmSchema } from "#broker/alarm-schema.ts";
 import { loadConfig, type ConfigFlags } from "#broker/config.ts";
@@ -40,8 +41,9 @@ function problemsOf(given: Given): string[] {
 }
 
 const SECTIONS =
-  "node, workers, listeners, mqtt, session, messages, retained, shared, cache, send, priorities, store, access, plugins, broker, alarms, log";
-const LISTEN = "tcp://HOST:PORT, tls://HOST:PORT, ws://HOST:PORT, wss://HOST:PORT, unix:///PATH";
+  "node, workers, listeners, admin, mqtt, session, messages, retained, shared, cache, send, priorities, store, access, plugins, broker, alarms, log";
+const LISTEN =
+  "tcp://HOST:PORT, tls://HOST:PORT, ws://HOST:PORT, wss://HOST:PORT, unix:///PATH, http://HOST:PORT, https://HOST:PORT, admin://HOST:PORT";
 
 describe("defaults", () => {
   test("with nothing given, the limits are those of the table", () => {
@@ -50,7 +52,11 @@ describe("defaults", () => {
     expect(config).toEqual({
       node: { name: "mantou@127.0.0.1", data: "./data" },
       workers: 1,
-      listeners: [{ name: "tcp", type: "tcp", bind: { host: "0.0.0.0", port: 1883 } }],
+      listeners: [
+        { name: "tcp", type: "tcp", bind: { host: "0.0.0.0", port: 1883 } },
+        { name: "ws", type: "ws", bind: { host: "0.0.0.0", port: 8083 } },
+      ],
+      admin: adminSchema.parse({}),
       ...makeLimits(),
       priorities: [],
       store: { type: "sqlite", sync: "full" },
@@ -296,8 +302,8 @@ describe("problems, word by word", () => {
       'mantou.yaml:3: listeners.0.type: found "udp", allowed: one of tcp, tls, ws, wss, unix',
       `mantou.yaml:4: listeners.0.bind: found 1883, allowed: ${BIND}`,
     ],
-    [{ set: ["listeners.2.name=x"] }, "--set: listeners.2: found an unknown element, allowed: a number from 0 to 1"],
-    [{ set: ["listeners.x.name=x"] }, "--set: listeners.x: found an unknown element, allowed: a number from 0 to 1"],
+    [{ set: ["listeners.3.name=x"] }, "--set: listeners.3: found an unknown element, allowed: a number from 0 to 2"],
+    [{ set: ["listeners.x.name=x"] }, "--set: listeners.x: found an unknown element, allowed: a number from 0 to 2"],
     [
       { set: ["listeners.0.name=a b"] },
       '--set: listeners.0.name: found "a b", allowed: a name of letters, digits, . _ -, at most 64, starting with a letter or digit',

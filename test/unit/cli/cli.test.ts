@@ -74,7 +74,7 @@ describe("config check", () => {
     expect(code).toBe(1);
     expect(out).toBe("");
     expect(err.trimEnd().split("\n")).toEqual([
-      '--listen: found "udp://1:1", allowed: tcp://HOST:PORT, tls://HOST:PORT, ws://HOST:PORT, wss://HOST:PORT, unix:///PATH',
+      '--listen: found "udp://1:1", allowed: tcp://HOST:PORT, tls://HOST:PORT, ws://HOST:PORT, wss://HOST:PORT, unix:///PATH, http://HOST:PORT, https://HOST:PORT, admin://HOST:PORT',
       'mantou.yaml:2: session.inflightCountMax: found "lots", allowed: a whole number from 1 to 65535',
       'mantou.yaml:3: log.level: found "loud", allowed: one of trace, debug, info, warn, error, silent',
       '--set: log.format: found "xml", allowed: one of text, json',
@@ -100,7 +100,10 @@ describe("config show", () => {
     const { out } = await run("config show --json --set mqtt.packetBytesMax=2MiB");
     const config = JSON.parse(out) as { mqtt: { packetBytesMax: number }; listeners: unknown };
     expect(config.mqtt.packetBytesMax).toBe(2_097_152);
-    expect(config.listeners).toEqual([{ name: "tcp", type: "tcp", bind: "0.0.0.0:1883" }]);
+    expect(config.listeners).toEqual([
+      { name: "tcp", type: "tcp", bind: "0.0.0.0:1883" },
+      { name: "ws", type: "ws", bind: "0.0.0.0:8083" },
+    ]);
   });
 });
 

@@ -33,8 +33,8 @@ describe("ready", () => {
       .map((line) => JSON.parse(line) as Record<string, unknown>);
     expect(records[0]).toMatchObject({
       level: "info",
-      msg: "mantou ready tcp=tcp://0.0.0.0:1883",
-      listeners: { tcp: "tcp://0.0.0.0:1883" },
+      msg: "mantou ready tcp=tcp://0.0.0.0:1883 ws=tcp://0.0.0.0:8083",
+      listeners: { tcp: "tcp://0.0.0.0:1883", ws: "tcp://0.0.0.0:8083" },
     });
     expect(records.at(-1)?.["msg"]).toBe("stopped");
   });

@@ -168,7 +168,7 @@ describe("a plugin that fails", () => {
     expect(sink.take()).toEqual(["x"]);
     await Bun.sleep(10);
     const [{ routes, metrics, commands }] = host.contributions();
-    const response = await routes[0].fetch(new Request("http://h/plugins/p"), { address: "", port: 0 });
+    const response = await routes[0].fetch(new Request("http://h/plugins/p"), { address: "", port: 0, listener: "ws" });
     expect(response.status).toBe(500);
     expect(metrics[1].read()).toBeNaN();
     expect(commands[0].run([])).rejects.toThrow("plugin p: oops");

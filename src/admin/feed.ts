@@ -1,0 +1,116 @@
+/**
+ * The live feed: server-sent events for charts and alarms.
+ *
+ *   event: overview   once a second, the answer of GET /api/v1/overview
+ *   event: alarm      an alarm was set, changed or cleared
+ *
+ * However many listen, the broker is asked once a second, and not at all while nobody does. A listener that does not read loses
+ * overviews first and then its connection; streams are bounded.
+ */
+import { MantouError } from "#base/error.ts";
+import type { Control } from "#broker/control.ts";
+
+const INTERVAL_MS = 1000;
+const STREAM_COUNT_MAX = 64;
+/** Events that wait for a listener. */
+const WAITING_COUNT = 4;
+const WAITING_COUNT_MAX = 64;
+
+interface Listener {
+  readonly queue: ReadableStreamDefaultController<string>;
+}
+
+type Alarm = {
+  readonly id: string;
+  readonly setMs: number;
+  readonly clearedMs?: number | undefined;
+  readonly severity: string;
+};
+
+export class Feed {
+  private readonly listeners = new Set<Listener>();
+  private timer: Timer | undefined;
+  private isAsking = false;
+  /** By id, what was told of the alarms; undefined until the first look. */
+  private told: Map<string, string> | undefined;
+
+  constructor(
+    private readonly control: Control,
+    private readonly onFault: (error: unknown) => void,
+  ) {}
+
+  /** A stream of its own. Throws MantouError `server_busy` when there are too many. */
+  open(): ReadableStream<string> {
+    if (this.listeners.size >= STREAM_COUNT_MAX)
+      throw new MantouError("server_busy", `found ${STREAM_COUNT_MAX} feeds, allowed: no more`);
+    let listener: Listener;
+    return new ReadableStream<string>(
+      {
+        start: (queue) => {
+          listener = { queue };
+          this.listeners.add(listener);
+          queue.enqueue(": mantou\n\n");
+          this.timer ??= setInterval(() => void this.look(), INTERVAL_MS);
+          void this.look();
+        },
+        cancel: () => this.leave(listener),
+      },
+      { highWaterMark: WAITING_COUNT },
+    );
+  }
+
+  stop(): void {
+    for (const { queue } of this.listeners) queue.close();
+    this.listeners.clear();
+    this.rest();
+  }
+
+  private async look(): Promise<void> {
+    if (this.isAsking) return;
+    this.isAsking = true;
+    try {
+      const [overview, alarms] = [await this.control("overview.read", {}), await this.control("alarms.list", {})];
+      this.send("overview", overview, true);
+      this.tellAlarms([...alarms.active, ...alarms.history]);
+    } catch (error) {
+      this.onFault(error);
+    } finally {
+      this.isAsking = false;
+    }
+  }
+
+  private tellAlarms(alarms: readonly Alarm[]): void {
+    const now = new Map<string, string>();
+    for (const alarm of alarms) {
+      const key = `${alarm.id} ${alarm.setMs}`;
+      const state = `${alarm.severity} ${alarm.clearedMs ?? ""}`;
+      if (now.has(key)) continue;
+      now.set(key, state);
+      if (this.told && this.told.get(key) !== state) this.send("alarm", alarm, false);
+    }
+    this.told = now;
+  }
+
+  private send(event: string, data: unknown, mayBeLost: boolean): void {
+    const text = `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
+    for (const listener of this.listeners) {
+      const room = listener.queue.desiredSize ?? 0;
+      if (room > 0 || (!mayBeLost && room > -WAITING_COUNT_MAX)) listener.queue.enqueue(text);
+      else if (!mayBeLost) {
+        listener.queue.close();
+        this.leave(listener);
+      }
+    }
+  }
+
+  private leave(listener: Listener): void {
+    this.listeners.delete(listener);
+    if (this.listeners.size === 0) this.rest();
+  }
+
+  private rest(): void {
+    clearInterval(this.timer);
+    this.timer = undefined;
+    this.told = undefined;
+  }
+}

@@ -1,0 +1,74 @@
+/** What is polled: one small answer for an overview, and whether the broker is ready for clients. */
+import { z } from "zod";
+import { brokerOperations } from "./broker-operations.ts";
+import { nothing, operation } from "./operation.ts";
+
+const { "broker.info": infoOf, "stats.read": statsOf, "metrics.read": metricsOf } = brokerOperations;
+
+/** Of the counters: traffic, drops, comings and goings. */
+const SHOWN = /^(bytes|messages)\.|^packets\.(received|sent)$|^connections\.(opened|closed|refused\.\w+)$|^bugs$/;
+
+const overview = z.object({
+  info: infoOf.result,
+  stats: statsOf.result,
+  counters: z.record(z.string(), z.number()).meta({ description: "since the start; rates are differences" }),
+  alarms: z.object({ critical: z.int(), error: z.int(), warning: z.int() }),
+  nowMs: z.number().meta({ description: "wall clock of the figures" }),
+});
+
+const health = z.object({
+  isReady: z.boolean().meta({ description: "it takes clients in and can keep what it must" }),
+  problems: z.array(z.string()),
+});
+
+export const overviewOperations = {
+  "overview.read": operation({
+    about: "what an overview shows: processes, gauges, traffic and drops, alarms",
+    spread: "all",
+    params: nothing,
+    result: overview,
+    merge(answers) {
+      const count = (severity: "critical" | "error" | "warning"): number =>
+        answers.reduce((sum, { alarms }) => sum + alarms[severity], 0);
+      return {
+        info: infoOf.merge!(answers.map(({ info }) => info)),
+        stats: statsOf.merge!(answers.map(({ stats }) => stats)),
+        counters: metricsOf.merge!(answers.map(({ counters }) => counters)),
+        alarms: { critical: count("critical"), error: count("error"), warning: count("warning") },
+        nowMs: answers[0].nowMs,
+      };
+    },
+    async run(parts) {
+      const { active } = parts.observation.alarms;
+      const count = (severity: string): number => active.filter((alarm) => alarm.severity === severity).length;
+      const counters = Object.entries(await metricsOf.run(parts, {})).filter(([name]) => SHOWN.test(name));
+      return {
+        info: await infoOf.run(parts, {}),
+        stats: await statsOf.run(parts, {}),
+        counters: Object.fromEntries(counters),
+        alarms: { critical: count("critical"), error: count("error"), warning: count("warning") },
+        nowMs: Date.now(),
+      };
+    },
+  }),
+  "health.read": operation({
+    about: "whether the broker is ready for clients",
+    spread: "all",
+    params: nothing,
+    result: health,
+    merge: (answers) => ({
+      isReady: answers.every(({ isReady }) => isReady),
+      problems: [...new Set(answers.flatMap(({ problems }) => problems))],
+    }),
+    run({ engine, context, listeners }) {
+      const problems: string[] = [];
+      if (!engine.store.isWritable) problems.push("the store cannot write");
+      if (context.isBusy) problems.push("busy: new clients are refused");
+      if (!listeners.list().some(({ isOpen }) => isOpen)) problems.push("no listener is open");
+      let isRestored = false;
+      engine.store.whenReady(() => (isRestored = true));
+      if (!isRestored) problems.push("what is stored is still being restored");
+      return { isReady: problems.length === 0, problems };
+    },
+  }),
+};

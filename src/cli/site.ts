@@ -1,0 +1,74 @@
+/** The broker, in one process or several, and beside it where operators reach it: what `mantou start` runs. */
+import { startAdmin } from "#admin/server.ts";
+import { type ConfigSource, startBroker } from "#broker/broker.ts";
+import type { Config, ConfigFlags } from "#broker/config.ts";
+import type { Control } from "#broker/control.ts";
+import type { Logger } from "#broker/log.ts";
+import type { HttpMount } from "#core/ports.ts";
+import { type RunningBroker, WORKER_COMMAND } from "./host.ts";
+
+/** Rejects with the MantouError of either, with nothing left open. */
+export async function startSite(
+  config: Config,
+  log: Logger,
+  source: ConfigSource & { flags: ConfigFlags },
+): Promise<RunningBroker> {
+  const broker = await startProcesses(config, log, source);
+  try {
+    const { control, mounts } = broker;
+    const firstPassword = process.env["MANTOU_ADMIN_PASSWORD"] || undefined;
+    const admin = await startAdmin({ config, control, log, firstPassword, mounts });
+    return {
+      get addresses() {
+        return broker.addresses;
+      },
+      adminAddress: admin.address,
+      failed: broker.failed,
+      reload: () => broker.reload(),
+      async stop() {
+        await Promise.all([broker.stop(), admin.stop()]);
+      },
+    };
+  } catch (error) {
+    await broker.stop();
+    throw error;
+  }
+}
+
+type Processes = Omit<RunningBroker, "adminAddress"> & {
+  readonly control: Control;
+  /** What plugins answer to administrators; those of workers cannot be reached from here. */
+  readonly mounts: () => readonly HttpMount[];
+};
+
+async function startProcesses(
+  config: Config,
+  log: Logger,
+  source: ConfigSource & { flags: ConfigFlags },
+): Promise<Processes> {
+  if (config.workers !== 1) {
+    const { startKeeper, workerCountOf } = await import("#broker/keeper.ts");
+    if (workerCountOf(config) > 1) {
+      const keeper = await startKeeper(config, source.flags, log, workerCommand());
+      return { ...keeper, mounts: () => [] };
+    }
+  }
+  const broker = await startBroker(config, log, source);
+  const mounts = () => broker.plugins.host.contributions().flatMap(({ adminRoutes }) => adminRoutes);
+  return {
+    get addresses() {
+      return broker.addresses;
+    },
+    failed: broker.failed,
+    control: broker.control,
+    mounts,
+    reload: () => broker.reload(),
+    stop: () => broker.stop(),
+  };
+}
+
+/** How this program is started as a worker: the compiled one holds its sources. */
+function workerCommand(): string[] {
+  const isCompiled = Bun.main.startsWith("/$bunfs/") || Bun.main.startsWith("B:/~BUN/");
+  return isCompiled ? [process.execPath, WORKER_COMMAND] : [process.execPath, Bun.main, WORKER_COMMAND];
+}

@@ -1,0 +1,491 @@
+// The administrators' port and socket of a real broker: who may do what, and what comes of it.
+
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import fc from "fast-check";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { socketControl } from "#admin/socket-control.ts";
+import { type BrokerProcess, startBroker } from "#test/support/broker-process.ts";
+import { harnessOf, tcpTarget } from "#test/support/harness.ts";
+
+setDefaultTimeout(60_000);
+
+const folder = mkdtempSync(join(tmpdir(), "mantou-admin-"));
+let broker: BrokerProcess;
+let admin: string;
+let http: string;
+const data = join(folder, "data");
+const FIRST = { username: "admin", password: "public" };
+
+beforeAll(async () => {
+  const listen = ["tcp://127.0.0.1:0", "http://127.0.0.1:0", "admin://127.0.0.1:0"].flatMap((url) => ["--listen", url]);
+  broker = await startBroker([...listen, "--data", data]);
+  admin = broker.addresses.get("admin")!;
+  http = broker.addresses.get("http-2")!.replace(/^ws(.*)\/mqtt$/, "http$1");
+});
+
+afterAll(async () => {
+  await broker.stop();
+  rmSync(folder, { recursive: true });
+});
+
+interface Answer {
+  readonly status: number;
+  readonly body: { readonly [name: string]: any }; // oxlint-disable-line typescript/no-explicit-any
+  readonly headers: Headers;
+}
+
+type Options = { method?: string; body?: unknown; headers?: Record<string, string> };
+
+async function ask(path: string, { method = "GET", body, headers = {} }: Options = {}): Promise<Answer> {
+  const text = typeof body === "string" ? body : body === undefined ? undefined : JSON.stringify(body);
+  const type: Record<string, string> = text === undefined ? {} : { "Content-Type": "application/json" };
+  const response = await fetch(`${admin}${path}`, { method, headers: { ...type, ...headers }, body: text });
+  const isJson = response.headers.get("content-type")?.includes("json") ?? false;
+  const answer = await response.text();
+  return { status: response.status, body: isJson ? JSON.parse(answer) : { text: answer }, headers: response.headers };
+}
+
+/** Asks as somebody: with a session's cookie and token, or with a key. */
+type Asker = (path: string, options?: Options) => Promise<Answer>;
+
+async function signIn(account: { username: string; password: string } = FIRST): Promise<Asker> {
+  const { status, body, headers } = await ask("/api/v1/sign-in", { method: "POST", body: account });
+  if (status !== 200) throw new Error(`not signed in: ${status} ${JSON.stringify(body)}`);
+  const cookie = headers.get("set-cookie")!.split(";")[0];
+  return (path, options = {}) =>
+    ask(path, { ...options, headers: { cookie, "x-csrf-token": body["csrfToken"], ...options.headers } });
+}
+
+async function keyOf(role: string, wish: object = {}): Promise<Asker> {
+  const { body } = await (await signIn())("/api/v1/keys", { method: "POST", body: { name: role, role, ...wish } });
+  const headers = { authorization: `Bearer ${body["key"]}` };
+  return (path, options = {}) => ask(path, { ...options, headers: { ...headers, ...options.headers } });
+}
+
+interface Documented {
+  readonly path: string;
+  readonly method: string;
+}
+
+async function documented(): Promise<Documented[]> {
+  const { body } = await (await signIn())("/api/v1/openapi.json");
+  return Object.entries(body["paths"] as Record<string, object>).flatMap(([path, methods]) =>
+    Object.keys(methods).map((method) => ({ path, method: method.toUpperCase() })),
+  );
+}
+
+describe("a stranger", () => {
+  test("reaches status, health and the sign-in, and nothing else", async () => {
+    const resources = await documented();
+    expect(resources.length).toBeGreaterThan(40);
+    const other = [
+      "/",
+      "/metrics",
+      "/api/v1/feed",
+      "/api/v1/openapi.json",
+      "/api/v1/docs",
+      "/api",
+      "/nothing",
+      "/call/broker.info",
+    ];
+    for (const { path, method } of [
+      ...resources,
+      ...other.map((path) => ({ path, method: "GET" })),
+      { path: "/call/broker.info", method: "POST" },
+    ]) {
+      const { status, body } = await ask(path.replaceAll(/\{\w+\}/g, "x"), {
+        method,
+        ...(method === "GET" ? {} : { body: {} }),
+      });
+      const isSignIn = path === "/api/v1/sign-in";
+      expect(`${method} ${path} ${status}`).toBe(`${method} ${path} ${isSignIn ? 400 : 401}`);
+      if (!isSignIn) expect(body["error"].code).toBe("unauthorized");
+    }
+    expect((await ask("/status")).body["text"]).toBe("Node mantou@127.0.0.1 is started\nemqttd is running");
+    expect(await ask("/health/live")).toMatchObject({ status: 200, body: { isLive: true } });
+    expect(await ask("/health/ready")).toMatchObject({ status: 200, body: { isReady: true } });
+  });
+
+  test("does not come in by a wrong password, a forged cookie or a made-up key", async () => {
+    for (const account of [
+      { ...FIRST, password: "wrong" },
+      { username: "nobody", password: "public" },
+    ])
+      expect((await ask("/api/v1/sign-in", { method: "POST", body: account })).status).toBe(401);
+    for (const headers of [
+      { cookie: "mantou_session=AAAA" },
+      { authorization: "Bearer mk_0000000000000000.x" },
+      { authorization: "Basic YWRtaW46cHVibGlj" },
+    ])
+      expect((await ask("/api/v1/clients", { headers: headers as Record<string, string> })).status).toBe(401);
+  });
+
+  test("gets the first password accepted only from this machine itself", async () => {
+    const headers: Record<string, string>[] = [
+      { "X-Forwarded-For": "127.0.0.1" },
+      { Forwarded: "for=::1" },
+      { "X-Real-IP": "::1" },
+      { Host: "evil.example" },
+    ];
+    for (const each of headers) {
+      const { status, body } = await ask("/api/v1/sign-in", { method: "POST", body: FIRST, headers: each });
+      expect([each, status, body["error"].code]).toEqual([each, 403, "default_password"]);
+    }
+    const { headers: answered } = await ask("/api/v1/sign-in", { method: "POST", body: FIRST });
+    const cookie = answered.get("set-cookie")!;
+    expect(cookie).toMatch(/^mantou_session=[\w-]{43}; Max-Age=43200; Path=\/; HttpOnly; SameSite=Strict$/);
+    const stolen = { cookie: cookie.split(";")[0], "X-Forwarded-For": "192.0.2.7" };
+    expect((await ask("/api/v1/session", { headers: stolen })).status).toBe(401);
+  });
+});
+
+describe("roles", () => {
+  test("each may what it is for, and changes from a page need the session's token", async () => {
+    const [viewer, operator, administrator] = [
+      await keyOf("viewer"),
+      await keyOf("operator"),
+      await keyOf("administrator"),
+    ];
+    const read = "/api/v1/clients";
+    const publish = { method: "POST", body: { topic: "roles/x", payload: "1" } };
+    const configure = { method: "PATCH", body: { values: { "log.level": "info" } } };
+    const codes = async (asker: Asker) => [
+      (await asker(read)).status,
+      (await asker("/api/v1/publish", publish)).status,
+      (await asker("/api/v1/config", configure)).status,
+    ];
+    expect(await codes(viewer)).toEqual([200, 403, 403]);
+    expect(await codes(operator)).toEqual([200, 200, 403]);
+    expect(await codes(administrator)).toEqual([200, 200, 200]);
+    const session = await signIn();
+    expect(await codes(session)).toEqual([200, 200, 200]);
+    const forged: Asker = (path, options) => session(path, { ...options, headers: { "x-csrf-token": "other" } });
+    expect(await codes(forged)).toEqual([200, 403, 403]);
+    const plain = { method: "POST", body: JSON.stringify(publish.body), headers: { "Content-Type": "text/plain" } };
+    expect((await session("/api/v1/publish", plain)).status).toBe(400);
+  });
+
+  test("a key that is over or taken away opens nothing", async () => {
+    const root = await signIn();
+    const over = await keyOf("viewer", { expiresAtSec: 1 });
+    expect((await over("/api/v1/clients")).status).toBe(401);
+    const { body } = await root("/api/v1/keys", { method: "POST", body: { name: "gone" } });
+    const gone = { headers: { authorization: `Bearer ${body["key"]}` } };
+    expect((await ask("/api/v1/clients", gone)).status).toBe(200);
+    expect((await root(`/api/v1/keys/${body["id"]}`, { method: "DELETE" })).status).toBe(200);
+    expect((await ask("/api/v1/clients", gone)).status).toBe(401);
+    expect((await root(`/api/v1/keys/${body["id"]}`, { method: "DELETE" })).status).toBe(404);
+    expect(JSON.stringify((await root("/api/v1/keys")).body)).not.toContain(String(body["key"]).split(".")[1]);
+  });
+
+  test("accounts are made, changed and taken away; an administrator is left, and passwords stand nowhere", async () => {
+    const root = await signIn();
+    const put = (name: string, body: object) =>
+      root(`/api/v1/admins/${encodeURIComponent(name)}`, { method: "PUT", body });
+    expect((await put("eve", { role: "operator" })).status).toBe(400);
+    expect((await put("eve", { password: "short" })).body["error"].code).toBe("password_invalid");
+    expect((await put("eve", { password: "correct horse", role: "viewer" })).status).toBe(200);
+    const eve = await signIn({ username: "eve", password: "correct horse" });
+    expect((await eve("/api/v1/session")).body).toMatchObject({
+      username: "eve",
+      role: "viewer",
+      mustChangePassword: false,
+    });
+    const change = { method: "PUT", body: { oldPassword: "wrong", password: "battery staple" } };
+    expect((await eve("/api/v1/session/password", change)).status).toBe(401);
+    expect(
+      (await eve("/api/v1/session/password", { ...change, body: { ...change.body, oldPassword: "correct horse" } }))
+        .status,
+    ).toBe(200);
+    expect((await eve("/api/v1/session")).status).toBe(401);
+    const again = await signIn({ username: "eve", password: "battery staple" });
+    expect((await again("/api/v1/sign-out", { method: "POST" })).status).toBe(200);
+    expect((await again("/api/v1/session")).status).toBe(401);
+    expect((await put("admin", { role: "viewer" })).body["error"].code).toBe("last_administrator");
+    expect((await root("/api/v1/admins/admin", { method: "DELETE" })).status).toBe(409);
+    expect((await root("/api/v1/admins/eve", { method: "DELETE" })).status).toBe(200);
+    const audit = (await root("/api/v1/audit?limit=1000")).body["items"] as {
+      action: string;
+      outcome: number;
+      who: string;
+    }[];
+    expect(audit).toContainEqual(
+      expect.objectContaining({ who: "eve", action: "PUT /session/password", outcome: 401 }),
+    );
+    expect(audit).toContainEqual(
+      expect.objectContaining({ who: "admin", action: "PUT /admins/{username}", outcome: 200 }),
+    );
+    expect(JSON.stringify(audit)).not.toMatch(/horse|staple|public/);
+  });
+});
+
+describe("resources", () => {
+  test("a client of any name is found, subscribed and kicked by its address", async () => {
+    const operator = await keyOf("operator");
+    const clientId = "a/b?%2F é";
+    const harness = harnessOf(tcpTarget(broker.addresses.get("tcp")!));
+    const client = await harness.connect({ clientId });
+    const path = `/api/v1/clients/${encodeURIComponent(clientId)}`;
+    expect((await operator(path)).body).toMatchObject({ clientId, version: 5 });
+    const subscribed = await operator(`${path}/subscribe`, {
+      method: "POST",
+      body: { subscriptions: [{ filter: "rest/#", qos: 1 }] },
+    });
+    expect(subscribed.body["results"]).toEqual([{ filter: "rest/#", reasonCode: 1 }]);
+    await operator("/api/v1/publish", {
+      method: "POST",
+      body: { topic: "rest/x", payload: "hello", qos: 1, isRetain: true },
+    });
+    await client.expect("publish", { topic: "rest/x", payload: "hello" });
+    expect((await operator("/api/v1/clients?clientIdContains=%2F&limit=5")).body["items"]).toHaveLength(1);
+    expect((await operator("/api/v1/retained/message?topic=rest/x")).body).toMatchObject({ payload: "hello" });
+    expect((await operator("/api/v1/retained/message?topic=rest/x", { method: "DELETE" })).body).toEqual({ count: 1 });
+    expect((await operator(path, { method: "DELETE" })).status).toBe(200);
+    await client.expect("disconnect", { reasonCode: 0x98 });
+    expect((await operator(path)).status).toBe(404);
+    await harness.stop();
+  });
+
+  test("users, client ids and bans of the built-in table", async () => {
+    const root = await keyOf("administrator");
+    const put = (path: string, body: object) => root(path, { method: "PUT", body });
+    expect((await put("/api/v1/users/ann%2F1", { password: "x" })).status).toBe(200);
+    expect((await root("/api/v1/users/ann%2F1", { method: "PATCH", body: { isSuperuser: true } })).status).toBe(200);
+    expect((await root("/api/v1/users")).body).toEqual({ items: [{ username: "ann/1", isSuperuser: true }] });
+    expect((await root("/api/v1/users/ann%2F1", { method: "DELETE" })).status).toBe(200);
+    expect((await root("/api/v1/users/ann%2F1", { method: "DELETE" })).status).toBe(404);
+    expect((await put("/api/v1/client-ids/c1", { ranges: ["10.0.0.0/8"] })).status).toBe(200);
+    expect((await put("/api/v1/client-ids/c1", { ranges: ["ten"] })).status).toBe(400);
+    expect((await root("/api/v1/client-ids")).body["items"]).toEqual([{ clientId: "c1", ranges: ["10.0.0.0/8"] }]);
+    expect((await root("/api/v1/client-ids/c1", { method: "DELETE" })).status).toBe(200);
+    const ban = { kind: "address", value: "192.0.2.0/24", reason: "noise" };
+    expect((await put("/api/v1/bans", ban)).status).toBe(200);
+    expect((await root("/api/v1/bans")).body["items"]).toEqual([ban]);
+    expect((await root("/api/v1/bans?kind=address&value=192.0.2.0/24", { method: "DELETE" })).status).toBe(200);
+    expect((await put("/api/v1/bans", { ...ban, value: "nowhere" })).status).toBe(400);
+  });
+
+  test("metrics are what Prometheus reads", async () => {
+    const { body, headers } = await (await keyOf("viewer"))("/metrics");
+    expect(headers.get("content-type")).toStartWith("text/plain; version=0.0.4");
+    const text = body["text"] as string;
+    const line = /^(#.*|[a-z_]+(\{[a-z_]+="[^"]*"(,[a-z_]+="[^"]*")*\})? (-?[0-9.e+-]+|NaN))?$/;
+    expect(text.split("\n").filter((each) => !line.test(each))).toEqual([]);
+    for (const name of [
+      "mantou_connections",
+      'mantou_messages_dropped_total{reason="queue_full"}',
+      'mantou_listener_connections{listener="tcp"}',
+      'mantou_loop_lag_seconds_bucket{le="+Inf"}',
+    ])
+      expect(text).toContain(`\n${name} `);
+    const families = [...text.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name);
+    expect(new Set(families).size).toBe(families.length);
+  });
+
+  test("the feed tells how the broker fares", async () => {
+    const { body } = await (await signIn())("/api/v1/keys", { method: "POST", body: { name: "feed" } });
+    const stop = new AbortController();
+    const response = await fetch(`${admin}/api/v1/feed`, {
+      headers: { authorization: `Bearer ${body["key"]}` },
+      signal: stop.signal,
+    });
+    expect(response.headers.get("content-type")).toBe("text/event-stream");
+    let text = "";
+    for await (const chunk of response.body!) {
+      text += Buffer.from(chunk).toString();
+      if ((text.match(/event: overview/g) ?? []).length >= 2) break;
+    }
+    stop.abort();
+    const [, first] = /event: overview\ndata: (.*)\n\n/.exec(text) ?? [];
+    expect(JSON.parse(first!)).toMatchObject({ info: { node: "mantou@127.0.0.1" }, stats: { connections: {} } });
+  });
+
+  test("whatever a body or a query says, the answer is a useful one", async () => {
+    const root = await keyOf("administrator");
+    // What would stop the test's own way in.
+    const left = /listeners|admins|keys|sign-|session\/password|kick|recon|plugins|client-ids|users|bans/;
+    const resources = (await documented()).filter(({ path, method }) => !(left.test(path) && method !== "GET"));
+    const name = fc.constantFrom(
+      "clientId",
+      "topic",
+      "filter",
+      "limit",
+      "cursor",
+      "qos",
+      "payload",
+      "messages",
+      "values",
+      "subscriptions",
+      "filters",
+      "kind",
+      "text",
+    );
+    const body = fc.oneof(
+      fc.dictionary(name, fc.jsonValue({ maxDepth: 2 })).map((value) => JSON.stringify(value)),
+      fc.jsonValue().map((value) => JSON.stringify(value)),
+      fc.string(),
+    );
+    const query = fc
+      .dictionary(name, fc.string({ maxLength: 20 }))
+      .map((value) => new URLSearchParams(value).toString());
+    await fc.assert(
+      fc.asyncProperty(
+        fc.constantFrom(...resources),
+        body,
+        query,
+        fc.string({ minLength: 1, maxLength: 10 }),
+        async ({ path, method }, text, search, part) => {
+          const target = path.replaceAll(/\{\w+\}/g, encodeURIComponent(part.isWellFormed() ? part : "x"));
+          const { status, body: answer } = await root(`${target}?${search}`, {
+            method,
+            ...(method === "GET" ? {} : { body: text }),
+          });
+          expect(status).toBeLessThan(500);
+          if (status >= 400) expect(answer["error"]?.message.length).toBeGreaterThan(3);
+        },
+      ),
+      { numRuns: 400 },
+    );
+    expect((await root("/api/v1/broker")).status).toBe(200);
+  });
+
+  test("the document says of each resource what it takes, and the page shows it", async () => {
+    const root = await signIn();
+    const { body } = await root("/api/v1/openapi.json");
+    expect(body["openapi"]).toBe("3.1.0");
+    const kick = body["paths"]["/api/v1/clients/{clientId}"].delete;
+    expect(kick.parameters).toEqual([expect.objectContaining({ name: "clientId", in: "path", required: true })]);
+    const page = (await root("/api/v1/docs")).body["text"] as string;
+    for (const { path } of await documented()) expect(page).toContain(path);
+    expect(page).not.toMatch(/<script/i);
+  });
+});
+
+test("docs/rest.md names each resource with its role", async () => {
+  const page = readFileSync(join(import.meta.dir, "../../docs/rest.md"), "utf8");
+  const rows = [...page.matchAll(/^\| `([A-Z]+ \/\S+)` +\| (\w*) +\|/gm)].map(
+    ([, resource, role]) => `${resource} ${role}`,
+  );
+  const { body } = await (await signIn())("/api/v1/openapi.json");
+  const paths = Object.entries(body["paths"] as Record<string, Record<string, { description?: string }>>);
+  const resources = paths.flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, { description = "" }]) => {
+      const role = /Role: (\w+)/.exec(description)?.[1] ?? "";
+      return `${method.toUpperCase()} ${path.replace("/api/v1", "")} ${role}`;
+    }),
+  );
+  expect(rows.toSorted()).toEqual([...resources, "GET /feed viewer"].toSorted());
+});
+
+describe("the admin socket", () => {
+  test("is its owner's alone, who needs no sign-in", async () => {
+    const path = join(data, "admin.sock");
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    expect(statSync(join(data, "admin.db")).mode & 0o777).toBe(0o600);
+    const control = socketControl(path);
+    expect((await control("broker.info", {})).node).toBe("mantou@127.0.0.1");
+    expect(control("clients.show", { clientId: "nobody" })).rejects.toMatchObject({ code: "not_found" });
+    expect(socketControl(`${path}.other`)("broker.info", {})).rejects.toMatchObject({ code: "broker_not_running" });
+  });
+
+  test("is gone with its broker, and what a killed one left behind is in nobody's way", async () => {
+    const dir = join(folder, "killed");
+    const killed = await startBroker(["--data", dir]);
+    await killed.kill();
+    expect(statSync(join(dir, "admin.sock")).isSocket()).toBe(true);
+    const next = await startBroker(["--data", dir]);
+    expect((await socketControl(join(dir, "admin.sock"))("health.read", {})).isReady).toBe(true);
+    await next.stop();
+    expect(() => statSync(join(dir, "admin.sock"))).toThrow();
+  });
+
+  test("a password of the environment is the first account's", async () => {
+    const listen = ["--listen", "tcp://127.0.0.1:0", "--listen", "admin://127.0.0.1:0"];
+    const env = { MANTOU_ADMIN_PASSWORD: "from the environment" };
+    await using own = await startBroker([...listen, "--data", join(folder, "env")], { env });
+    const before = admin;
+    admin = own.addresses.get("admin")!;
+    try {
+      expect((await ask("/api/v1/sign-in", { method: "POST", body: FIRST })).status).toBe(401);
+      const root = await signIn({ username: "admin", password: "from the environment" });
+      expect((await root("/api/v1/session")).body["mustChangePassword"]).toBe(false);
+    } finally {
+      admin = before;
+    }
+    expect(own.output()).not.toContain("from the environment");
+  });
+});
+
+describe("HTTP publish", () => {
+  const post = (body: string, headers: Record<string, string> = {}) =>
+    fetch(`${http}/mqtt/publish`, {
+      method: "POST",
+      body,
+      headers: { "Content-Type": "application/x-www-form-urlencoded", ...headers },
+    });
+  const words = async (response: Response) => `${response.status} ${await response.text()}`;
+
+  test("a form or JSON goes to one topic or several, as emqttd did it", async () => {
+    const harness = harnessOf(tcpTarget(broker.addresses.get("tcp")!));
+    const client = await harness.connect();
+    await client.subscribe("h/#", { qos: 2 });
+    expect(await words(await post("topic=h/1&message=a%20b&qos=1&client=c9"))).toBe("200 ok");
+    await client.expect("publish", { topic: "h/1", payload: "a b", qos: 1 });
+    expect(await words(await post("topics=h/2,h/3&topic=h/4&message=x"))).toBe("200 ok");
+    for (const topic of ["h/4", "h/2", "h/3"]) await client.expect("publish", { topic, payload: "x", qos: 0 });
+    const json = JSON.stringify({ topics: ["h/5"], message: "/w==", encoding: "base64", retain: true });
+    expect(await words(await post(json, { "Content-Type": "application/json" }))).toBe("200 ok");
+    const { payload } = await client.expect("publish", { topic: "h/5" });
+    expect(Buffer.from(payload).toString("hex")).toBe("ff");
+    await harness.stop();
+  });
+
+  test.each([
+    ["topic=a&message=x&qos=3", "400 Bad QoS"],
+    ["topic=a&message=x&qos=one", "400 Bad QoS"],
+    ["topic=a/%2B&message=x", "400 Bad Topics"],
+    ["topics=ok,,no&message=x", "400 Bad Topics"],
+    ["message=x", "400 Bad Topics"],
+    ["topic=a", "400 Bad Message"],
+    ["topic=a&message=x&retain=2", "400 Bad Retain"],
+  ])("%s is %s", async (body, answer) => {
+    expect(await words(await post(body))).toBe(answer);
+  });
+
+  test("status, and what is not there", async () => {
+    expect(await (await fetch(`${http}/status`)).text()).toBe("Node mantou@127.0.0.1 is started\nemqttd is running");
+    expect((await fetch(`${http}/mqtt/publish`)).status).toBe(405);
+    expect((await fetch(`${http}/other`)).status).toBe(404);
+    expect((await fetch(`${http}/api/v1/clients`)).status).toBe(404);
+  });
+
+  test("goes through the access chain: who, and to which topics", async () => {
+    const acl = join(folder, "acl.yaml");
+    writeFileSync(acl, "- { allow: publish, user: ann, topics: [ok/#] }\n- { deny: all }\n");
+    const access = {
+      authenticate: [{ type: "user-table" }],
+      authorize: [{ type: "acl-file", file: acl }],
+      noMatch: "deny",
+    };
+    const listen = ["--listen", "tcp://127.0.0.1:0", "--listen", "http://127.0.0.1:0"];
+    const dir = join(folder, "chain");
+    await using own = await startBroker([...listen, "--data", dir, "--set", `access=${JSON.stringify(access)}`]);
+    await socketControl(join(dir, "admin.sock"))("users.put", { username: "ann", password: "secret" });
+    const url = own.addresses.get("http-2")!.replace(/^ws(.*)$/, "http$1/publish");
+    const send = async (body: string, login?: string) => {
+      const headers: Record<string, string> = login === undefined ? {} : { Authorization: `Basic ${btoa(login)}` };
+      return words(await fetch(url, { method: "POST", body: new URLSearchParams(body), headers }));
+    };
+    expect(await send("topic=ok/1&message=x", "ann:secret")).toBe("200 ok");
+    expect(await send("topic=ok/1&message=x", "ann:wrong")).toBe("401 Forbidden");
+    expect(await send("topic=ok/1&message=x")).toBe("401 Forbidden");
+    expect(await send("topic=no/1&message=x", "ann:secret")).toBe("403 Forbidden");
+    await socketControl(join(dir, "admin.sock"))("publish", { topic: "ok/2", payload: "old", isRetain: true });
+    expect(await send("topics=ok/2,no/2&message=new&retain=1", "ann:secret")).toBe("403 Forbidden");
+    expect(await socketControl(join(dir, "admin.sock"))("retained.read", { topic: "ok/2" })).toMatchObject({
+      payload: "old",
+    });
+  });
+});
