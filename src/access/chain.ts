@@ -85,6 +85,14 @@ export class AccessChain implements Access {
   authorizePublish(client: ClientInfo, view: MessageView): Verdict {
     const standing = this.standings.of(client);
     if (standing.isSuperuser) return ALLOW;
+    if (standing.decisions !== undefined && standing.generation === this.generation && view.topicStamp !== 0) {
+      const verdict = standing.decisions.findStamp(view.topicStamp, this.nowSec);
+      if (verdict === ALLOW) return verdict;
+    }
+    return this.judgePublish(standing, view);
+  }
+
+  private judgePublish(standing: Standing, view: MessageView): Verdict {
     const { bytes, topicStart, topicEnd } = view;
     if (standing.generation !== this.generation) {
       standing.generation = this.generation;
@@ -92,12 +100,10 @@ export class AccessChain implements Access {
     }
     const { decisions } = standing;
     let verdict: Verdict | typeof UNKNOWN = UNKNOWN;
-    if (decisions !== undefined) verdict = decisions.findLast(bytes, topicStart, topicEnd, this.nowSec);
-    if (verdict === UNKNOWN) {
-      const hash = hashBytes(bytes, topicStart, topicEnd, this.seed);
-      if (decisions !== undefined) verdict = decisions.find(bytes, topicStart, topicEnd, hash, this.nowSec);
-      if (verdict === UNKNOWN) verdict = this.askPublish(standing, view, hash);
-    }
+    const hash = hashBytes(bytes, topicStart, topicEnd, this.seed);
+    if (decisions !== undefined) verdict = decisions.find(bytes, topicStart, topicEnd, hash, this.nowSec);
+    if (verdict === UNKNOWN) verdict = this.askPublish(standing, view, hash);
+    else decisions?.noteStamp(view.topicStamp);
     if (verdict === DENY) this.denyPublish(standing, view);
     return verdict;
   }

@@ -3,6 +3,7 @@
  * no object.
  *
  *   hashes [ h | h | … ]  untilSec [ … ]  verdicts [ … ]  topics [ Buffer | null | … ]    power of two, from 8 up to countMax
+ *   slotOfStamp[ stamp & mask ] ─► slot, right when stamps[slot] is the stamp: a topic seen before needs no bytes compared
  *
  * An entry lies in one of the four slots from its hash on; when these are taken the table doubles, and at its largest the
  * entry that ends first gives way. One session's topics never push out another's. Empty until the first answer: a session
@@ -22,6 +23,9 @@ export class DecisionCache {
   private untilSec = new Uint32Array(COUNT_MIN);
   private verdicts = new Uint8Array(COUNT_MIN);
   private topics: (Buffer | null)[] = Array<Buffer | null>(COUNT_MIN).fill(null);
+  /** By slot, the topic's stamp in the match cache, 0 where that is not known; and by a stamp's low bits, the slot. */
+  private stamps = new Float64Array(COUNT_MIN);
+  private slotOfStamp = new Uint16Array(COUNT_MIN);
   /** The slot of the latest hit. */
   private last = 0;
 
@@ -32,12 +36,17 @@ export class DecisionCache {
     return this.topics.length;
   }
 
-  /** As `find`, but knows only the topic of the latest hit, and needs no hash for that: most clients publish to few topics. */
-  findLast(bytes: Buffer, start: number, end: number, nowSec: number): Decided | typeof UNKNOWN {
-    const { last } = this;
-    const topic = this.topics[last];
-    if (topic === null || topic.length !== end - start || nowSec >= this.untilSec[last]) return UNKNOWN;
-    return equalBytes(topic, 0, bytes, start, end - start) ? (this.verdicts[last] as Decided) : UNKNOWN;
+  /** As `find`, but for a topic that has been found under this stamp of the match cache: neither hash nor bytes are looked at. */
+  findStamp(stamp: number, nowSec: number): Decided | typeof UNKNOWN {
+    const slot = this.slotOfStamp[stamp & (this.slotOfStamp.length - 1)];
+    return this.stamps[slot] === stamp && nowSec < this.untilSec[slot] ? (this.verdicts[slot] as Decided) : UNKNOWN;
+  }
+
+  /** The topic that `find` has just found has this stamp; 0: it has none. */
+  noteStamp(stamp: number): void {
+    if (stamp === 0) return;
+    this.stamps[this.last] = stamp;
+    this.slotOfStamp[stamp & (this.slotOfStamp.length - 1)] = this.last;
   }
 
   /** The verdict, or UNKNOWN when there is none that holds at `nowSec`. */
@@ -66,6 +75,7 @@ export class DecisionCache {
     this.untilSec[slot] = untilSec;
     this.verdicts[slot] = verdict;
     this.topics[slot] = topic;
+    this.stamps[slot] = 0;
   }
 
   /** Where the topic stands or may stand; −1 when there is no room and the table may grow. */
@@ -89,6 +99,8 @@ export class DecisionCache {
     this.hashes = new Int32Array(count);
     this.untilSec = new Uint32Array(count);
     this.verdicts = new Uint8Array(count);
+    this.stamps = new Float64Array(count);
+    this.slotOfStamp = new Uint16Array(count);
     this.topics = Array<Buffer | null>(count).fill(null);
     for (const [slot, topic] of topics.entries()) {
       if (topic === null) continue;

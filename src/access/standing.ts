@@ -1,5 +1,5 @@
 /** What access knows of a client that has been let in. */
-import type { ClientInfo } from "#core/ports.ts";
+import { type ClientInfo, STANDING } from "#core/ports.ts";
 import type { AclRule } from "./acl-rule.ts";
 import type { Grant } from "./backend.ts";
 import type { DecisionCache, Decided } from "./decision-cache.ts";
@@ -16,6 +16,9 @@ export class Standing {
   asking: { readonly callbacks: ((verdict: Decided) => void)[]; verdict: Decided | undefined } | undefined = undefined;
   /** An answer that came later, for the same publish when it is handled again, whatever the cache keeps. */
   answered: { readonly topic: Buffer; readonly verdict: Decided } | undefined = undefined;
+  /** Whose it is, and the object that it was last found by: a copy of that object brings it along, and is another client perhaps. */
+  owner: Standings | undefined = undefined;
+  describedBy: ClientInfo | undefined = undefined;
 
   /** `client` is a copy that does not change, under the granted user name. */
   constructor(
@@ -36,7 +39,6 @@ export function copyOf(client: ClientInfo, username = client.username): ClientIn
 
 /** The clients that are connected, by client id: a client id has one connection. */
 export class Standings {
-  private readonly byObject = new WeakMap<ClientInfo, Standing>();
   private readonly live = new Map<string, Standing>();
   /** Live standings by the second in which they end. */
   private readonly ending = new Map<number, Set<Standing>>();
@@ -47,18 +49,24 @@ export class Standings {
 
   /** Of the object the client is described by now; another object for the same connection is recognized once it is live. */
   of(client: ClientInfo): Standing {
-    const known = this.byObject.get(client);
-    if (known) return known;
+    const known = client[STANDING] as Standing | undefined;
+    if (known?.describedBy === client && known.owner === this) return known;
     let standing = this.live.get(client.clientId);
     // A client that nobody let in, of a gateway perhaps: it stands for itself, with no grant.
     if (!standing || !isSameConnection(standing.client, client)) standing = new Standing(copyOf(client));
-    this.byObject.set(client, standing);
+    this.attach(client, standing);
     return standing;
+  }
+
+  private attach(client: ClientInfo, standing: Standing): void {
+    standing.owner = this;
+    standing.describedBy = client;
+    client[STANDING] = standing;
   }
 
   /** The client was let in, or has authenticated again. */
   admit(client: ClientInfo, standing: Standing): void {
-    this.byObject.set(client, standing);
+    this.attach(client, standing);
     const before = this.live.get(client.clientId);
     if (before && isSameConnection(before.client, client)) {
       this.unlist(before);
@@ -69,7 +77,9 @@ export class Standings {
   /** The connection is open. */
   open(client: ClientInfo): void {
     const before = this.live.get(client.clientId);
-    const standing = this.byObject.get(client) ?? new Standing(copyOf(client));
+    const known = client[STANDING] as Standing | undefined;
+    const isKnown = known?.describedBy === client && known.owner === this;
+    const standing = isKnown ? known : new Standing(copyOf(client));
     if (before) this.unlist(before);
     this.list(standing);
   }

@@ -1,7 +1,7 @@
 /**
  * Remembers, by a topic's bytes, who gets it: one target a session, overlapping filters already merged.
  *
- *   slot columns   hash, topicBlock, topicLength, listBlock, targetCount, firstLevel, levelGeneration, leadingGeneration
+ *   slot columns   hash, stamp, topicBlock, topicLength, listBlock, targetCount, firstLevel, levelGeneration, leadingGeneration
  *   list (words)   [ target | options | sub ] × targetCount, then for merged targets  [ n | sub … sub ]
  *                  target ≥ 0 session, < 0 share group (−1 − group);  sub ≥ 0 the one subscription,
  *                  sub < 0 the merged subscriptions stand at word −sub of the list
@@ -27,6 +27,8 @@ export class MatchCache {
 
   private mask = 0;
   private hash = none;
+  /** Of what the slot holds: another number for each topic that is filled in, never 0. Who remembers it needs no bytes to know the topic again. */
+  stamp: Float64Array = new Float64Array(0);
   private topicBlock = none;
   private topicLength = new Uint16Array(0);
   listBlock: Int32Array = none;
@@ -83,6 +85,7 @@ export class MatchCache {
     const listBlock = this.pool.take(this.listLength * 4);
     this.writeList(listBlock);
     this.hash[slot] = hash;
+    this.stamp[slot] = this.missCount;
     this.topicBlock[slot] = topicBlock;
     this.topicLength[slot] = end - start;
     this.listBlock[slot] = listBlock;
@@ -115,6 +118,7 @@ export class MatchCache {
     const slot = this.slotCount;
     this.writeList(this.scratchBlock);
     this.hash[slot] = hash;
+    this.stamp[slot] = this.missCount;
     this.listBlock[slot] = this.scratchBlock;
     this.targetCount[slot] = targets;
     return slot;
@@ -255,6 +259,7 @@ export class MatchCache {
     this.mask = slots - 1;
     this.pushedOutCount = 0;
     this.hash = new Int32Array(slots + 1);
+    this.stamp = new Float64Array(slots + 1);
     this.topicBlock = new Int32Array(slots + 1).fill(EMPTY);
     this.topicLength = new Uint16Array(slots);
     this.listBlock = new Int32Array(slots + 1);

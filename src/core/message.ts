@@ -54,6 +54,8 @@ export class MessageView {
   message = -1;
   /** The slot of the match cache that holds the topic, or -1 when that is not known; see `Engine.findTopic`. */
   slot = -1;
+  /** The topic's number in the match cache (`MatchCache.stamp`), or 0; set where access is asked. */
+  topicStamp = 0;
   /** A new number for each message that is routed: encoders key what they have encoded by it. */
   stamp = 0;
   /** It came from another process of this broker, which sent it to all others that want it. */
@@ -65,7 +67,14 @@ export class MessageView {
   reset(bytes: Buffer, topicBytes: number): void {
     this.bytes = bytes;
     this.frameStart = this.expiryStart = this.publisher = this.message = this.slot = -1;
-    this.topicStart = this.packetIdStart = this.qos = this.publisherKey = this.idCount = this.stamp = 0;
+    this.topicStart =
+      this.packetIdStart =
+      this.qos =
+      this.publisherKey =
+      this.idCount =
+      this.stamp =
+      this.topicStamp =
+        0;
     this.topicEnd = this.propertiesStart = this.propertiesEnd = this.payloadStart = topicBytes;
     this.payloadEnd = bytes.length;
     this.isRetain = this.isV5 = false;

@@ -103,7 +103,11 @@ export interface ClientInfo {
   readonly version: number;
   readonly listener: string;
   readonly identity?: PeerIdentity | undefined;
+  /** Access's own: what it knows of the client that this object describes. No part of a copy. */
+  [STANDING]?: unknown;
 }
+
+export const STANDING: unique symbol = Symbol("standing");
 
 /** HTTP requests that somebody answers on a port that transport or admin has open. */
 export interface HttpMount {

@@ -2,7 +2,7 @@
 import type { Pacer } from "#base/pacer.ts";
 import type { PacerTable } from "#base/pacer-table.ts";
 import type { CommitGate } from "#core/commit-gate.ts";
-import type { ClientInfo, PeerIdentity } from "#core/ports.ts";
+import { type ClientInfo, type PeerIdentity, STANDING } from "#core/ports.ts";
 import type { Connection } from "./connection.ts";
 import type { Login } from "./handle-connect.ts";
 import type { JudgedPublish } from "./hook-wait.ts";
@@ -38,6 +38,8 @@ export class Extras {
 
 /** A description that asks the link for its address only when somebody wants to know. */
 export class Client implements ClientInfo {
+  [STANDING]: unknown = undefined;
+
   constructor(
     private readonly connection: Connection,
     readonly clientId: string,

@@ -13,6 +13,7 @@ import {
   type ClientInfo,
   type GrantedSubscription,
   PENDING,
+  STANDING,
   type Verdict,
 } from "#core/ports.ts";
 import type { Opened } from "#core/engine.ts";
@@ -320,7 +321,7 @@ function loginOf(connection: Connection): Login {
 
 /** With the address as a value: the link forgets it when it closes, and those who ask may ask then. */
 function snapshot({ clientId, username, address, port, version, listener, identity }: ClientInfo): ClientInfo {
-  return { clientId, username, address, port, version, listener, identity };
+  return { clientId, username, address, port, version, listener, identity, [STANDING]: undefined };
 }
 
 /** Keeps of the login what is needed later. */

@@ -53,6 +53,7 @@ export function handlePublish(connection: Connection, bytes: Buffer, start: numb
   if (published.expirySec >= 0) view.expiryAtSec = expiryAt(engine.nowSec, published.expirySec);
   const { counts } = engine.metrics;
   if (!engine.access.isOpen) {
+    view.topicStamp = view.slot < 0 ? 0 : engine.cache.stamp[view.slot];
     const verdict = engine.access.authorizePublish(connection.info(), view);
     if (verdict === PENDING) return waitForVerdict(connection);
     if (verdict === DENY) return refuse(connection, view, "not_authorized", NOT_AUTHORIZED);

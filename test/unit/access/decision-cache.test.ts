@@ -14,9 +14,13 @@ class Subject {
     return this.cache.find(bytes, 2, bytes.length - 1, hashBytes(bytes, 2, bytes.length - 1, SEED), nowSec);
   }
 
-  findLast(topic: string, nowSec = 0): Decided | typeof UNKNOWN {
-    const bytes = Buffer.from(`xx${topic}y`);
-    return this.cache.findLast(bytes, 2, bytes.length - 1, nowSec);
+  /** As the match cache would have it: every topic has a stamp of its own, for as long as it stays in a slot. */
+  noteStamp(stamp: number): void {
+    this.cache.noteStamp(stamp);
+  }
+
+  findStamp(stamp: number, nowSec = 0): Decided | typeof UNKNOWN {
+    return this.cache.findStamp(stamp, nowSec);
   }
 
   add(topic: string, verdict: Decided, untilSec = 10): void {
@@ -36,19 +40,24 @@ test("what was added is found until its time", () => {
 });
 
 test("it never gives a wrong verdict, keeps the latest, and stays within its bound", () => {
-  const op = fc.tuple(fc.integer({ min: 0, max: 200 }), fc.boolean());
+  const op = fc.tuple(fc.integer({ min: 0, max: 200 }), fc.boolean(), fc.boolean());
   fc.assert(
     fc.property(fc.array(op, { maxLength: 400 }), fc.constantFrom(8, 16, 64), (ops, countMax) => {
       const subject = new Subject(new DecisionCache(countMax));
       const truth = new Map<string, Decided>();
-      for (const [number, isAllowed] of ops) {
+      const stamps = new Map<number, string>();
+      for (const [number, isAllowed, isFilledAgain] of ops) {
         const topic = `t/${number}`;
         const verdict = isAllowed ? ALLOW : DENY;
         subject.add(topic, verdict, 10);
         truth.set(topic, verdict);
-        expect([UNKNOWN, verdict]).toContain(subject.findLast(topic));
-        expect([subject.find(topic), subject.findLast(topic)]).toEqual([verdict, verdict]);
-        expect(subject.findLast(topic, 10)).toBe(UNKNOWN);
+        for (const [stamp, other] of stamps) expect([UNKNOWN, truth.get(other)!]).toContain(subject.findStamp(stamp));
+        expect(subject.find(topic)).toBe(verdict);
+        const stamp = isFilledAgain ? 1000 + stamps.size * 7 : 2 ** 40 + number;
+        subject.noteStamp(stamp);
+        stamps.set(stamp, topic);
+        expect(subject.findStamp(stamp)).toBe(verdict);
+        expect(subject.findStamp(stamp, 10)).toBe(UNKNOWN);
       }
       for (const [topic, verdict] of truth) expect([verdict, UNKNOWN]).toContain(subject.find(topic));
       expect(subject.cache.capacity).toBeLessThanOrEqual(countMax);
