@@ -21,8 +21,8 @@ export const suite: Suite = {
       await recorder.time(`pick, ${strategy}`, OPS, () => {
         let sum = 0;
         for (let i = 0; i < OPS; i++) {
-          const position = engine.groups.start(entry, i, i * 7);
-          engine.groups.chose(entry, position);
+          const position = engine.groups.start(entry, false, i, i * 7);
+          engine.groups.chose(entry, false, position);
           sum += position;
         }
         return sum;

@@ -28,7 +28,7 @@ import { Gauges } from "./gauges.ts";
 import { Histograms } from "./histograms.ts";
 import { httpMounts } from "./http-publish.ts";
 import { LimitedLog } from "./limited-log.ts";
-import { type Listening, OpenListeners } from "./listener-setup.ts";
+import { type Listening, type ListenerSurroundings, OpenListeners } from "./listener-setup.ts";
 import { LiveConfig } from "./live-config.ts";
 import { type Logger, onLogLevel } from "./log.ts";
 import { Observation } from "./observation.ts";
@@ -160,8 +160,8 @@ function assemble(config: Config, log: Logger, kept: OpenStore, part: BrokerPart
   const ownMounts = httpMounts({ engine, commits, node: config.node.name, isBusy: () => context.isBusy });
   const baseDir = process.cwd();
   const plugins = new PluginSetup({ config, engine, access, log, limitedLog: faults, baseDir, ownMounts });
-  const processCount = part?.count ?? 1;
-  const listeners = makeListeners({ config, context, transport, mounts: plugins.mounts, processCount }, log);
+  const place = { count: part?.count ?? 1, node: part?.node ?? 0 };
+  const listeners = makeListeners({ config, context, transport, mounts: plugins.mounts, place }, log);
   const load = new LoadMonitor(config.broker, TICK_MS);
   const gauges = new Gauges(engine, context, transport);
   const histograms = new Histograms(engine.metrics, context);
@@ -315,13 +315,10 @@ interface ListenerParts {
   readonly context: MqttContext;
   readonly transport: TcpTransport;
   readonly mounts: readonly HttpMount[];
-  readonly processCount: number;
+  readonly place: ListenerSurroundings["place"];
 }
 
-function makeListeners(
-  { config, context, transport, mounts, processCount }: ListenerParts,
-  log: Logger,
-): OpenListeners {
+function makeListeners({ config, context, transport, mounts, place }: ListenerParts, log: Logger): OpenListeners {
   return new OpenListeners({
     transport,
     mounts,
@@ -329,7 +326,7 @@ function makeListeners(
       const { listenerOpened, listenerClosed } = context.engine.hooks;
       (isOpen ? listenerOpened : listenerClosed).run({ name, address });
     },
-    processCount,
+    place,
     packetBytesMax: config.mqtt.packetBytesMax,
     protocolFor: (listener) => {
       const rates = ratesOf(listener);

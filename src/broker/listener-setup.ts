@@ -21,8 +21,8 @@ export interface ListenerSurroundings {
   readonly transport: TcpTransport;
   /** Largest MQTT packet. */
   readonly packetBytesMax: number;
-  /** How many processes share the ports, this one among them. */
-  readonly processCount: number;
+  /** How many processes share the ports, and which of them this is. */
+  readonly place: { readonly count: number; readonly node: number };
   /** What is served over HTTP on WebSocket listeners. */
   readonly mounts?: readonly HttpMount[];
   /** What makes the protocol of each link of a listener. */
@@ -136,6 +136,8 @@ export class OpenListeners {
    */
   async apply(configs: readonly ListenerConfig[]): Promise<void> {
     this.prepare(configs);
+    const { node } = this.surroundings.place;
+    if (node > 0) configs = configs.filter(({ bind }) => bind.path === undefined); // a path cannot be shared: process 0 has it
     const kept = this.open.filter((each) => configs.some((config) => isDeepStrictEqual(config, each.config)));
     for (const config of configs) if (config.cert !== undefined) new TlsCredentials(tlsOf(withDefaults(config)));
     for (const each of this.open) if (!kept.includes(each)) this.close(each);
@@ -218,7 +220,7 @@ function share(limit: number, count: number): number {
 }
 
 function toOptions(config: ListenerConfig, surroundings: ListenerSurroundings): ListenerOptions {
-  const { processCount } = surroundings;
+  const { count: processCount } = surroundings.place;
   const listener = withDefaults(config);
   const { type, bind, path, origins = [], access = [], proxyFrom = [] } = listener;
   const isTls = type === "tls" || type === "wss";

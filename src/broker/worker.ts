@@ -48,7 +48,7 @@ export function runWorker(): void {
 }
 
 async function start({ flags, part, listeners }: ToWorker & { kind: "start" }): Promise<RunningBroker> {
-  const read = (): LoadedConfig => adopt(loadConfig({ flags }), listeners, part.node);
+  const read = (): LoadedConfig => adopt(loadConfig({ flags }), listeners);
   const { config, originOf } = read();
   const log = createLog({ level: config.log.level, format: "json" });
   const faults = new LimitedLog(log, { linesPerSec: FAULT_LINES_PER_SEC, nowMs: () => performance.now() });
@@ -67,13 +67,12 @@ async function start({ flags, part, listeners }: ToWorker & { kind: "start" }): 
   return broker;
 }
 
-/** Listeners as all workers have them: with the ports that were picked. A Unix socket's path cannot be shared: worker 0 has it. */
-function adopt(loaded: LoadedConfig, picked: readonly ListenerConfig[], node: number): LoadedConfig {
-  const listeners = loaded.config.listeners.flatMap((listener) => {
-    if (listener.bind.path !== undefined) return node === 0 ? [listener] : [];
-    const { port } = listener.bind;
+/** Listeners as all workers have them: with the ports that were picked. */
+function adopt(loaded: LoadedConfig, picked: readonly ListenerConfig[]): LoadedConfig {
+  const listeners = loaded.config.listeners.map((listener) => {
     const known = picked.find(({ name }) => name === listener.name);
-    return [port === 0 && known ? { ...listener, bind: known.bind } : listener];
+    const isOpen = listener.bind.path === undefined && listener.bind.port === 0;
+    return isOpen && known ? { ...listener, bind: known.bind } : listener;
   });
   return { ...loaded, config: { ...loaded.config, listeners } };
 }

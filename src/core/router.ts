@@ -295,9 +295,11 @@ export class Router {
    */
   private dispatch(view: MessageView, group: number, except: number, leastReady: number): boolean {
     const entry = this.groups.get(group);
-    const n = entry.members.length;
+    const { isForwarded } = view;
+    const n = isForwarded ? entry.localCount : entry.members.length;
     const start = this.groups.start(
       entry,
+      isForwarded,
       view.publisherKey,
       this.index.hash(view.bytes, view.topicStart, view.topicEnd),
     );
@@ -313,13 +315,12 @@ export class Router {
         if (session === except || this.readiness(session, qos) !== readiness) continue;
         if (this.isForStored && this.sessions.isStored[session] === 0) continue;
         const isPeer = (this.index.options[sub] & PEER) !== 0;
-        if (isPeer && view.isForwarded) continue;
         view.idCount = 0;
         if (isPeer) markShared(view, entry.token);
         else if (this.index.id[sub] !== 0) view.ids[view.idCount++] = this.index.id[sub];
         this.wasTried = true;
         if (!this.delivery.deliver(view, session, this.index.options[sub], group)) continue;
-        this.groups.chose(entry, position);
+        this.groups.chose(entry, isForwarded, position);
         return true;
       }
     }

@@ -17,10 +17,12 @@ export interface ShareGroup {
   readonly filter: Buffer;
   /** The group's own entries in the index. */
   readonly anchors: number[];
-  /** Subscriptions of the members, in order of arrival. */
+  /** Subscriptions of the members, in order of arrival; after those of this process those that stand for members of others. */
   readonly members: number[];
-  /** Round-robin position, or the sticky member's. */
+  localCount: number;
+  /** Round-robin position, or the sticky member's; and the same among the members of this process. */
   cursor: number;
+  localCursor: number;
   /** Names the group in other processes of this broker: two hashes of its filter, in the 27 bits of a Subscription Identifier. */
   readonly token: readonly [number, number];
 }
@@ -72,14 +74,18 @@ export class ShareGroups {
       anchors.push(this.index.add(-1 - group, Buffer.concat([queuePrefix, filter]), 0, 0));
     }
     const token = tokenOf(Buffer.from(key));
-    this.groups.set(group, { key, share: Buffer.from(shared.share), filter, anchors, members: [], cursor: 0, token });
+    const share = Buffer.from(shared.share);
+    const members: number[] = [];
+    const entry = { key, share, filter, anchors, members, localCount: 0, cursor: 0, localCursor: 0, token };
+    this.groups.set(group, entry);
     this.byKey.set(key, group);
     this.byToken.set(tokenKey(...token), group);
     return group;
   }
 
   join(group: number, subscription: number): void {
-    this.get(group).members.push(subscription);
+    const entry = this.get(group);
+    entry.members.splice(entry.localCount++, 0, subscription);
   }
 
   /** The group that other processes call so, or −1. */
@@ -96,7 +102,7 @@ export class ShareGroups {
   setWeight(group: number, subscription: number, count: number): void {
     const { members } = this.get(group);
     let known = members.reduce((sum, member) => (member === subscription ? sum + 1 : sum), 0);
-    for (; known < count; known++) this.join(group, subscription);
+    for (; known < count; known++) members.push(subscription);
     for (; known > count; known--) this.leave(group, subscription);
   }
 
@@ -106,6 +112,8 @@ export class ShareGroups {
     const at = entry.members.indexOf(subscription);
     entry.members.splice(at, 1);
     if (at < entry.cursor) entry.cursor--;
+    if (at < entry.localCursor) entry.localCursor--;
+    if (at < entry.localCount) entry.localCount--;
     if (entry.members.length > 0) return;
     for (const anchor of entry.anchors) this.index.remove(anchor);
     this.byKey.delete(entry.key);
@@ -113,15 +121,21 @@ export class ShareGroups {
     this.groups.delete(group);
   }
 
-  /** Where in `members` to begin looking for one that can take the message. */
-  start(entry: ShareGroup, publisherKey: number, topicHash: number): number {
-    const n = entry.members.length;
+  /**
+   * Where in the first `n` of `members` to begin looking for one that can take the message: all of them, or, when another process
+   * has chosen this one, those that are here.
+   */
+  start(entry: ShareGroup, isForwarded: boolean, publisherKey: number, topicHash: number): number {
+    const n = isForwarded ? entry.localCount : entry.members.length;
+    const cursor = isForwarded ? entry.localCursor : entry.cursor;
     switch (this.strategy) {
-      case "round-robin":
-        entry.cursor = entry.cursor + 1 >= n ? 0 : entry.cursor + 1;
-        return entry.cursor;
+      case "round-robin": {
+        const next = cursor + 1 >= n ? 0 : cursor + 1;
+        this.setCursor(entry, isForwarded, next);
+        return next;
+      }
       case "sticky":
-        return entry.cursor < n ? entry.cursor : 0;
+        return cursor < n ? cursor : 0;
       case "hash-client":
         return (publisherKey >>> 0) % n;
       case "hash-topic":
@@ -132,8 +146,13 @@ export class ShareGroups {
   }
 
   /** `position` took the message: a sticky group stays with it. */
-  chose(entry: ShareGroup, position: number): void {
-    if (this.strategy === "sticky") entry.cursor = position;
+  chose(entry: ShareGroup, isForwarded: boolean, position: number): void {
+    if (this.strategy === "sticky") this.setCursor(entry, isForwarded, position);
+  }
+
+  private setCursor(entry: ShareGroup, isForwarded: boolean, position: number): void {
+    if (isForwarded) entry.localCursor = position;
+    else entry.cursor = position;
   }
 }
 

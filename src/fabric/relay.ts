@@ -197,7 +197,12 @@ export class Trunk implements Protocol {
     const peer = JSON.parse(json.toString()) as RelayedPeer;
     const link = new RemoteLink(this, this.stream, peer);
     this.streams.set(this.stream, link);
-    link.protocol = this.host.makeProtocol(link, peer.listener);
+    try {
+      link.protocol = this.host.makeProtocol(link, peer.listener);
+    } catch (error) {
+      link.destroy();
+      throw error;
+    }
     if (!this.isWritable) link.handleTrunkWritable(false);
   }
 
@@ -359,7 +364,7 @@ class RemoteLink implements Link, Stream {
 
   handleTrunkClosed(): void {
     this.isEnded = true;
-    this.protocol!.handleClose();
+    this.protocol?.handleClose();
   }
 
   private setBlocked(isBlocked: boolean, isTrunkBlocked: boolean): void {
@@ -367,6 +372,6 @@ class RemoteLink implements Link, Stream {
     this.isBlocked = isBlocked;
     this.isTrunkBlocked = isTrunkBlocked;
     const is = isBlocked || isTrunkBlocked;
-    if (is !== was) this.protocol!.handleWritable(!is);
+    if (is !== was) this.protocol?.handleWritable(!is);
   }
 }
