@@ -3,7 +3,7 @@
  *
  *   messages.dropped.queue_full ─► mantou_messages_dropped_total{reason="queue_full"}       one rule for each kind of name
  */
-import { type MetricObjectWithValues, type MetricValue, Registry } from "prom-client";
+import type { MetricObjectWithValues, MetricValue } from "prom-client";
 import type { Control, ResultOf } from "#broker/control.ts";
 
 interface Family {
@@ -148,6 +148,7 @@ export async function scrape(control: Control): Promise<{ text: string; contentT
       values: [{ value, labels: {} }],
     })),
   ];
+  const { Registry } = await import("prom-client"); // no start waits for it
   const registry = new Registry();
   for (const family of families) {
     if (registry.getSingleMetric(family.name)) continue; // a plugin may not take the broker's names
