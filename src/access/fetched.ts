@@ -158,7 +158,7 @@ export function isTrue(value: unknown): boolean {
 
 interface Server {
   readonly counts?: Readonly<Record<string, number>>;
-  start(): void;
+  start(): void | Promise<void>;
   stop(): void | Promise<void>;
   /** Asks for something small. */
   tryOut(signal: AbortSignal): Promise<unknown>;
@@ -172,7 +172,7 @@ export function lifeOf(
 ): Required<Pick<Backend, "start" | "stop" | "health">> {
   return {
     async start() {
-      server.start();
+      await server.start();
       guard.ask(
         undefined,
         (signal) => server.tryOut(signal),
