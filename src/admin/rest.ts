@@ -74,6 +74,7 @@ const STATUS: Readonly<Record<string, ContentfulStatusCode>> = {
   last_administrator: 409,
   file_exists: 409,
   payload_too_large: 413,
+  worker_away: 503,
   server_busy: 503,
   store_full: 503,
   not_committed: 503,

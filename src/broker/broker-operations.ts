@@ -1,7 +1,7 @@
 /** Operations on the broker itself: what it is and how it fares, its listeners, its configuration, its store. */
 import { z } from "zod";
 import { sumCounts } from "./access-operations.ts";
-import { gaugeNames } from "./gauges.ts";
+import { gaugeNames, sharedGauges } from "./gauges.ts";
 import { done, nothing, notFound, operation, sumDone } from "./operation.ts";
 import { VERSION } from "./version.ts";
 
@@ -111,11 +111,11 @@ export const brokerOperations = {
     result: stats,
     merge: (answers) =>
       answers.reduce((sum, other) => {
-        const added = gaugeNames.map((name) => [
-          name,
-          { value: sum[name].value + other[name].value, max: sum[name].max + other[name].max },
-        ]);
-        return Object.fromEntries(added) as typeof sum;
+        const merged = gaugeNames.map((name) => {
+          const add = sharedGauges.has(name) ? Math.max : (a: number, b: number): number => a + b;
+          return [name, { value: add(sum[name].value, other[name].value), max: add(sum[name].max, other[name].max) }];
+        });
+        return Object.fromEntries(merged) as typeof sum;
       }),
     run: ({ gauges }) => gauges.read(),
   }),

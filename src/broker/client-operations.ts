@@ -249,7 +249,8 @@ export const clientOperations = {
         params,
         () => parts.engine.index.subscriptionHigh,
         (sub) => {
-          if (!parts.engine.index.isClients(sub)) return undefined;
+          const { index, sessions } = parts.engine;
+          if (!index.isClients(sub) || sessions.isPeer[index.target[sub]] !== 0) return undefined;
           const { qos, clientIdPrefix, filterContains } = params;
           if (qos !== undefined && (parts.engine.index.options[sub] & QOS_MASK) !== qos) return undefined;
           const row = describeSubscription(parts, sub);
@@ -313,7 +314,7 @@ function isIdMeant(
 
 function isSessionMeant({ engine }: EngineParts, session: number, filters: z.output<typeof sessionFilters>): boolean {
   const { sessions } = engine;
-  if (!sessions.has(session)) return false;
+  if (!sessions.has(session) || sessions.isPeer[session] !== 0) return false;
   const { isConnected, queuedCountMin } = filters;
   if (isConnected !== undefined && (sessions.sinks[session] !== null) !== isConnected) return false;
   if (queuedCountMin !== undefined && (sessions.queueOf(session)?.outbox.count ?? 0) < queuedCountMin) return false;

@@ -15,6 +15,9 @@ export const gaugeNames = [
   "unsentBytes",
 ] as const;
 
+/** What all processes of a broker have in common. */
+export const sharedGauges: ReadonlySet<GaugeName> = new Set(["topics", "retained"]);
+
 export type GaugeName = (typeof gaugeNames)[number];
 
 export class Gauges {
@@ -43,9 +46,9 @@ export class Gauges {
       case "connections":
         return context.connectionCount;
       case "sessions":
-        return engine.sessions.count;
+        return engine.sessions.count - engine.router.peers.length; // other processes, a session each
       case "subscriptions":
-        return engine.index.subscriptionCount;
+        return engine.index.subscriptionCount - engine.index.peerCount;
       case "topics":
         return engine.index.filterCount;
       case "shareGroups":

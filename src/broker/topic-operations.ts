@@ -4,7 +4,7 @@ import { MantouError } from "#base/error.ts";
 import type { Engine } from "#core/engine.ts";
 import { MessageView, NEVER } from "#core/message.ts";
 import { isCovered, isTopicFilter } from "#core/topic.ts";
-import { type ControlParts, done, operation, pageOf, pageParams, sumDone, walk } from "./operation.ts";
+import { type ControlParts, done, operation, pageOf, pageParams, walk } from "./operation.ts";
 import { publishMessage } from "./publish.ts";
 
 const SUBSCRIBERS_COUNTED = 1000;
@@ -54,13 +54,14 @@ export const topicOperations = {
           if (first < 0) return undefined;
           const filter = index.filterOf(first).toString();
           if (params.filterContains !== undefined && !filter.includes(params.filterContains)) return undefined;
-          return { filter, node: config.node, subscriberCount: index.countFrom(first, SUBSCRIBERS_COUNTED) };
+          const subscriberCount = index.countFrom(first, SUBSCRIBERS_COUNTED);
+          return subscriberCount === 0 ? undefined : { filter, node: config.node, subscriberCount };
         },
       ),
   }),
   "retained.list": operation({
-    about: "topics with a retained message",
-    spread: "walk",
+    about: "topics with a retained message, which all processes have",
+    spread: "one",
     params: z.object({
       filter: z.string().optional().meta({ description: "only topics that this filter matches" }),
       topicContains: z.string().optional(),
@@ -85,10 +86,9 @@ export const topicOperations = {
   }),
   "retained.read": operation({
     about: "the retained message of a topic",
-    spread: "all",
+    spread: "one",
     params: z.object({ topic: z.string().min(1) }),
     result: retainedRow.extend({ payload: z.string(), payloadEncoding: encoding }).nullable(),
-    merge: (answers) => answers.find((answer) => answer !== null) ?? null,
     run({ engine }, { topic }) {
       const node = findRetained(engine, topic);
       if (node < 0) return null;
@@ -108,7 +108,7 @@ export const topicOperations = {
     spread: "all",
     params: z.object({ topic: z.string().min(1) }),
     result: done,
-    merge: sumDone,
+    merge: (answers) => ({ count: Math.max(...answers.map(({ count }) => count)) }),
     async run({ engine, commits }, { topic }) {
       if (!engine.keeper.forget(Buffer.from(topic))) return { count: 0 };
       await commits.wait();

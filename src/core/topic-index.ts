@@ -57,6 +57,9 @@ export class TopicIndex {
   private plusChild: Int32Array;
   private firstOf = new Int32Array(64).fill(-1); // by session
 
+  /** Of the subscriptions, those that stand for what other processes want. */
+  peerCount = 0;
+
   /** Subscriptions found by `match`, valid up to `foundCount` until the next match. */
   found = new Int32Array(64);
   foundCount = 0;
@@ -170,6 +173,7 @@ export class TopicIndex {
       this.unlinkFromPlace(sub, place);
     }
     this.place[sub] = GONE;
+    if ((this.options[sub] & PEER) !== 0) this.peerCount--;
     this.numbers.give(sub);
   }
 
@@ -218,10 +222,11 @@ export class TopicIndex {
     return this.headOf(place);
   }
 
-  /** How many subscriptions hang in the place of one, counted up to `countMax`. */
+  /** How many subscriptions of this process hang in the place of one, counted up to `countMax`. */
   countFrom(first: number, countMax: number): number {
     let count = 0;
-    for (let sub = first; sub >= 0 && count < countMax; sub = this.next[sub]) count++;
+    for (let sub = first; sub >= 0 && count < countMax; sub = this.next[sub])
+      if ((this.options[sub] & PEER) === 0) count++;
     return count;
   }
 
@@ -362,6 +367,7 @@ export class TopicIndex {
   private newSubscription(target: number, options: number, id: number, place: number): number {
     const sub = this.numbers.take();
     if (sub >= this.target.length) this.grow();
+    if ((options & PEER) !== 0) this.peerCount++;
     this.target[sub] = target;
     this.options[sub] = options | (id === 0 ? 0 : HAS_ID);
     this.id[sub] = id;

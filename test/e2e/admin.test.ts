@@ -379,6 +379,35 @@ test("docs/rest.md names each resource with its role", async () => {
   expect(rows.toSorted()).toEqual([...resources, "GET /feed viewer"].toSorted());
 });
 
+test("two workers are one broker to whoever asks", async () => {
+  const dir = join(folder, "workers");
+  await using own = await startBroker(["--workers", "2", "--listen", "tcp://127.0.0.1:0", "--data", dir]);
+  const control = socketControl(join(dir, "admin.sock"));
+  const harness = harnessOf(tcpTarget(own.url));
+  const ids = Array.from({ length: 12 }, (_, i) => `w-${i}`);
+  const clients = await Promise.all(ids.map((clientId) => harness.connect({ clientId })));
+  for (const [i, client] of clients.entries()) await client.subscribe(`w/${i % 6}`, { qos: 1 });
+  const listed: string[] = [];
+  let cursor: string | undefined;
+  do {
+    const page = await control("clients.list", { limit: 5, cursor });
+    listed.push(...page.items.map(({ clientId }) => clientId));
+    cursor = page.cursor;
+  } while (cursor !== undefined);
+  expect(listed.toSorted()).toEqual(ids.toSorted());
+  expect((await control("sessions.list", {})).items).toHaveLength(12);
+  expect((await control("subscriptions.list", {})).items).toHaveLength(12);
+  const { sessions, subscriptions, topics } = await control("stats.read", {});
+  expect([sessions.value, subscriptions.value, topics.value]).toEqual([12, 12, 6]);
+  await control("publish", { topic: "w/3", payload: "x", qos: 1, isRetain: true });
+  for (const client of [clients[3], clients[9]]) await client.expect("publish", { topic: "w/3", payload: "x" });
+  expect((await control("retained.list", {})).items).toHaveLength(1);
+  expect((await control("broker.info", {})).processes).toHaveLength(2);
+  for (const clientId of ids) expect(await control("clients.kick", { clientId })).toEqual({ count: 1 });
+  expect((await control("clients.list", {})).items).toEqual([]);
+  await harness.stop();
+});
+
 describe("the admin socket", () => {
   test("is its owner's alone, who needs no sign-in", async () => {
     const path = join(data, "admin.sock");
