@@ -41,6 +41,11 @@ export class UserTable {
     return wasThere;
   }
 
+  find(username: string): User | undefined {
+    const row = this.db().user(username);
+    return row && { username, isSuperuser: row.isSuperuser };
+  }
+
   list(after?: string, limit?: number): User[] {
     return this.db()
       .users(after, limit)

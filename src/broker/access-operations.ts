@@ -67,6 +67,17 @@ export const accessOperations = {
       return items.length === limit ? { items, cursor: items.at(-1)!.username } : { items };
     },
   }),
+  "users.show": operation({
+    about: "one user of the built-in table",
+    spread: "one",
+    params: z.object({ username: text }),
+    result: user,
+    run({ access }, { username }) {
+      const found = access.users.find(username);
+      if (!found) throw notFound("username", username);
+      return found;
+    },
+  }),
   "users.put": operation({
     about: "adds a user or gives him another password",
     spread: "one",

@@ -14,18 +14,18 @@ export interface TraceEvent {
   /** `PUBLISH`, or what happened: `connected`, `disconnected`, `denied`, `dropped`, `lost`, `ended`. */
   readonly type: string;
   /** Size of the packet. */
-  readonly bytes?: number;
-  readonly topic?: string;
+  readonly bytes?: number | undefined;
+  readonly topic?: string | undefined;
   readonly fields: Readonly<Record<string, unknown>>;
-  readonly payload?: TracedPayload;
+  readonly payload?: TracedPayload | undefined;
 }
 
 export interface TracedPayload {
   /** Of the whole payload. */
   readonly bytes: number;
   /** Its first bytes, as was asked for. */
-  readonly text?: string;
-  readonly hex?: string;
+  readonly text?: string | undefined;
+  readonly hex?: string | undefined;
 }
 
 export interface PayloadOptions {
