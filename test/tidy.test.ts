@@ -69,6 +69,7 @@ describe("layers", () => {
     ["src/mqtt/connection.ts", "#store/memory-store.ts", /siblings/],
     ["src/admin/rest.ts", "#cli/main.ts", /layer 6, cli is layer 7/],
     ["src/broker/start.ts", "#test/support/level.ts", /not a layer/],
+    ["src/broker/start.ts", "#tuning/verdict.ts", /broker is layer 5, tuning is layer 6/],
     ["src/mqtt/codec/frame.ts", "../connection.ts", /\.\.\//],
     ["src/mqtt/connection.ts", "./codec/../deliver.ts", /\.\.\//],
     ["src/core/engine.ts", "./router", /extension/],
@@ -100,6 +101,7 @@ describe("layers", () => {
     ["src/broker/start.ts", "#store/memory-store.ts"],
     ["src/broker/start.ts", "node:fs"],
     ["src/main.ts", "#cli/main.ts"],
+    ["src/cli/doctor.ts", "#tuning/verdict.ts"],
     ["src/index.ts", "./broker/broker.ts"],
   ];
   test.each(allowed)("%s may import %s", (path, name) => {

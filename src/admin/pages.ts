@@ -49,6 +49,7 @@ export function addPages(app: App, { control, metrics }: AdminParts, feed: Feed)
   app.post(`${CALLS}/:name`, async (c) => {
     const { name } = c.req.param();
     if (!c.env.peer.isSocket || !Object.hasOwn(operations, name)) return c.notFound();
+    c.env.peer.keepOpen(); // some take their time
     const call = control as (name: string, params: unknown) => Promise<unknown>;
     return c.json((await call(name, await c.req.json())) ?? null);
   });

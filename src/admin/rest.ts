@@ -146,6 +146,7 @@ export function addResource(app: App, parts: AdminParts, resource: Resource): vo
     }
     const given = await readParams(c, method, template);
     if (method === "get") return c.json((await resource.run(check(params, given), c)) ?? null);
+    c.env.peer.keepOpen(); // some take their time
     try {
       const answer = await resource.run(check(params, given), c);
       noteAudit(c, parts, resource, { given, outcome: 200 });

@@ -1,10 +1,13 @@
 /**
  * The command line. Exit codes: 0 done, 1 the configuration or the world is at fault, 2 the command line is.
  */
-import { Command, CommanderError } from "commander";
+import { Argument, Command, CommanderError, InvalidArgumentError } from "commander";
 import { MantouError } from "#base/error.ts";
 import { addAccessCommands } from "./access-command.ts";
+import type { ConfigFlags } from "#broker/config.ts";
 import { checkConfig, showConfig, showConfigSchema } from "./config-command.ts";
+import { addCtlCommands } from "./ctl-command.ts";
+import { startDetached, stop } from "./daemon.ts";
 import { type Host, WORKER_COMMAND } from "./host.ts";
 import type { PasswordInput } from "./password-input.ts";
 import { start } from "./start.ts";
@@ -16,6 +19,9 @@ Examples:
   mantou start                                          MQTT on 0.0.0.0:1883, or what ./mantou.yaml says
   mantou start --listen tcp://127.0.0.1:2883            only this listener; port 0 picks a free one
   mantou start --config site.yaml --set log.format=json
+  mantou start --detach                                 in the background; mantou stop ends it
+  mantou doctor                                         what on this machine would hurt
+  mantou ctl clients list                               questions to the running broker; mantou ctl help
   mantou config check --config site.yaml                says ok, or every problem with its place
   mantou config show                                    each value and where it comes from
   mantou store check --data ./data                      what is kept, and whether it is whole
@@ -58,9 +64,18 @@ export function buildProgram(host: Host, input: () => PasswordInput, done: (code
     .showHelpAfterError("(mantou --help shows what there is)")
     .addHelpText("after", EXAMPLES);
 
-  withConfigFlags(program.command("start").description("run the broker in the foreground")).action(async (flags) =>
-    done(await start(flags, host)),
+  withConfigFlags(program.command("start").description("run the broker, in the foreground"))
+    .option("--detach", "in the background, with log files unless log.to says otherwise; mantou stop ends it")
+    .action(async (flags: ConfigFlags & { detach?: boolean }) =>
+      done(await (flags.detach ? startDetached(flags, host) : start(flags, host))),
+    );
+  withDataFlags(program.command("stop").description("drain and end the broker of the data directory")).action(
+    async (flags: ConfigFlags) => done(await stop(flags, host)),
   );
+  withConfigFlags(program.command("doctor").description("say what on this machine would hurt a broker"))
+    .option("--connections <n>", "how many connections are to be held (default: 10000)", parseCount)
+    .option("--json", "as JSON")
+    .action(async (flags) => done(await (await import("./doctor.ts")).doctor(flags, host)));
 
   program.command(WORKER_COMMAND, { hidden: true }).action(() => host.runWorker());
 
@@ -78,7 +93,27 @@ export function buildProgram(host: Host, input: () => PasswordInput, done: (code
 
   addStoreCommands(program, host, done);
   addAccessCommands(program, host, input);
+  addCtlCommands(program, { host, input, done });
 
+  program
+    .command("completion")
+    .description("print what makes a shell complete the words of mantou")
+    .addArgument(new Argument("<shell>").choices(["bash", "zsh", "fish"]))
+    .action(async (shell: "bash" | "zsh" | "fish") => {
+      const { completionScript } = await import("./completion.ts");
+      host.out(completionScript(shell));
+    });
+  program
+    .command("complete", { hidden: true })
+    .argument("[words...]")
+    .action(async (words: string[]) => {
+      const { candidates } = await import("./completion.ts");
+      host.out(
+        candidates(program, words)
+          .map((word) => `${word}\n`)
+          .join(""),
+      );
+    });
   program
     .command("version")
     .description("print the version")
@@ -86,11 +121,21 @@ export function buildProgram(host: Host, input: () => PasswordInput, done: (code
   return program;
 }
 
-function withConfigFlags(command: Command): Command {
-  const collect = (value: string, before: string[] = []) => [...before, value];
+/** 1 to 999,999,999. */
+function parseCount(text: string): number {
+  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError("Allowed: a whole number from 1 to 999999999.");
+}
+
+function withDataFlags(command: Command): Command {
   return command
     .option("--config <file>", "YAML file (default: ./mantou.yaml when it is there)")
-    .option("--data <dir>", "directory of what the broker keeps (default: ./data)")
+    .option("--data <dir>", "directory of what the broker keeps (default: ./data)");
+}
+
+function withConfigFlags(command: Command): Command {
+  const collect = (value: string, before: string[] = []) => [...before, value];
+  return withDataFlags(command)
     .option("--workers <n>", "processes that share the ports, or auto: one for each processor (default: 1)")
     .option("--set <key=value>", "set one value, such as session.inflightCountMax=50; repeatable", collect)
     .option("--listen <url>", "listen here and nowhere else, such as tcp://127.0.0.1:2883; repeatable", collect);

@@ -3,6 +3,8 @@ import { DescriptorOutput, writeToDescriptor, type LineOutput } from "#broker/lo
 import type { ConfigSource } from "#broker/broker.ts";
 import type { Config, ConfigFlags, ConfigRequest } from "#broker/config.ts";
 import { stdoutOutput, type Logger } from "#broker/log.ts";
+import { detach, type Detached } from "./own-process.ts";
+import { notePid } from "./pid-file.ts";
 
 /** Of a process that the keeper starts. */
 export const WORKER_COMMAND = "worker";
@@ -37,6 +39,12 @@ export interface Host {
   /** What nobody caught. While a handler is there, such a fault does not end the process. */
   onFault(handler: (fault: unknown) => void): void;
   exit(code: number): void;
+  /** Notes that this process serves a data directory; what is returned takes the note away. */
+  notePid(dir: string): () => void;
+  /** Asks a process to stop. */
+  kill(pid: number): void;
+  /** Starts this program in the background, with these words, until it is ready or has ended (`code`). */
+  detach(words: readonly string[]): Promise<Detached>;
 }
 
 export function processHost(): Host {
@@ -62,6 +70,9 @@ export function processHost(): Host {
       process.on("unhandledRejection", handler);
     },
     exit: (code) => process.exit(code),
+    notePid,
+    kill: (pid) => void process.kill(pid, "SIGTERM"),
+    detach,
   };
 }
 

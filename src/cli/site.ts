@@ -6,6 +6,7 @@ import type { Control } from "#broker/control.ts";
 import type { Logger } from "#broker/log.ts";
 import type { HttpMount } from "#core/ports.ts";
 import { type RunningBroker, WORKER_COMMAND } from "./host.ts";
+import { ownCommand } from "./own-process.ts";
 
 /** Rejects with the MantouError of either, with nothing left open. */
 export async function startSite(
@@ -49,7 +50,7 @@ async function startProcesses(
   if (config.workers !== 1) {
     const { startKeeper, workerCountOf } = await import("#broker/keeper.ts");
     if (workerCountOf(config) > 1) {
-      const keeper = await startKeeper(config, source.flags, log, workerCommand());
+      const keeper = await startKeeper(config, source.flags, log, [...ownCommand(), WORKER_COMMAND]);
       return { ...keeper, mounts: () => [] };
     }
   }
@@ -65,10 +66,4 @@ async function startProcesses(
     reload: () => broker.reload(),
     stop: () => broker.stop(),
   };
-}
-
-/** How this program is started as a worker: the compiled one holds its sources. */
-function workerCommand(): string[] {
-  const isCompiled = Bun.main.startsWith("/$bunfs/") || Bun.main.startsWith("B:/~BUN/");
-  return isCompiled ? [process.execPath, WORKER_COMMAND] : [process.execPath, Bun.main, WORKER_COMMAND];
 }

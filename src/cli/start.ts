@@ -7,6 +7,7 @@
  * throw in a link's handlers closes that link. Before the broker is ready such a fault does end the process.
  */
 import { constants } from "node:os";
+import { resolve } from "node:path";
 import { LimitedLog } from "#broker/limited-log.ts";
 import { createLog, openLog, type Logger } from "#broker/log.ts";
 import type { LineOutput } from "#broker/log-output.ts";
@@ -30,6 +31,7 @@ export async function start(flags: ConfigFlags, host: Host): Promise<number> {
     const err = fault instanceof Error ? fault : new Error(String(fault));
     faults.write("fatal", "fault", "a bug: nobody caught this error; the broker goes on", { err });
   });
+  const forgetPid = host.notePid(resolve(host.config.cwd ?? ".", config.node.data));
   host.onReload(() => void broker.reload().catch(() => {}));
   sayReady(config, broker, { log, stdout });
 
@@ -37,6 +39,7 @@ export async function start(flags: ConfigFlags, host: Host): Promise<number> {
   if (signal instanceof Error) {
     log.fatal({ err: signal }, "the broker cannot go on");
     await broker.stop().catch(() => {});
+    forgetPid();
     return 1;
   }
   log.info({ signal }, "stopping: a second signal ends the process at once");
@@ -45,6 +48,8 @@ export async function start(flags: ConfigFlags, host: Host): Promise<number> {
   } catch (error) {
     log.fatal({ err: error }, "stopping failed");
     return 1;
+  } finally {
+    forgetPid();
   }
   log.info("stopped");
   return 0;

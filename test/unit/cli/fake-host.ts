@@ -79,6 +79,17 @@ export class FakeHost implements Host {
     this.#fault = handler;
   }
 
+  readonly served: string[] = [];
+
+  notePid(dir: string): () => void {
+    this.served.push(dir);
+    return () => void this.served.splice(this.served.indexOf(dir), 1);
+  }
+
+  kill(): void {}
+
+  detach: Host["detach"] = () => Promise.reject(new Error("not here"));
+
   exit(code: number): void {
     this.exits.push(code);
   }
