@@ -100,3 +100,24 @@ test("doctor: a machine that is fit, a port that is taken, a certificate that is
   expect(wrong).toMatchObject({ code: 1, err: "" });
   expect(wrong.out).toContain("bad   configuration: --set: mqtt.qosMax: found 3, allowed: ");
 });
+
+test("ctl asks the broker by its socket: what emqttd_ctl said, accounts, long questions; one line when there is none", async () => {
+  const none = await mantou("ctl", "status");
+  expect(none).toEqual({ code: 1, out: "", err: `no broker listens on ${join(dir, "data", "admin.sock")}\n` });
+  await mantou("start", "--detach", "--listen", "tcp://127.0.0.1:0");
+  const said = async (line: string) => (await mantou("ctl", ...line.split(" "))).out;
+  expect(await said("status")).toBe("Node 'mantou@127.0.0.1' is started\nmantou 0.1.0 is running\n");
+  expect(await mantou("status")).toMatchObject({ code: 0, out: await said("status") });
+  expect(JSON.parse(await said("clients list --json"))).toEqual([]);
+  expect(await said("clients show nobody")).toBe("Not Found.\n");
+  expect(await said("admins add root private-word viewer")).toBe("ok\n");
+  expect(await said("admins list")).toContain("root viewer\n");
+  expect(await said("admins passwd root another-word")).toBe("ok\n");
+  expect(await said("admins del root")).toBe("ok\n");
+  expect(await said("users add bob secret")).toBe("ok\n");
+  expect(await said("users list")).toBe("bob\n");
+  expect(await said("recon profile 12")).toMatch(/\.cpuprofile \(\d+ bytes\)\n$/); // longer than a server waits for an idle peer
+  const wrong = await mantou("ctl", "log", "level", "loud");
+  expect(wrong).toMatchObject({ code: 1, out: "" });
+  expect(wrong.err).toStartWith("log.level: found");
+});

@@ -57,7 +57,7 @@ export function notFound(): Refusal {
   return new Refusal({ json: { error: "not_found" }, lines: ["Not Found."] });
 }
 
-export function usageOf({ name, usage }: Pick<CtlCommand, "name" | "usage">): string {
+function usageOf({ name, usage }: Pick<CtlCommand, "name" | "usage">): string {
   return usage.map(([words, about]) => `${`${name} ${words}`.trim().padEnd(USAGE_WIDTH)}# ${about}\n`).join("");
 }
 

@@ -1,6 +1,8 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { runCli } from "#cli/cli.ts";
 import { FakeHost } from "./fake-host.ts";
+
+setDefaultTimeout(60_000); // the last one starts the program five times
 
 async function complete(...words: string[]): Promise<string[]> {
   const host = new FakeHost();
@@ -42,5 +44,5 @@ test("the script for bash does what it should", () => {
   `;
   const { stdout, stderr } = Bun.spawnSync(["bash", "-c", script]);
   expect(stderr.toString()).toBe("");
-  expect(stdout.toString()).toBe("clients\nstart stop store\n");
+  expect(stdout.toString()).toBe("clients\nstart stop store status\n");
 });
