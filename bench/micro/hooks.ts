@@ -1,4 +1,6 @@
 /** What hooks cost a message on its way from a client's bytes to another's: none, and what plugins do at `message.publish`. */
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { MqttContext } from "#mqtt/context.ts";
 import { PluginHost } from "#plugins/host.ts";
 import type { PluginApi } from "#plugins/plugin.ts";
@@ -48,6 +50,9 @@ async function way(start: (api: PluginApi) => void, hasSubscriber = true): Promi
     engine,
     node: "bench@localhost",
     version: "0",
+    worker: 0,
+    dataDir: join(tmpdir(), "mantou-no-plugin-data"),
+    readFigures: () => Promise.reject(new Error("none")),
     logOf: () => ({ debug: silent, info: silent, warn: silent, error: silent }),
     addBackend: () => silent,
   });

@@ -7,7 +7,7 @@ import { z } from "zod";
 import { backendKinds } from "#access/backend-table.ts";
 import type { BackendKind } from "#access/backend.ts";
 import { choiceLeaf, meta, numberLeaf } from "./config-leaf.ts";
-import { parseUnit, unitOf } from "./config-unit.ts";
+import { parseUnit, unitOf } from "#base/unit.ts";
 
 type Role = BackendKind["roles"][number];
 

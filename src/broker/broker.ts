@@ -159,11 +159,22 @@ function assemble(config: Config, log: Logger, kept: OpenStore, part: BrokerPart
   const commits = new Commits(context);
   const ownMounts = httpMounts({ engine, commits, node: config.node.name, isBusy: () => context.isBusy });
   const baseDir = process.cwd();
-  const plugins = new PluginSetup({ config, engine, access, log, limitedLog: faults, baseDir, ownMounts });
-  const place = { count: part?.count ?? 1, node: part?.node ?? 0 };
+  const gauges = new Gauges(engine, context, transport);
+  const worker = part?.node ?? 0;
+  const plugins = new PluginSetup({
+    config,
+    engine,
+    access,
+    log,
+    limitedLog: faults,
+    gauges,
+    worker,
+    baseDir,
+    ownMounts,
+  });
+  const place = { count: part?.count ?? 1, node: worker };
   const listeners = makeListeners({ config, context, transport, mounts: plugins.mounts, place }, log);
   const load = new LoadMonitor(config.broker, TICK_MS);
-  const gauges = new Gauges(engine, context, transport);
   const histograms = new Histograms(engine.metrics, context);
   const observation = new Observation({ config, context, transport, load, access, listeners, log: faults });
   const figures = { load, gauges, histograms, observation };

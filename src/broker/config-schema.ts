@@ -12,10 +12,10 @@ import { accessSchema } from "./access-schema.ts";
 import { adminSchema } from "./admin-schema.ts";
 import { alarmSchema } from "./alarm-schema.ts";
 import { choiceLeaf, meta, numberLeaf } from "./config-leaf.ts";
-import { unitPattern, type Unit } from "./config-unit.ts";
+import { unitPattern, type Unit } from "#base/unit.ts";
 import { listenerSchema } from "./listener-schema.ts";
 import { logSchema } from "./log-schema.ts";
-import { pluginsSchema } from "./plugin-schema.ts";
+import { modulesSchema, pluginsSchema } from "./plugin-schema.ts";
 
 /** The length of a UTF-8 string is two bytes in a packet. */
 const MQTT_STRING_BYTES_MAX = 65_535;
@@ -125,6 +125,7 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   access: accessSchema,
+  modules: modulesSchema,
   plugins: pluginsSchema,
   broker: z
     .strictObject({

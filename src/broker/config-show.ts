@@ -1,7 +1,7 @@
 /** The effective configuration as text: a YAML file that gives the same configuration again, with the origin of each value. */
 import { formatBind, type BindAddress } from "./bind-address.ts";
 import type { Config, LoadedConfig } from "./config.ts";
-import { formatUnit, unitOf } from "./config-unit.ts";
+import { formatUnit, unitOf } from "#base/unit.ts";
 
 /** Plain data in the form of the file. */
 export function toPlainConfig(config: Config): Record<string, unknown> {

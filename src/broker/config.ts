@@ -90,9 +90,12 @@ type Loose<T> = T extends number
 
 const OPTIONS: Origin = { source: "default", where: "options" };
 
+/** Modules that are on otherwise. */
+const QUIET = { presence: { enabled: false }, sys: { intervalSec: 0 } };
+
 /**
  * The configuration of a broker inside an application: no file and no environment are read, and what is not asked for is not
- * there: no listener, no store on disk, no log; nor anonymous clients where a function of the application `decidesWhoComesIn`.
+ * there: no listener, no store on disk, no log, no module; nor anonymous clients where a function of the application `decidesWhoComesIn`.
  *
  * @throws MantouError `config_invalid`, as `loadConfig`.
  */
@@ -100,7 +103,7 @@ export function configOf(options: ConfigOptions, { decidesWhoComesIn = false } =
   const tree = new ConfigTree(configSchema);
   const { listeners = [], ...rest } = options;
   const isKept = options.store !== undefined || options.node?.data !== undefined;
-  tree.overlay({ log: { level: "silent" } }, () => OPTIONS);
+  tree.overlay({ log: { level: "silent" }, modules: QUIET }, () => OPTIONS);
   if (!isKept) tree.overlay({ store: { type: "memory" } }, () => OPTIONS);
   if (decidesWhoComesIn) tree.overlay({ access: { authenticate: [] } }, () => OPTIONS);
   tree.overlay(listeners.length > 0 ? options : rest, () => OPTIONS);

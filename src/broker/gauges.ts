@@ -6,6 +6,7 @@ import type { TcpTransport } from "#transport/tcp.ts";
 export const gaugeNames = [
   "connections",
   "sessions",
+  "subscribers",
   "subscriptions",
   "topics",
   "shareGroups",
@@ -47,6 +48,8 @@ export class Gauges {
         return context.connectionCount;
       case "sessions":
         return engine.sessions.count - engine.router.peers.length; // other processes, a session each
+      case "subscribers":
+        return engine.sessions.subscriberCount;
       case "subscriptions":
         return engine.index.subscriptionCount - engine.index.peerCount;
       case "topics":

@@ -1,16 +1,19 @@
 /** The `plugins` section becomes a host with running plugins. */
 import { existsSync } from "node:fs";
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { MantouError } from "#base/error.ts";
 import type { HttpMount } from "#core/ports.ts";
 import type { Engine } from "#core/engine.ts";
+import { modules } from "#modules/module-table.ts";
 import { PluginHost, type PluginStatus } from "#plugins/host.ts";
 import type { PluginLog } from "#plugins/plugin.ts";
 import type { AccessSetup } from "./access-setup.ts";
 import type { Config } from "./config.ts";
+import type { Gauges } from "./gauges.ts";
 import type { LimitedLog } from "./limited-log.ts";
 import type { Logger } from "./log.ts";
 import { findPlugins } from "./plugin-source.ts";
+import { figuresOf } from "./stats.ts";
 import { VERSION } from "./version.ts";
 
 /** Plugins that may be loaded by the name of their file while the broker runs. */
@@ -22,6 +25,9 @@ export interface PluginRequest {
   readonly access: AccessSetup;
   readonly log: Logger;
   readonly limitedLog: LimitedLog;
+  readonly gauges: Gauges;
+  /** Number of this worker process. */
+  readonly worker: number;
   /** Relative paths in the configuration start here. */
   readonly baseDir: string;
   /** What the broker itself answers over HTTP. */
@@ -34,20 +40,24 @@ export class PluginSetup {
   readonly host: PluginHost;
 
   constructor(private readonly request: PluginRequest) {
-    const { config, engine, access } = request;
+    const { config, engine, access, gauges } = request;
     this.mounts = [...request.ownMounts];
     this.host = new PluginHost({
       engine,
       node: config.node.name,
       version: VERSION,
+      worker: request.worker,
+      dataDir: join(config.node.data, "plugins"),
+      readFigures: async () => figuresOf(engine, gauges),
       logOf: (plugin) => this.logOf(plugin),
       addBackend: (backend, priority) => access.addBackend(backend, priority),
     });
   }
 
-  /** Loads what the configuration names. @throws the first MantouError; what had started is ended again. */
+  /** Loads the modules that are on, then what else the configuration names. @throws the first MantouError; what had started is ended again. */
   async start(): Promise<void> {
     try {
+      await this.startModules();
       for (const { from, options } of this.request.config.plugins) {
         for (const source of findPlugins(from, options, this.request.baseDir))
           await this.load(await this.host.know(source));
@@ -55,6 +65,14 @@ export class PluginSetup {
     } catch (error) {
       await this.stop();
       throw error;
+    }
+  }
+
+  private async startModules(): Promise<void> {
+    for (const [key, module] of Object.entries(modules)) {
+      const options = this.request.config.modules[key as keyof typeof modules];
+      const name = await this.host.know({ kind: "module", from: "mantou", options, read: async () => module });
+      if (module.isOn(options as never)) await this.host.load(name);
     }
   }
 

@@ -15,7 +15,7 @@ import type { BanList } from "#access/ban-list.ts";
 import type { UserTable } from "#access/user-table.ts";
 import { MantouError } from "#base/error.ts";
 import { type Config, loadConfig } from "#broker/config.ts";
-import { parseUnit } from "#broker/config-unit.ts";
+import { parseUnit } from "#base/unit.ts";
 import { escapeControl } from "#broker/log-text.ts";
 import type { Host } from "./host.ts";
 import { type PasswordInput, readPassword } from "./password-input.ts";

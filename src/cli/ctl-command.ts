@@ -3,7 +3,7 @@ import { InvalidArgumentError, type Command } from "commander";
 import { isAbsolute, join, resolve } from "node:path";
 import { MantouError } from "#base/error.ts";
 import { type ConfigFlags, loadConfig } from "#broker/config.ts";
-import { parseUnit } from "#broker/config-unit.ts";
+import { parseUnit } from "#base/unit.ts";
 import type { CtlContext } from "./ctl/ctl.ts";
 import type { Host } from "./host.ts";
 import { type PasswordInput, readPassword } from "./password-input.ts";

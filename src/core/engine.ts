@@ -17,7 +17,7 @@ import { Lifecycle, type Opened, type OpenRequest } from "./lifecycle.ts";
 import { type LimitOverrides, type Limits, makeLimits } from "./limits.ts";
 import { LocalFabric, OpenAccess, VolatileStore } from "./local-ports.ts";
 import { MatchCache } from "./match-cache.ts";
-import { MessagePool, MessageView } from "./message.ts";
+import { isSystemTopic, MessagePool, MessageView } from "./message.ts";
 import { Metrics } from "./metrics.ts";
 import type { ValueStamps } from "./peer-mark.ts";
 import { Peers } from "./peers.ts";
@@ -284,7 +284,13 @@ export class Engine {
     view.reset(Buffer.concat([topicBytes, payload]), topicBytes.length);
     view.qos = options.qos ?? 0;
     view.isRetain = options.isRetain ?? false;
-    return this.publish(view);
+    return this.publishOwn(view);
+  }
+
+  /** What the broker says about itself is not counted among the messages. */
+  publishOwn(view: MessageView): number {
+    const isCounted = view.publisher >= 0 || this.routingDepth > 0 || !isSystemTopic(view);
+    return isCounted ? this.publish(view) : this.metrics.withoutMessages(() => this.publish(view));
   }
 
   /** PUBACK (QoS 1), or PUBREC with an error (QoS 2): the message is done. False when the id was not awaited. */
@@ -365,7 +371,7 @@ export class Engine {
       later.publisherKey = publisherKey;
       later.isForwarded = isForwarded;
       later.valueStamp = valueStamp;
-      this.publish(later);
+      this.publishOwn(later);
       this.messages.release(message);
     });
     return 0;

@@ -91,6 +91,14 @@ export class MessageView {
   }
 }
 
+const systemPrefix = Buffer.from("$SYS/");
+
+/** True for a topic below `$SYS`. */
+export function isSystemTopic({ bytes, topicStart, topicEnd }: MessageView): boolean {
+  const end = topicStart + systemPrefix.length;
+  return end <= topicEnd && bytes.compare(systemPrefix, 0, systemPrefix.length, topicStart, end) === 0;
+}
+
 const QOS = 3;
 const RETAIN = 4;
 const V5 = 8;

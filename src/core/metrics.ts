@@ -94,6 +94,9 @@ export type MetricName = (typeof metricNames)[number];
 /** Slot numbers by name: `metrics.counts[Metric["bytes.sent"]]`. Hot paths keep the number in a constant. */
 export const Metric = Object.fromEntries(metricNames.map((name, slot) => [name, slot])) as Record<MetricName, number>;
 
+const FIRST_MESSAGE = metricNames.findIndex((name) => name.startsWith("messages."));
+const LAST_MESSAGE = metricNames.findLastIndex((name) => name.startsWith("messages."));
+
 /** Why a message was not delivered. Every reason is a counter `messages.dropped.<reason>` and reaches the drop hook. */
 export type DropReason =
   | "no_subscriber"
@@ -119,6 +122,16 @@ export class Metrics {
 
   get(name: MetricName): number {
     return this.counts[Metric[name]];
+  }
+
+  /** Does what no message is counted for: publishing about the broker itself. */
+  withoutMessages<T>(action: () => T): T {
+    const before = this.counts.slice(FIRST_MESSAGE, LAST_MESSAGE + 1);
+    try {
+      return action();
+    } finally {
+      this.counts.set(before, FIRST_MESSAGE);
+    }
   }
 
   /** All counters with their names. */

@@ -21,7 +21,7 @@ interface PeerParts {
   routingDepth: number;
   begin(): void;
   later(task: () => void): void;
-  publish(view: MessageView): number;
+  publishOwn(view: MessageView): number;
   routed<T>(action: () => T): T;
 }
 
@@ -57,7 +57,7 @@ export class Peers {
     view.isForwarded = true;
     try {
       if (isShared) this.publishShared(view);
-      else parts.publish(view);
+      else parts.publishOwn(view);
     } finally {
       parts.routingDepth = routingDepth;
       view.isForwarded = false;

@@ -140,6 +140,8 @@ export interface MetricSource {
   readonly name: string;
   readonly help: string;
   readonly kind: "counter" | "gauge";
+  /** Several sources may share a name where they differ in these. */
+  readonly labels?: Readonly<Record<string, string>> | undefined;
   read(): number;
 }
 

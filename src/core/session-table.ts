@@ -49,6 +49,8 @@ export class SessionTable {
   expiryTimer = new Int32Array(32);
   createdSec = new Uint32Array(32);
   subscriptionCount = new Uint32Array(32);
+  /** Sessions that have a subscription. */
+  subscriberCount = 0;
   /** 1 when the store has the session. */
   isStored = new Uint8Array(32);
   /** 1 when it stands for another process of this broker. */
@@ -107,6 +109,14 @@ export class SessionTable {
   /** Hash of the client id, never 0. */
   keyOf(session: number): number {
     return this.ids.hashOf(session) || 1;
+  }
+
+  addSubscription(session: number): void {
+    if (this.subscriptionCount[session]++ === 0) this.subscriberCount++;
+  }
+
+  removeSubscription(session: number): void {
+    if (--this.subscriptionCount[session] === 0) this.subscriberCount--;
   }
 
   /** Outlives its connection. */

@@ -65,6 +65,14 @@ export class Subscriptions {
     done();
   }
 
+  /** Whether a session has a subscription to exactly this filter. */
+  has(session: number, filter: Buffer): boolean {
+    const shared = isShared(filter) ? parseShared(filter) : undefined;
+    if (!shared) return !isShared(filter) && this.parts.index.find(session, filter) >= 0;
+    const group = this.parts.groups.find(shared);
+    return group >= 0 && this.parts.index.findMember(session, group) >= 0;
+  }
+
   /** One code a filter. */
   remove(session: number, filters: readonly Buffer[]): Uint8Array {
     return Uint8Array.from(filters, (filter) => this.removeOne(session, filter));
@@ -96,7 +104,7 @@ export class Subscriptions {
     } else {
       sub = index.add(session, filter, options, item.id);
     }
-    if (isNew) sessions.subscriptionCount[session]++;
+    if (isNew) sessions.addSubscription(session);
     this.note("subscribed", session, sub);
     if (hooks.sessionSubscribed.isUsed) {
       hooks.sessionSubscribed.run(sessions.clientId(session), item.filter.toString(), qos);
@@ -112,7 +120,7 @@ export class Subscriptions {
     const shared = isShared(filter) ? parseShared(filter) : undefined;
     if (shared) this.join(session, this.parts.groups.ensure(shared), options, id);
     else this.parts.index.add(session, Buffer.from(filter), options, id);
-    this.parts.sessions.subscriptionCount[session]++;
+    this.parts.sessions.addSubscription(session);
     if (!this.parts.fabric.isLocal) this.parts.fabric.announce(filter, true, () => {});
   }
 
@@ -199,7 +207,7 @@ export class Subscriptions {
     this.note("unsubscribed", session, sub);
     index.remove(sub);
     if (group >= 0) this.leave(session, group, sub);
-    this.parts.sessions.subscriptionCount[session]--;
+    this.parts.sessions.removeSubscription(session);
     if (!fabric.isLocal) fabric.withdraw(filter);
   }
 

@@ -15,6 +15,8 @@ import type { Command, HttpPeer } from "#core/ports.ts";
 import type { HookListener, HookName, LaterHookListener, LaterHookName } from "./hook-name.ts";
 
 export { z } from "zod";
+export { wholeNumber } from "./option-leaf.ts";
+export { isTopicFilter, isTopicName, topicMatcher } from "./topic.ts";
 export { MantouError } from "#base/error.ts";
 export type { HookMessage } from "#core/hook-message.ts";
 export type { ClientInfo } from "#core/ports.ts";
@@ -38,6 +40,20 @@ export interface PluginMessage {
   readonly payload: Buffer;
   readonly qos: number;
   readonly isRetain: boolean;
+}
+
+/** What there is now, and the most there has been: sums over the worker processes. */
+export interface Stat {
+  readonly count: number;
+  readonly max: number;
+}
+
+export interface BrokerFigures {
+  readonly stats: Readonly<
+    Record<"clients" | "sessions" | "routes" | "topics" | "subscribers" | "subscriptions" | "retained", Stat>
+  >;
+  /** Everything that is counted, by the names of docs/metrics, such as `messages.dropped.expired`. */
+  readonly counters: Readonly<Record<string, number>>;
 }
 
 export interface Counter {
@@ -70,7 +86,14 @@ export interface PluginApi<C = unknown> {
   readonly config: C;
   /** Each line carries the plugin's name; repeats of a message are limited to a few a second. */
   readonly log: PluginLog;
-  readonly broker: { readonly node: string; readonly version: string };
+  readonly broker: {
+    readonly node: string;
+    readonly version: string;
+    /** Number of this worker process; what is said once for the whole node is said by 0. */
+    readonly worker: number;
+  };
+  /** A directory of this plugin's own, below the broker's data; made when it is first asked for. */
+  readonly dataDir: string;
 
   /** Listens at a hook point. */
   on<N extends HookName>(name: N, listener: HookListener<N>, options?: HookOptions): Undo;
@@ -86,10 +109,17 @@ export interface PluginApi<C = unknown> {
   /** Messages of a filter, in process, at QoS 0, none of them lost; retained ones come at once. */
   subscribe(filter: string, listener: (message: PluginMessage) => unknown): Undo;
 
+  /** Ends a client's connection; its session goes its way. False when it is not connected here. */
+  disconnect(clientId: string, reasonCode?: number): boolean;
+  /** Whether a session of this process is subscribed to exactly this filter. */
+  isSubscribed(clientId: string, filter: string): boolean;
+  /** Of the whole node. */
+  readFigures(): Promise<BrokerFigures>;
+
   /** A value that only grows, shown as `mantou_<plugin>_<name>`; give it a name that ends with `_total`. */
-  counter(name: string, help: string): Counter;
+  counter(name: string, help: string, labels?: Readonly<Record<string, string>>): Counter;
   /** A value that `read` returns when somebody looks. Over worker processes it is added up. */
-  gauge(name: string, help: string, read: () => number): Undo;
+  gauge(name: string, help: string, read: () => number, labels?: Readonly<Record<string, string>>): Undo;
 
   /** Answers HTTP below `/plugins/<plugin>` + `path`, for everybody who reaches a WebSocket listener. */
   route(path: string, fetch: (request: Request, peer: HttpPeer) => Response | PromiseLike<Response>): Undo;

@@ -4,6 +4,9 @@
  * Every function of the plugin is called through `guard`: what it throws, or what its promise rejects with, is counted as a
  * fault of this plugin and goes no further. After the end `api` does nothing any more; using it then is a fault too.
  */
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import type { Backend } from "#access/backend.ts";
 import { MantouError } from "#base/error.ts";
 import type { Engine } from "#core/engine.ts";
@@ -21,6 +24,7 @@ import {
   laterPoints,
 } from "./hook-name.ts";
 import type {
+  BrokerFigures,
   Counter,
   HookOptions,
   PluginApi,
@@ -36,6 +40,10 @@ export interface PluginGround {
   readonly engine: Engine;
   readonly node: string;
   readonly version: string;
+  readonly worker: number;
+  /** Below it each plugin has its directory. */
+  readonly dataDir: string;
+  readFigures(): Promise<BrokerFigures>;
   /** Repeats of a message are the logger's to limit. */
   logOf(plugin: string): PluginLog;
   /** Puts a backend before the configured ones. */
@@ -50,6 +58,8 @@ export interface Faults {
 
 const METRIC_NAME = /^[a-z][a-z0-9_]{0,63}$/;
 const COMMAND_NAME = /^[a-z][a-z0-9-]{0,31}$/;
+/** 5.0 reason code. */
+const ADMINISTRATIVE_ACTION = 0x98;
 const COMMAND_MS_MAX = 30_000;
 const WAIT_MS = 5000;
 
@@ -72,7 +82,7 @@ export class Scope implements PluginApi {
     faults: Faults,
   ) {
     this.log = ground.logOf(name);
-    this.broker = { node: ground.node, version: ground.version };
+    this.broker = { node: ground.node, version: ground.version, worker: ground.worker };
     this.faults = faults;
     this.declare({
       name: this.metricName("faults_total"),
@@ -219,9 +229,35 @@ export class Scope implements PluginApi {
     return this.keep(undo);
   }
 
-  counter(name: string, help: string): Counter {
+  get dataDir(): string {
+    const path = join(this.ground.dataDir, this.name);
+    mkdirSync(path, { recursive: true });
+    return path;
+  }
+
+  disconnect(clientId: string, reasonCode: number = ADMINISTRATIVE_ACTION): boolean {
+    if (this.isOver) return false;
+    const { sessions, whenQuiet } = this.ground.engine;
+    const session = sessions.find(Buffer.from(clientId));
+    const sink = session < 0 ? null : sessions.sinks[session];
+    if (sink === null) return false;
+    whenQuiet.call(this.ground.engine, () => sink.end(reasonCode));
+    return true;
+  }
+
+  isSubscribed(clientId: string, filter: string): boolean {
+    const { sessions, subscriptions } = this.ground.engine;
+    const session = sessions.find(Buffer.from(clientId));
+    return session >= 0 && subscriptions.has(session, Buffer.from(filter));
+  }
+
+  readFigures(): Promise<BrokerFigures> {
+    return this.ground.readFigures();
+  }
+
+  counter(name: string, help: string, labels?: MetricSource["labels"]): Counter {
     let value = 0;
-    if (!this.isOver) this.declare({ name: this.metricName(name), help, kind: "counter", read: () => value });
+    if (!this.isOver) this.declare({ name: this.metricName(name), help, kind: "counter", labels, read: () => value });
     return {
       add: (count = 1) => {
         value += count;
@@ -229,10 +265,10 @@ export class Scope implements PluginApi {
     };
   }
 
-  gauge(name: string, help: string, read: () => number): Undo {
+  gauge(name: string, help: string, read: () => number, labels?: MetricSource["labels"]): Undo {
     if (this.isOver) return nothing;
     const guarded = (): number => this.guard(read) ?? Number.NaN;
-    return this.declare({ name: this.metricName(name), help, kind: "gauge", read: guarded });
+    return this.declare({ name: this.metricName(name), help, kind: "gauge", labels, read: guarded });
   }
 
   route(path: string, fetch: HttpMount["fetch"]): Undo {
@@ -270,7 +306,9 @@ export class Scope implements PluginApi {
   }
 
   private declare(metric: MetricSource): Undo {
-    if (this.metrics.some(({ name }) => name === metric.name)) throw wrong(`it has two metrics ${metric.name}`);
+    const isSame = ({ name, labels }: MetricSource): boolean =>
+      name === metric.name && isDeepStrictEqual(labels, metric.labels);
+    if (this.metrics.some(isSame)) throw wrong(`it has two metrics ${metric.name}`);
     return this.put(this.metrics, metric);
   }
 

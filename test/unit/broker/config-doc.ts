@@ -4,7 +4,7 @@
  * file fails when they are not what the schema says.
  */
 import { configJsonSchema } from "#broker/config-schema.ts";
-import { formatUnit, unitOf } from "#broker/config-unit.ts";
+import { formatUnit, unitOf } from "#base/unit.ts";
 
 interface Node {
   readonly type?: string;
@@ -29,11 +29,19 @@ const EXAMPLE_HEAD = `# Every key of mantou's configuration with its default. Co
 
 const sections = (): [string, Node][] => Object.entries((configJsonSchema() as Node).properties ?? {});
 
+/** A section whose keys are sections themselves stands for these. */
+function flat([name, node]: [string, Node]): [string, Node][] {
+  const inner = Object.entries(node.properties ?? {});
+  return inner.length > 0 && inner.every(([, each]) => each.properties)
+    ? inner.map(([key, each]) => [`${name}.${key}`, each])
+    : [[name, node]];
+}
+
 export function replaceTables(page: string): string {
   const begin = page.indexOf(BEGIN);
   const end = page.indexOf(END);
   if (begin === -1 || end < begin) throw new Error(`${DOC_FILE} has lost its marks`);
-  return `${page.slice(0, begin + BEGIN.length)}\n${sections().map(table).join("\n")}\n${page.slice(end)}`;
+  return `${page.slice(0, begin + BEGIN.length)}\n${sections().flatMap(flat).map(table).join("\n")}\n${page.slice(end)}`;
 }
 
 export function exampleYaml(): string {
@@ -88,6 +96,11 @@ function showAllowed(key: string, leaf: Node): string {
 }
 
 function exampleSection(name: string, { properties = {} }: Node): string {
+  const inner = Object.entries(properties);
+  if (inner.length > 0 && inner.every(([, each]) => each.properties)) {
+    const blocks = inner.map(([key, each]) => exampleSection(key, each));
+    return `${name}:\n${blocks.join("").replaceAll(/^/gm, "  ").trimEnd()}\n`;
+  }
   const rows = Object.entries(properties).map(
     ([key, leaf]) => `  # ${leaf.description ?? ""}\n  ${key}: ${scalar(key, leaf.default)}\n`,
   );

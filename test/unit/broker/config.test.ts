@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MantouError } from "#base/error.ts";
 import { adminSchema } from "#broker/admin-schema.ts";
+import { modulesSchema } from "#broker/plugin-schema.ts";
 import { accessSchema } from "#broker/access-schema.ts";
 import { alarmSchema } from "#broker/alarm-schema.ts";
 import { loadConfig, type ConfigFlags } from "#broker/config.ts";
@@ -41,7 +42,7 @@ function problemsOf(given: Given): string[] {
 }
 
 const SECTIONS =
-  "node, workers, listeners, admin, mqtt, session, messages, retained, shared, cache, send, priorities, store, access, plugins, broker, alarms, log";
+  "node, workers, listeners, admin, mqtt, session, messages, retained, shared, cache, send, priorities, store, access, modules, plugins, broker, alarms, log";
 const LISTEN =
   "tcp://HOST:PORT, tls://HOST:PORT, ws://HOST:PORT, wss://HOST:PORT, unix:///PATH, http://HOST:PORT, https://HOST:PORT, admin://HOST:PORT";
 
@@ -61,6 +62,7 @@ describe("defaults", () => {
       priorities: [],
       store: { type: "sqlite", sync: "full" },
       access: accessSchema.parse({}),
+      modules: modulesSchema.parse({}),
       plugins: [],
       broker: { drainSecMax: 5, lagMsMax: 1000, memoryBytesMax: 0, responseInformation: "", serverReference: "" },
       alarms: alarmSchema.parse({}),

@@ -1,3 +1,5 @@
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, test } from "bun:test";
 import type { Backend } from "#access/backend.ts";
 import { MantouError } from "#base/error.ts";
@@ -25,6 +27,9 @@ function makeBench(): Bench {
     engine: broker.engine,
     node: "n@h",
     version: "1",
+    worker: 0,
+    dataDir: join(tmpdir(), "mantou-no-plugin-data"),
+    readFigures: () => Promise.reject(new Error("none")),
     logOf: () => ({ debug: write, info: write, warn: write, error: write }),
     addBackend(backend) {
       backends.add(backend);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { formatUnit, parseUnit, unitOf, unitPattern, type Unit } from "#broker/config-unit.ts";
+import { formatUnit, parseUnit, unitOf, unitPattern, type Unit } from "#base/unit.ts";
 
 describe("units", () => {
   test.each([
