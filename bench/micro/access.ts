@@ -10,7 +10,7 @@ import { PasswordChecker } from "#access/password.ts";
 import { Standing } from "#access/standing.ts";
 import { LOGIN, RULES } from "#bench/compare/access-files.ts";
 import type { MessageView } from "#core/message.ts";
-import { ALLOW, type ClientInfo } from "#core/ports.ts";
+import { ALLOW, ALLOW_KEPT, type ClientInfo } from "#core/ports.ts";
 import { MqttContext } from "#mqtt/context.ts";
 import { makeEngine, openClient, publishPacket, SEED, subscribePacket, viewOf } from "./fixture.ts";
 import { type Recorder, type Suite, sized } from "./recorder.ts";
@@ -85,7 +85,8 @@ function judge(chain: AccessChain, infos: readonly ClientInfo[], views: readonly
   let client = turn % infos.length;
   let topic = Math.floor(turn / infos.length) % views.length;
   for (let i = 0; i < PUBLISHES; i++) {
-    if (chain.authorizePublish(infos[client], views[topic]) === ALLOW) allowed++;
+    const verdict = chain.authorizePublish(infos[client], views[topic]);
+    if (verdict === ALLOW || verdict === ALLOW_KEPT) allowed++;
     if (++client < infos.length) continue;
     client = 0;
     topic = (topic + 1) % views.length;

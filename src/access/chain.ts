@@ -13,6 +13,7 @@ import type { MessageView } from "#core/message.ts";
 import {
   type Access,
   ALLOW,
+  ALLOW_KEPT,
   type AuthenticateRequest,
   type ClientInfo,
   DENY,
@@ -34,6 +35,7 @@ export class AccessChain implements Access {
   readonly deniedPublish: "drop" | "disconnect";
   readonly counts = chainCounts();
   readonly standings = new Standings();
+  epoch = 0;
   private generation = 0;
   private nowSec: number;
   private readonly seed: number;
@@ -52,7 +54,8 @@ export class AccessChain implements Access {
       options.onBug?.(error);
     });
     const { members, standings, asker, counts } = this;
-    this.gatekeeper = new Gatekeeper(options, { members, standings, asker, counts });
+    const onReauthenticated = (): void => void this.epoch++;
+    this.gatekeeper = new Gatekeeper(options, { members, standings, asker, counts, onReauthenticated });
   }
 
   get isOpen(): boolean {
@@ -63,12 +66,14 @@ export class AccessChain implements Access {
   tick(nowSec: number): void {
     for (let sec = this.nowSec + 1; sec <= nowSec; sec++)
       for (const { client } of this.standings.endingAt(sec)) this.options.kick(client.clientId, NOT_AUTHORIZED);
+    this.epoch++;
     this.nowSec = this.gatekeeper.nowSec = Math.max(nowSec, this.nowSec);
   }
 
   /** Every decision is asked for anew. */
   invalidate(): void {
     this.generation++;
+    this.epoch++;
   }
 
   /** Ends the connections of live clients. They must be known: `standings.open` and `close` are called for each. */
@@ -82,12 +87,12 @@ export class AccessChain implements Access {
 
   // ---- who may do what
 
-  authorizePublish(client: ClientInfo, view: MessageView): Verdict {
+  authorizePublish(client: ClientInfo, view: MessageView): Verdict | typeof ALLOW_KEPT {
     const standing = this.standings.of(client);
     if (standing.isSuperuser) return ALLOW;
     if (standing.decisions !== undefined && standing.generation === this.generation && view.topicStamp !== 0) {
       const verdict = standing.decisions.findStamp(view.topicStamp, this.nowSec);
-      if (verdict === ALLOW) return verdict;
+      if (verdict === ALLOW) return ALLOW_KEPT;
     }
     return this.judgePublish(standing, view);
   }

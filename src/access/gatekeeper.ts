@@ -55,6 +55,8 @@ interface GatekeeperParts {
   readonly standings: Standings;
   readonly asker: BackendAsker;
   readonly counts: ChainCounts;
+  /** A client has other rights from now on. */
+  readonly onReauthenticated: () => void;
   readonly members: Members;
 }
 
@@ -196,6 +198,7 @@ export class Gatekeeper {
       // One that has come to its end within a backend's tolerance ends with the next second.
       const { expiresAtSec: sec } = grant;
       const expiresAtSec = sec === undefined ? undefined : Math.max(sec, this.nowSec + 1);
+      if (request.isReauthentication) this.parts.onReauthenticated();
       this.parts.standings.admit(request.client, new Standing(named, { ...grant, isSuperuser, expiresAtSec }));
       const own = request.isReauthentication ? [] : subscriptionsFor(grant.subscriptions ?? [], named);
       const subscriptions = [...own, ...listed];

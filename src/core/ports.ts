@@ -161,6 +161,8 @@ export const ALLOW = 0;
 export const DENY = 1;
 export const PENDING = 2;
 export type Verdict = typeof ALLOW | typeof DENY | typeof PENDING;
+/** To a PUBLISH whose topic has a stamp: allowed, and it stays so for this client and topic while `Access.epoch` is the same. */
+export const ALLOW_KEPT = 3;
 
 /** One client's way in; lives from CONNECT until it is accepted or refused, and again for a re-authentication. */
 export interface AuthenticateRequest {
@@ -202,8 +204,10 @@ export interface Access {
   /** 3.x, a refused PUBLISH: acknowledged and dropped (the default), or the connection is closed. */
   readonly deniedPublish?: "drop" | "disconnect";
   authenticate(request: AuthenticateRequest): void;
+  /** Changes at least once a second, and with whatever may change an answer. */
+  readonly epoch?: number;
   /** PENDING when the answer is not at hand; `whenDecided` then calls back once. */
-  authorizePublish(client: ClientInfo, view: MessageView): Verdict;
+  authorizePublish(client: ClientInfo, view: MessageView): Verdict | typeof ALLOW_KEPT;
   whenDecided(client: ClientInfo, callback: (verdict: typeof ALLOW | typeof DENY) => void): void;
   /** One verdict a filter, in order. */
   authorizeSubscribe(client: ClientInfo, filters: readonly Buffer[], complete: (verdicts: Verdict[]) => void): void;

@@ -15,6 +15,9 @@ export class Extras {
   client: ClientInfo | null = null;
   /** The way in, until the session is open; kept where a re-authentication may come. */
   login: Login | null = null;
+  /** The topic of the last PUBLISH that access allowed, by its stamp, and the epoch for which that holds. */
+  allowedStamp = 0;
+  allowedEpoch = -1;
   isBridge = false;
   inboundAliases: InboundAliases | null = null;
   /** Input that waits for an answer. */

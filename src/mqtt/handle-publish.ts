@@ -2,7 +2,7 @@
 import type { Engine } from "#core/engine.ts";
 import type { MessageView } from "#core/message.ts";
 import { Metric } from "#core/metrics.ts";
-import { DENY, PENDING } from "#core/ports.ts";
+import { ALLOW, ALLOW_KEPT, DENY, PENDING, type Verdict } from "#core/ports.ts";
 import { expiryAt } from "#core/router.ts";
 import { isTopicName } from "#core/topic.ts";
 import { PUBACK, PUBREC } from "./codec/frame.ts";
@@ -53,8 +53,7 @@ export function handlePublish(connection: Connection, bytes: Buffer, start: numb
   if (published.expirySec >= 0) view.expiryAtSec = expiryAt(engine.nowSec, published.expirySec);
   const { counts } = engine.metrics;
   if (!engine.access.isOpen) {
-    view.topicStamp = view.slot < 0 ? 0 : engine.cache.stamp[view.slot];
-    const verdict = engine.access.authorizePublish(connection.info(), view);
+    const verdict = judge(connection, view);
     if (verdict === PENDING) return waitForVerdict(connection);
     if (verdict === DENY) return refuse(connection, view, "not_authorized", NOT_AUTHORIZED);
   }
@@ -73,6 +72,21 @@ export function handlePublish(connection: Connection, bytes: Buffer, start: numb
     return 0;
   }
   return publishAcked(connection, view, qos, isStopped);
+}
+
+/** A client that publishes to the same topic again is asked about once a second. */
+function judge(connection: Connection, view: MessageView): Verdict {
+  const { access, cache } = connection.context.engine;
+  const { rare } = connection;
+  const stamp = view.slot < 0 ? 0 : cache.stamp[view.slot];
+  if (rare !== null && rare.allowedStamp === stamp && stamp !== 0 && rare.allowedEpoch === access.epoch) return ALLOW;
+  view.topicStamp = stamp;
+  const verdict = access.authorizePublish(connection.info(), view);
+  if (verdict !== ALLOW_KEPT) return verdict;
+  const { extras } = connection;
+  extras.allowedStamp = stamp;
+  extras.allowedEpoch = access.epoch ?? -1;
+  return ALLOW;
 }
 
 function publish(engine: Engine, view: MessageView, isStopped: boolean): number {

@@ -10,6 +10,7 @@ import { parseJsonSubscriptions, type SubscriptionList } from "#access/subscript
 import { copyOf } from "#access/standing.ts";
 import {
   ALLOW,
+  ALLOW_KEPT,
   type AuthenticateOutcome,
   type AuthenticateRequest,
   type ClientInfo,
@@ -123,7 +124,7 @@ function connect(chain: AccessChain, client: Partial<ClientInfo> = {}): number {
 }
 
 const scripted = (name: string): Scripted => new Scripted(name);
-const publish = (chain: AccessChain, topic: string, client: ClientInfo = knownClient): Verdict =>
+const publish = (chain: AccessChain, topic: string, client: ClientInfo = knownClient): Verdict | typeof ALLOW_KEPT =>
   chain.authorizePublish(client, viewOf(topic, "x"));
 
 function subscribe(chain: AccessChain, ...filters: string[]): Verdict[] | undefined {

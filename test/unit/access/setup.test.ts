@@ -97,6 +97,37 @@ test("a chain of a file and rules: who comes in, who publishes and subscribes wh
   expect(JSON.stringify(broker.log)).not.toContain("wrong");
 });
 
+test("who publishes to one topic again and again is refused as soon as the rules have changed", async () => {
+  const { broker, harness } = await start({ authenticate: [{ type: "anonymous" }], cacheSec: 5 });
+  let answer: "allow" | "deny" = "allow";
+  let askedCount = 0;
+  broker.access.addBackend(
+    {
+      name: "changing",
+      authorize: (_question, done) => {
+        askedCount++;
+        done(answer);
+      },
+    },
+    0,
+  );
+  const client = await harness.connect();
+  const publish = async (): Promise<number> => (await client.publish("t", "x", { qos: 1 }))[0]!.reasonCode!;
+  for (let i = 0; i < 10; i++) expect(await publish()).toBe(0x10);
+  expect(askedCount).toBe(1);
+  answer = "deny";
+  expect(await publish()).toBe(0x10); // nobody has said that anything has changed
+  broker.access.chain.invalidate();
+  expect(await publish()).toBe(0x87);
+  answer = "allow";
+  broker.access.chain.invalidate();
+  for (let i = 0; i < 10; i++) expect(await publish()).toBe(0x10);
+  // Time passes: the answer has grown old.
+  answer = "deny";
+  broker.access.chain.tick(Math.floor(Date.now() / 1000) + 6);
+  expect(await publish()).toBe(0x87);
+});
+
 test("the health of each backend can be had, with its name and where it stands", async () => {
   const acl = write("- { allow: all }\n");
   const web = { type: "http", name: "web", auth: { url: "http://127.0.0.1:1/" } };
