@@ -10,7 +10,7 @@ import { parseJsonSubscriptions, type SubscriptionList } from "#access/subscript
 import { copyOf } from "#access/standing.ts";
 import {
   ALLOW,
-  ALLOW_KEPT,
+  type ALLOW_KEPT,
   type AuthenticateOutcome,
   type AuthenticateRequest,
   type ClientInfo,
