@@ -38,6 +38,11 @@ const benches: Readonly<Record<string, Bench>> = {
     usage: "DIR",
     run: async (args) => (await import("./compare.ts")).runReport(args),
   },
+  admin: {
+    about: "what operators cost a broker with many clients: lists, a scrape, an overview that is looked at",
+    usage: "[--clients 10000] [--rounds 10]",
+    run: async (args) => (await import("./admin/admin.ts")).runAdmin(args),
+  },
   quick: {
     about: "our broker, and mosquitto if it is installed, in four scenarios: a picture in two minutes",
     usage: "[--generator own|mqload:PATH]",

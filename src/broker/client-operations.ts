@@ -253,9 +253,10 @@ export const clientOperations = {
           if (!index.isClients(sub) || sessions.isPeer[index.target[sub]] !== 0) return undefined;
           const { qos, clientIdPrefix, filterContains } = params;
           if (qos !== undefined && (parts.engine.index.options[sub] & QOS_MASK) !== qos) return undefined;
-          const row = describeSubscription(parts, sub);
-          const isOfClient = clientIdPrefix === undefined || row.clientId.startsWith(clientIdPrefix);
-          return isOfClient && (filterContains === undefined || row.filter.includes(filterContains)) ? row : undefined;
+          if (filterContains !== undefined && !filterOf(parts, sub).includes(filterContains)) return undefined;
+          const isOfClient =
+            clientIdPrefix === undefined || sessions.clientId(index.target[sub]).startsWith(clientIdPrefix);
+          return isOfClient ? describeSubscription(parts, sub) : undefined;
         },
       ),
   }),
@@ -369,13 +370,18 @@ function describeQueue({ engine }: EngineParts, session: number) {
   };
 }
 
-function describeSubscription({ engine }: EngineParts, sub: number): z.output<typeof subscriptionRow> {
-  const { index, groups, sessions } = engine;
+/** As it was subscribed to. */
+function filterOf({ engine: { index, groups } }: EngineParts, sub: number): string {
   const group = index.groupOf(sub);
+  return (group < 0 ? index.filterOf(sub) : groups.filterOf(group)).toString();
+}
+
+function describeSubscription({ engine }: EngineParts, sub: number): z.output<typeof subscriptionRow> {
+  const { index, sessions } = engine;
   const options = index.options[sub];
   return {
     clientId: sessions.clientId(index.target[sub]),
-    filter: (group < 0 ? index.filterOf(sub) : groups.filterOf(group)).toString(),
+    filter: filterOf({ engine }, sub),
     qos: options & QOS_MASK,
     noLocal: (options & NO_LOCAL) !== 0,
     retainAsPublished: (options & RETAIN_AS_PUBLISHED) !== 0,
