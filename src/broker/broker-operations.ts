@@ -71,6 +71,7 @@ const alarm = z.object({
   summary: z.string(),
   setMs: z.number().meta({ description: "wall clock" }),
   clearedMs: z.number().optional().meta({ description: "absent while it is active" }),
+  pid: z.int().meta({ description: "process that it is about" }),
 });
 
 export const brokerOperations = {
@@ -148,7 +149,10 @@ export const brokerOperations = {
       active: answers.flatMap(({ active }) => active),
       history: answers.flatMap(({ history }) => history).toSorted((a, b) => b.setMs - a.setMs),
     }),
-    run: ({ observation }) => ({ active: observation.alarms.active, history: observation.alarms.history }),
+    run: ({ observation: { alarms } }) => ({
+      active: alarms.active.map((each) => ({ ...each, pid: process.pid })),
+      history: alarms.history.map((each) => ({ ...each, pid: process.pid })),
+    }),
   }),
   "listeners.list": operation({
     about: "listeners, open and stopped",

@@ -4,6 +4,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { MantouError } from "#base/error.ts";
+import { definePlugin } from "#plugins/plugin.ts";
 import { type CtlContext, runCtl } from "#cli/ctl/ctl.ts";
 import { ctlCommands } from "#cli/ctl/table.ts";
 import type { RawClient } from "#test/support/client.ts";
@@ -266,6 +268,12 @@ describe("what emqttd_ctl did not have", () => {
     expect(ctl("log level loud")).rejects.toThrow("allowed: one of");
     await ctl("log level info");
     expect((await ctl("alarms")).lines).toEqual([]);
+    site.broker.observation.alarms.set({ id: "planted", severity: "error", title: "it is bad", summary: "very" });
+    expect((await ctl("alarms list")).lines[0]).toMatch(
+      /^Alarm\(planted, severity=error, title=it is bad, set_at=\d+, pid=\d+, summary=very\)$/,
+    );
+    site.broker.observation.alarms.clear("planted");
+    expect((await ctl("alarms history")).lines[0]).toContain(", cleared_at=");
     expect((await ctl("slow time")).lines).toEqual([]);
     expect((await ctl("recon node_stats")).lines[0]).toMatch(
       /^Process\(\d+, lag_ms=\d+, memory=\d+, heap=\d+, connections=2\)$/,
@@ -274,6 +282,36 @@ describe("what emqttd_ctl did not have", () => {
     const [file] = (await ctl("recon profile 1")).lines;
     expect(file).toStartWith(`${join(dir, "recon")}/`);
     expect((await ctl("mnesia")).lines[0]).toMatch(/^type {16}: memory$/);
+  });
+});
+
+describe("commands that plugins add", () => {
+  test("stand in help and are run with their words; a fault of theirs is told", async () => {
+    const { host } = site.broker.plugins;
+    const definition = definePlugin({
+      name: "greeter",
+      version: "1.0.0",
+      description: "greets",
+      start(api) {
+        const run = (args: readonly string[]) => {
+          if (args[0] === "nobody") throw new MantouError("greet_invalid", "there is nobody to greet");
+          return args.length === 0 ? { count: 0 } : `hello ${args.join(" and ")}`;
+        };
+        api.command({ name: "greet", usage: "[Name]…", description: "Greet", run });
+      },
+    });
+    await host.load(
+      await host.know({ kind: "plugin", from: "test", options: undefined, read: async () => definition }),
+    );
+    expect((await ctl("plugins list")).lines).toContain(
+      "Plugin(greeter, version=1.0.0, description=greets, active=true)",
+    );
+    expect((await ctl("help")).lines).toContain(`${"greet [Name]…".padEnd(48)}# Greet`);
+    expect(await ctl("greet ann bob")).toMatchObject({ code: 0, lines: ["hello ann and bob"] });
+    expect(await json("greet")).toEqual({ count: 0 });
+    expect(ctl("greet nobody")).rejects.toThrow("there is nobody to greet");
+    expect((await ctl("plugins unload greeter")).lines).toEqual(["Plugin greeter unloaded successfully."]);
+    expect((await ctl("greet ann")).code).toBe(2);
   });
 });
 

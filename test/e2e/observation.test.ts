@@ -1,6 +1,7 @@
 // What an operator sees of a running broker, with real sockets behind it.
 
 import { expect, test } from "bun:test";
+import { encodePacket } from "#test/support/packets.ts";
 import { startInProcess } from "./broker-in-process.ts";
 import { eventually, FlowClient } from "./flow-client.ts";
 import { isLinux, shrinkKernelBuffers } from "./process-facts.ts";
@@ -56,4 +57,17 @@ test("a trace is read through the operations, and over by its name", async () =>
   expect(control("traces.start", { kind: "topic", value: "#/a" })).rejects.toThrow("allowed: a topic filter");
   expect(await control("recon.memory", { limit: 1 })).toMatchObject({ processes: [{ pid: process.pid, queues: [] }] });
   expect(await control("slow.list", {})).toEqual([]);
+});
+
+test("what is logged of a CONNECT that breaks the protocol ends before its secrets", async () => {
+  await using own = await startInProcess();
+  const connect = Buffer.from(
+    encodePacket({ type: "connect", clientId: "c", username: "u", password: Buffer.from("SECRET") }, 4),
+  );
+  using client = await FlowClient.connect(own.port, { clientId: "c" });
+  client.send(connect); // once more, which is a fault
+  await eventually(() => own.log.some(({ packet }) => typeof packet === "string"));
+  const { packet } = own.log.find((record) => typeof record["packet"] === "string")!;
+  expect(packet).toBe(connect.toString("hex", 0, 12));
+  expect(JSON.stringify(own.log)).not.toContain(Buffer.from("SECRET").toString("hex"));
 });

@@ -254,12 +254,13 @@ export const alarms: CtlCommand = {
     if (more.length > 0 || !["list", "history"].includes(verb)) return undefined;
     const { active, history } = await control("alarms.list", {});
     const found = verb === "list" ? active : history;
-    const lines = found.map(({ id, severity, title, summary, setMs, clearedMs }) =>
+    const lines = found.map(({ id, severity, title, summary, setMs, clearedMs, pid }) =>
       record("Alarm", id, {
         severity,
         title,
         set_at: Math.floor(setMs / 1000),
         ...(clearedMs !== undefined && { cleared_at: Math.floor(clearedMs / 1000) }),
+        pid,
         summary,
       }),
     );

@@ -13,6 +13,13 @@ test("a late tick makes busy for a second", () => {
   expect(load.lagMs).toBe(0);
 });
 
+test("the greatest lag is kept until somebody takes it", () => {
+  const load = new LoadMonitor(marks, 50, () => 0);
+  for (const nowMs of [0, 50, 170, 230]) load.tick(nowMs);
+  expect(load.lagMs).toBe(10);
+  expect([load.takeLagMs(), load.takeLagMs()]).toEqual([70, 0]);
+});
+
 test("memory beyond its mark makes busy until it is below again; it is asked for once a second", () => {
   let asked = 0;
   let bytes = 1000;
