@@ -68,7 +68,7 @@ export class Broker {
   }
 
   /**
-   * Resolves when every listener is open and the store, if there is one, has been opened. Rejects with MantouError `config_invalid`, or as
+   * Resolves when every listener is open and the store, if there is one, has been read. Rejects with MantouError `config_invalid`, or as
    * `startBroker` does, with nothing left open.
    */
   static async start({ authenticate, authorize, ...options }: BrokerOptions = {}): Promise<Broker> {
@@ -78,6 +78,7 @@ export class Broker {
     const running = await startBroker({ ...config, listeners: [] }, log);
     try {
       if (authenticate || authorize) running.access.addBackend(functionBackend({ authenticate, authorize }, log), 0);
+      await new Promise<void>((resolve) => running.engine.store.whenReady(resolve));
       await running.applyListeners(config.listeners);
     } catch (error) {
       await running.stop();

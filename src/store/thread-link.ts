@@ -4,6 +4,7 @@
  *
  * The thread is started once, at open: starting one when the process is out of descriptors would end it.
  */
+import { existsSync } from "node:fs";
 import { MantouError } from "#base/error.ts";
 import type { CommitInfo, LoadedEntries, LogBackend, RecoveryReceiver } from "./log-backend.ts";
 import { type FromWriter, ownCopy, type ToWriter, unpackRetained, unpackSessions } from "./thread-message.ts";
@@ -29,10 +30,12 @@ export async function openThreadLog({ dir, sync }: ThreadLogOptions): Promise<Th
   throw refusal;
 }
 
-/** In a compiled executable, modules are found from the sources' root. */
+/** In a compiled executable, entry points are found from the root of the sources: this repository's, or an application's. */
 function threadUrl(): string {
   const isCompiled = /\/(\$bunfs|~BUN)\//.test(import.meta.url); // the latter on Windows
-  return new URL(isCompiled ? "./store/writer-thread-sqlite.ts" : "./writer-thread-sqlite.ts", import.meta.url).href;
+  const places = isCompiled ? ["./store/", "./node_modules/mantou/src/store/"] : ["./"];
+  const found = places.find((place) => existsSync(new URL(`${place}writer-thread-sqlite.js`, import.meta.url)));
+  return new URL(`${found ?? places[0]}writer-thread-sqlite.ts`, import.meta.url).href;
 }
 
 export class ThreadLog implements LogBackend {

@@ -3,7 +3,17 @@
  * into a scratch root by dpkg and rpm, and run from there. For other systems only the table of targets is looked at.
  */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { VERSION } from "#broker/version.ts";
@@ -204,4 +214,26 @@ test("every target has a name of its own, and this machine's is among them", () 
   expect(host).toBeDefined();
   for (const key of ["name", "bun"] as const)
     expect(new Set(targets.map((target) => target[key])).size).toBe(targets.length);
+});
+
+test("an application compiled with a broker inside keeps its messages on disk", async () => {
+  const app = join(dir, "app");
+  const installed = join(app, "node_modules/mantou");
+  mkdirSync(installed, { recursive: true });
+  for (const name of ["src", "package.json"]) cpSync(name, join(installed, name), { recursive: true });
+  symlinkSync(join(process.cwd(), "node_modules"), join(installed, "node_modules"));
+  writeFileSync(
+    join(app, "app.ts"),
+    `import { Broker } from "mantou";
+    const broker = await Broker.start({ node: { data: "./data" } });
+    broker.subscribe("count", ({ payload }) => console.log(payload.toString()));
+    await broker.publishSafely("count", String(Date.now()), { isRetain: true });
+    await broker.close();`,
+  );
+  const entries = ["app.ts", "node_modules/mantou/src/store/writer-thread-sqlite.ts"];
+  await run([process.execPath, "build", "--compile", ...entries, "--outfile", "app"], { cwd: app });
+  const first = (await run(["./app"], { cwd: app })).trim();
+  const second = (await run(["./app"], { cwd: app })).trim().split("\n");
+  expect(second).toHaveLength(2);
+  expect(second[0]).toBe(first);
 });
