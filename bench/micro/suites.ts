@@ -19,5 +19,6 @@ export const suites: Readonly<Record<string, () => Promise<Suite>>> = {
   access: async () => (await import("./access.ts")).suite,
   embedded: async () => (await import("./embedded.ts")).suite,
   hooks: async () => (await import("./hooks.ts")).suite,
+  trace: async () => (await import("./trace.ts")).suite,
   scale: async () => (await import("./scale.ts")).suite,
 };

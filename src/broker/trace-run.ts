@@ -106,18 +106,23 @@ export class Trace implements PayloadOptions {
     return { name, kind: target.kind, value: target.value, file, payload, startedMs, endsMs, eventCount, lostCount };
   }
 
-  /** False when the trace has written as much as it may. */
-  put(event: TraceEvent): boolean {
-    if (event.atMs - this.windowMs >= 1000 || event.atMs < this.windowMs) {
-      this.windowMs = event.atMs;
+  /** False when it has had as many events in this second as it may; then what comes is counted. */
+  admits(atMs: number): boolean {
+    if (atMs - this.windowMs >= 1000 || atMs < this.windowMs) {
+      this.tellLost(atMs);
+      this.windowMs = atMs;
       this.windowCount = 0;
-      this.tellLost(event.atMs);
     }
-    if (this.windowCount >= this.eventsPerSecMax) {
-      this.lostCount++;
+    if (this.windowCount < this.eventsPerSecMax) {
+      this.windowCount++;
       return true;
     }
-    this.windowCount++;
+    this.lostCount++;
+    return false;
+  }
+
+  /** An event that was admitted. False when the trace has written as much as it may. */
+  put(event: TraceEvent): boolean {
     this.eventCount++;
     return this.write(event);
   }

@@ -109,19 +109,12 @@ export class Tracer implements PacketTap {
 
   received(connection: Connection, bytes: Buffer, start: number, end: number): void {
     if (this.again.delete(connection)) return;
-    this.contain(() => {
-      const type = bytes[start] >> 4;
-      if (type === PUBLISH) return this.receivedPublish(connection, bytes, start, end);
-      const { traces, clientId, address } = this.knownOf(connection);
-      const isTopical = this.topicTraces.length > 0 && (type === SUBSCRIBE || type === UNSUBSCRIBE);
-      if (traces.length === 0 && !isTopical && type !== CONNECT) return;
-      const record = describePacket(bytes, start, end, connection.version);
-      const isWanted = (trace: Trace): boolean =>
-        traces.includes(trace) ||
-        (record.clientId !== undefined && trace.target.hasClient(record.clientId, address)) ||
-        (isTopical && (record.filters ?? []).some((filter) => trace.target.hasFilter(filter)));
-      this.tell(record, { direction: "in", clientId: record.clientId ?? clientId, address }, isWanted);
-    });
+    try {
+      if (bytes[start] >> 4 === PUBLISH) this.lookAtPublish(connection, bytes, start, end);
+      else this.lookAtOther(connection, bytes, start, end);
+    } catch (error) {
+      this.fail(error);
+    }
   }
 
   postponed(connection: Connection): void {
@@ -129,30 +122,44 @@ export class Tracer implements PacketTap {
   }
 
   sent(connection: Connection, bytes: Buffer, start: number, end: number): void {
-    this.contain(() => {
+    try {
       const { traces, clientId, address } = this.knownOf(connection);
-      if (traces.length === 0) return;
+      const wanting = this.admitting(traces);
+      if (wanting.length === 0) return;
       const record = describePacket(bytes, start, end, connection.version);
-      this.tell(record, { direction: "out", clientId, address }, (trace) => traces.includes(trace));
-    });
+      this.tell(wanting, record, { direction: "out", clientId, address });
+    } catch (error) {
+      this.fail(error);
+    }
   }
 
   delivered(connection: Connection, view: MessageView, flags: number, packetId: number): void {
-    this.contain(() => {
+    try {
       const { traces, clientId, address } = this.knownOf(connection);
-      const topical = this.topical(view.bytes, view.topicStart, view.topicEnd);
-      if (traces.length === 0 && topical.length === 0) return;
-      const record = {
-        type: "PUBLISH",
-        bytes: view.payloadEnd - view.topicStart,
-        ...describePublish(view, packetId, flags),
-      };
-      const isWanted = (trace: Trace): boolean => traces.includes(trace) || topical.includes(trace);
-      this.tell(record, { direction: "out", clientId, address }, isWanted);
-    });
+      const wanting = this.admitting(traces, this.topical(view.bytes, view.topicStart, view.topicEnd));
+      if (wanting.length === 0) return;
+      const record = { type: "PUBLISH", ...describePublish(view, packetId, flags) };
+      this.tell(wanting, record, { direction: "out", clientId, address });
+    } catch (error) {
+      this.fail(error);
+    }
   }
 
-  private receivedPublish(connection: Connection, bytes: Buffer, start: number, end: number): void {
+  private lookAtOther(connection: Connection, bytes: Buffer, start: number, end: number): void {
+    const type = bytes[start] >> 4;
+    const { traces, clientId, address } = this.knownOf(connection);
+    const isTopical = this.topicTraces.length > 0 && (type === SUBSCRIBE || type === UNSUBSCRIBE);
+    if (traces.length === 0 && !isTopical && type !== CONNECT) return;
+    const record = describePacket(bytes, start, end, connection.version);
+    const { clientId: ownId = clientId, filters = [] } = record;
+    const more = this.traces.filter(
+      ({ target }) =>
+        (type === CONNECT && target.hasClient(ownId, address)) || filters.some((filter) => target.hasFilter(filter)),
+    );
+    this.tell(this.admitting(traces, more), record, { direction: "in", clientId: ownId, address });
+  }
+
+  private lookAtPublish(connection: Connection, bytes: Buffer, start: number, end: number): void {
     const { traces, clientId, address } = this.knownOf(connection);
     let topical = NO_TRACES;
     let record: PacketRecord | undefined;
@@ -167,16 +174,27 @@ export class Tracer implements PacketTap {
         topical = this.topical(topic, 0, topic.length);
       }
     }
-    if (traces.length === 0 && topical.length === 0) return;
+    const wanting = this.admitting(traces, topical);
+    if (wanting.length === 0) return;
     record ??= withAlias(connection, describePacket(bytes, start, end, connection.version));
-    const isWanted = (trace: Trace): boolean => traces.includes(trace) || topical.includes(trace);
-    this.tell(record, { direction: "in", clientId, address }, isWanted);
+    this.tell(wanting, record, { direction: "in", clientId, address });
+  }
+
+  /** Those of two lists that take one more event now, each once. */
+  private admitting(some: readonly Trace[], more: readonly Trace[] = NO_TRACES): readonly Trace[] {
+    if (some.length === 0 && more.length === 0) return NO_TRACES;
+    const atMs = this.options.nowMs();
+    const all = more.length === 0 ? some : [...new Set([...some, ...more])];
+    return all.filter((trace) => trace.admits(atMs));
   }
 
   /** Traces that want a topic. */
   private topical(bytes: Buffer, start: number, end: number): readonly Trace[] {
-    if (this.topicTraces.length === 0 || start >= end) return NO_TRACES;
-    return this.topicTraces.filter(({ target }) => target.hasTopic(bytes, start, end));
+    let found = NO_TRACES;
+    for (const trace of this.topicTraces) {
+      if (start < end && trace.target.hasTopic(bytes, start, end)) found = [...found, trace];
+    }
+    return found;
   }
 
   private knownOf(connection: Connection): Known {
@@ -217,7 +235,8 @@ export class Tracer implements PacketTap {
       const isWanted = ({ target }: Trace): boolean =>
         target.hasClient(clientId, address) || (topic !== undefined && target.hasFilter(topic));
       for (const trace of this.traces) {
-        if (isWanted(trace)) this.put(trace, topic === undefined ? about : { ...about, topic });
+        if (isWanted(trace) && trace.admits(about.atMs))
+          this.put(trace, topic === undefined ? about : { ...about, topic });
       }
     });
   }
@@ -236,6 +255,7 @@ export class Tracer implements PacketTap {
         const { target } = trace;
         const isMine = [subscriber, publisher].some((id) => id !== undefined && target.hasClient(id, ""));
         if (!isMine && !target.hasTopic(bytes, 0, bytes.length)) continue;
+        if (!trace.admits(about.atMs)) continue;
         this.put(trace, { ...about, topic, fields, payload: showPayload(payload, trace) });
       }
     });
@@ -244,14 +264,12 @@ export class Tracer implements PacketTap {
   // ---- out
 
   private tell(
+    traces: readonly Trace[],
     record: PacketRecord,
     about: Pick<TraceEvent, "direction" | "clientId" | "address">,
-    isWanted: (trace: Trace) => boolean,
   ): void {
     const atMs = this.options.nowMs();
-    for (const trace of this.traces) {
-      if (isWanted(trace)) this.put(trace, packetEvent(record, { ...about, atMs }, trace));
-    }
+    for (const trace of traces) this.put(trace, packetEvent(record, { ...about, atMs }, trace));
   }
 
   private put(trace: Trace, event: TraceEvent): void {
@@ -282,9 +300,13 @@ export class Tracer implements PacketTap {
     try {
       look();
     } catch (error) {
-      this.options.onBug(error);
-      this.stopAll();
+      this.fail(error);
     }
+  }
+
+  private fail(error: unknown): void {
+    this.options.onBug(error);
+    this.stopAll();
   }
 }
 

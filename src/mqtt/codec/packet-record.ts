@@ -28,8 +28,8 @@ import { decodeSubscribe, decodeUnsubscribe } from "./subscribe.ts";
 export interface PacketRecord {
   /** As the specification writes it: `PUBLISH`. */
   readonly type: string;
-  /** Of the whole packet. */
-  readonly bytes: number;
+  /** Of the whole packet; undefined where it is not at hand. */
+  readonly bytes?: number;
   /** What the type has, in the order of the packet. */
   readonly fields: Readonly<Record<string, unknown>>;
   /** Of PUBLISH. */

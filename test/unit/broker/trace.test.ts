@@ -218,7 +218,11 @@ describe("limits", () => {
     expect(lost).toMatchObject({ type: "lost", fields: { eventCount: 193 } });
     send({ type: "pingreq" });
     expect(words(events())).toEqual(["in a PINGREQ", "out a PINGRESP"]);
-    expect(setup.tracer.list()[0]).toMatchObject({ eventCount: 12, lostCount: 193 });
+    for (let i = 0; i < 20; i++) send({ type: "pingreq" });
+    setup.nowMs += 1000; // and no tick: a flood that goes on tells of itself
+    send({ type: "pingreq" });
+    expect(words(events()).slice(-3)).toEqual(["note lost", "in a PINGREQ", "out a PINGRESP"]);
+    expect(setup.tracer.list()[0]).toMatchObject({ eventCount: 22, lostCount: 225 });
   });
 
   test("events that nobody reads: the rest is counted, and after a while the trace ends", () => {
