@@ -141,12 +141,12 @@ export async function scrape(control: Control): Promise<{ text: string; contentT
     ...(store.commitMs
       ? [histogram("store_commit_seconds", "Time of a commit with its fsync", store.commitMs, 1000)]
       : []),
-    ...plugins.map(({ name, help, kind, value }): Family => ({
-      name,
-      help,
-      type: kind,
-      values: [{ value, labels: {} }],
-    })),
+    ...Map.groupBy(plugins, ({ name }) => name)
+      .values()
+      .map((same): Family => {
+        const [{ name, help, kind }] = same as [(typeof same)[0]];
+        return { name, help, type: kind, values: same.map(({ value, labels }) => ({ value, labels })) };
+      }),
   ];
   const { Registry } = await import("prom-client"); // no start waits for it
   const registry = new Registry();

@@ -1,4 +1,5 @@
 /** Operations on modules and plugins, and the commands that they add to the command line. */
+import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import type { Command } from "#core/ports.ts";
 import { type ControlParts, done, nothing, notFound, operation, sumDone } from "./operation.ts";
@@ -14,7 +15,13 @@ const plugin = z.object({
   lastFault: z.string().meta({ description: "the last of it; empty for nothing" }),
 });
 
-const metric = z.object({ name: z.string(), help: z.string(), kind: z.enum(["counter", "gauge"]), value: z.number() });
+const metric = z.object({
+  name: z.string(),
+  help: z.string(),
+  kind: z.enum(["counter", "gauge"]),
+  labels: z.record(z.string(), z.string()),
+  value: z.number(),
+});
 const named = z.object({ name: z.string().min(1).max(256) });
 const ARGS_MAX = 100;
 
@@ -72,7 +79,7 @@ export const pluginOperations = {
     result: z.array(metric),
     merge: ([first, ...others]) =>
       first.map((each) => {
-        const same = others.map((rows) => rows.find(({ name }) => name === each.name)?.value ?? 0);
+        const same = others.map((rows) => rows.find((row) => isSame(row, each))?.value ?? 0);
         return { ...each, value: same.reduce((sum, value) => sum + value, each.value) };
       }),
     run({ plugins }) {
@@ -81,6 +88,7 @@ export const pluginOperations = {
         name: source.name,
         help: source.help,
         kind: source.kind,
+        labels: { ...source.labels },
         value: source.read(),
       }));
       return rows.filter(({ value }) => Number.isFinite(value));
@@ -105,6 +113,10 @@ export const pluginOperations = {
     },
   }),
 };
+
+function isSame(a: z.output<typeof metric>, b: z.output<typeof metric>): boolean {
+  return a.name === b.name && isDeepStrictEqual(a.labels, b.labels);
+}
 
 function commandsOf({ plugins }: ControlParts): Command[] {
   return plugins.host.contributions().flatMap(({ commands }) => commands);

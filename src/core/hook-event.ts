@@ -45,6 +45,14 @@ export interface UnsubscribeRequest {
   readonly filters: string[];
 }
 
+/** A message is about to take its topic's place among the retained ones; in every process that keeps them. */
+export interface RetainAttempt {
+  readonly topic: string;
+  readonly payloadBytes: number;
+  /** How long it is kept if it says nothing itself, 0 for ever; may be changed. */
+  expirySec: number;
+}
+
 /** Who ended a connection: the client by DISCONNECT, the broker, or nobody: the link was lost. */
 export type EndedBy = "client" | "broker" | "link";
 

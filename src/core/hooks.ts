@@ -12,6 +12,7 @@ import type {
   ConnectDetails,
   EndedBy,
   ListenerNote,
+  RetainAttempt,
   SubscribeRequest,
   UnsubscribeRequest,
 } from "./hook-event.ts";
@@ -101,6 +102,8 @@ export class Hooks {
   readonly messagePublish = new HookPoint<[message: HookMessage]>();
   /** Of what MQTT clients publish; wills and what the broker publishes itself cannot wait. */
   readonly messagePublishLater = new LaterPoint<HookMessage>();
+  /** May change how long it is kept; `false`: it is delivered and not kept, and what was kept before is not any more. */
+  readonly messageRetain = new HookPoint<[attempt: RetainAttempt]>();
   readonly messageDelivered = new HookPoint<[clientId: string, message: HookMessage]>();
   /** PUBACK or PUBREC came. */
   readonly messageAcked = new HookPoint<[clientId: string, message: HookMessage, packetId: number]>();

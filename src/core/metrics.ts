@@ -55,6 +55,7 @@ const metricNames = [
   "retained.refused.retained_full",
   "retained.refused.retained_too_large",
   "retained.refused.memory_full",
+  "retained.refused.stopped_by_hook",
   "connections.opened",
   "connections.closed",
   "connections.refused.limit",

@@ -1,5 +1,6 @@
 /** Which retained messages are kept, and until when: the policy above retained.ts. */
 import type { TimerWheel } from "#base/timer-wheel.ts";
+import type { Hooks } from "./hooks.ts";
 import type { Limits } from "./limits.ts";
 import { type MessagePool, MessageView, NEVER } from "./message.ts";
 import type { Metrics } from "./metrics.ts";
@@ -11,6 +12,7 @@ export interface RetainedKeeperParts {
   readonly messages: MessagePool;
   readonly retainedIndex: RetainedIndex;
   readonly metrics: Metrics;
+  readonly hooks: Hooks;
   readonly timers: TimerWheel;
   readonly store: Store;
   readonly nowMs: number;
@@ -50,10 +52,12 @@ export class RetainedKeeper {
     }
     if (view.payloadEnd - view.payloadStart > payloadBytesMax) return this.refuse("retained_too_large", view, known);
     if (known < 0 && retainedIndex.count >= countMax) return this.refuse("retained_full", view, known);
+    const lifeSec = this.parts.hooks.messageRetain.isUsed ? this.askHooks(view) : expirySec;
+    if (lifeSec < 0) return this.refuse("stopped_by_hook", view, known);
     const message = messages.keep(view);
     if (message < 0) return this.refuse("memory_full", view, known);
     const node = retainedIndex.set(view, message); // [MQTT-3.3.1-5]
-    const own = expirySec > 0 ? this.parts.nowSec + expirySec : NEVER;
+    const own = lifeSec > 0 ? this.parts.nowSec + lifeSec : NEVER;
     const deadlineSec = view.expiryAtSec === NEVER ? own : view.expiryAtSec;
     this.arm(node, deadlineSec);
     this.note(view, message, deadlineSec);
@@ -90,6 +94,13 @@ export class RetainedKeeper {
       for (const oldest of this.removed.keys()) return void this.removed.delete(oldest);
   }
 
+  /** Seconds that a message which says nothing itself is kept, 0 for ever; −1: not at all. */
+  private askHooks(view: MessageView): number {
+    const payloadBytes = view.payloadEnd - view.payloadStart;
+    const attempt = { topic: view.topicText(), payloadBytes, expirySec: this.parts.limits.retained.expirySec };
+    return this.parts.hooks.messageRetain.run(attempt) ? attempt.expirySec : -1;
+  }
+
   private arm(node: number, deadlineSec: number): void {
     if (deadlineSec === NEVER) return;
     const { nowMs, nowSec, timers, retainedIndex } = this.parts;
@@ -111,7 +122,7 @@ export class RetainedKeeper {
 
   /** An old value must not stand for the new one that could not be kept. */
   private refuse(
-    reason: "retained_full" | "retained_too_large" | "memory_full",
+    reason: "retained_full" | "retained_too_large" | "memory_full" | "stopped_by_hook",
     view: MessageView,
     known: number,
   ): number {

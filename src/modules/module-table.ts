@@ -3,7 +3,17 @@
  * when it is started. A new one is its file here, its options in `options.ts`, its line, and its part of docs/modules.md.
  */
 import type { PluginDefinition, z } from "#plugins/plugin.ts";
-import { presenceOptions, sysOptions } from "./options.ts";
+import {
+  auditOptions,
+  autoSubscribeOptions,
+  exclusiveOptions,
+  localOptions,
+  presenceOptions,
+  retainedPolicyOptions,
+  rewriteOptions,
+  sysOptions,
+  topicMetricsOptions,
+} from "./options.ts";
 
 interface Module<S extends z.ZodType> extends PluginDefinition<S> {
   readonly config: S;
@@ -29,5 +39,54 @@ export const modules = {
     config: sysOptions,
     isOn: ({ intervalSec }) => intervalSec > 0,
     start: async (api) => (await import("./sys.ts")).startSys(api),
+  }),
+  autoSubscribe: module({
+    name: "auto-subscribe",
+    description: "subscriptions that clients have without asking",
+    config: autoSubscribeOptions,
+    isOn: ({ enabled, subscriptions }) => enabled || subscriptions.length > 0,
+    start: async (api) => (await import("./auto-subscribe.ts")).startAutoSubscribe(api),
+  }),
+  rewrite: module({
+    name: "rewrite",
+    description: "topics that become others",
+    config: rewriteOptions,
+    isOn: ({ rules }) => rules.length > 0,
+    start: async (api) => (await import("./rewrite.ts")).startRewrite(api),
+  }),
+  exclusive: module({
+    name: "exclusive",
+    description: "$exclusive/FILTER: for one subscriber at a time",
+    config: exclusiveOptions,
+    isOn: ({ enabled }) => enabled,
+    start: async (api) => (await import("./exclusive.ts")).startExclusive(api),
+  }),
+  local: module({
+    name: "local",
+    description: "$local/FILTER: of this machine only",
+    config: localOptions,
+    isOn: ({ enabled }) => enabled,
+    start: async (api) => (await import("./prefixed.ts")).takePrefix(api, "$local/"),
+  }),
+  topicMetrics: module({
+    name: "topic-metrics",
+    description: "counts what passes for chosen topics",
+    config: topicMetricsOptions,
+    isOn: ({ filters }) => filters.length > 0,
+    start: async (api) => (await import("./topic-metrics.ts")).startTopicMetrics(api),
+  }),
+  retainedPolicy: module({
+    name: "retained-policy",
+    description: "which retained messages are kept, and how long",
+    config: retainedPolicyOptions,
+    isOn: ({ rules }) => rules.length > 0,
+    start: async (api) => (await import("./retained-policy.ts")).startRetainedPolicy(api),
+  }),
+  audit: module({
+    name: "audit",
+    description: "writes down what is published, and who comes and goes",
+    config: auditOptions,
+    isOn: ({ filters, clients }) => clients || filters.length > 0,
+    start: async (api) => (await import("./audit.ts")).startAudit(api),
   }),
 } as const;

@@ -18,6 +18,7 @@ export const hookPoints = {
   "session.subscribed": "sessionSubscribed",
   "session.unsubscribed": "sessionUnsubscribed",
   "message.publish": "messagePublish",
+  "message.retain": "messageRetain",
   "message.delivered": "messageDelivered",
   "message.acked": "messageAcked",
   "message.dropped": "messageDropped",

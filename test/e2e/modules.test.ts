@@ -233,3 +233,270 @@ describe("$SYS", () => {
     });
   });
 });
+
+const off = [QUIET_SYS, "modules.presence.enabled=false"];
+
+async function runCommand({ broker }: BrokerInProcess, name: string, ...args: string[]): Promise<unknown> {
+  return (await broker.control("commands.run", { name, args })).answer;
+}
+
+async function metricsOf({ broker }: BrokerInProcess): Promise<Record<string, number>> {
+  const rows = await broker.control("plugins.metrics", {});
+  const named = rows.map(({ name, labels, value }) => [[name, ...Object.values(labels)].join(" "), value] as const);
+  return Object.fromEntries(named.filter(([, value]) => value !== 0));
+}
+
+describe("auto-subscribe", () => {
+  const own = `modules.autoSubscribe.subscriptions=${JSON.stringify([
+    { filter: "$queue/clients/$c", qos: 1 },
+    { filter: "users/%u/+" },
+  ])}`;
+
+  test("a client has the subscriptions of the list when it is in, with its id and user name in them", async () => {
+    await using world = await startInProcess([...off, own]);
+    const ann = await world.harness.connect({ version: 4, clientId: "c1", username: "ann" });
+    const nobody = await world.harness.connect({ version: 5, clientId: "c2" });
+    await ann.publish("clients/c1", "1", { qos: 1 });
+    await ann.publish("users/ann/x", "2", { qos: 1 });
+    expect(await take(ann, 2)).toEqual([
+      { topic: "clients/c1", payload: "1", qos: 1, isRetain: false },
+      { topic: "users/ann/x", payload: "2", qos: 0, isRetain: false },
+    ]);
+    await ann.publish("clients/c2", "3", { qos: 1 });
+    expect(await take(nobody, 1)).toMatchObject([{ payload: "3" }]);
+    expect(await metricsOf(world)).toEqual({ mantou_auto_subscribe_left_out_total: 1 });
+  });
+
+  test("a client whose id is a wildcard gets nothing of others", async () => {
+    await using world = await startInProcess([...off, own]);
+    const client = await world.harness.connect({ version: 5, clientId: "#", username: "+" });
+    await client.publish("clients/other", "x");
+    await client.publish("users/ann/x", "x");
+    await client.ping();
+    expect(world.engine.index.subscriptionCount).toBe(0);
+  });
+
+  test("only a CONNECT that is accepted gets any; access judges them as if the client had asked", async () => {
+    await using world = await startInProcess([...off, own, "access.noMatch=deny"]);
+    await world.harness.connect({ version: 5, clientId: "c1" });
+    expect(world.engine.index.subscriptionCount).toBe(0);
+  });
+
+  test("subscriptions listed for a client id: add, list, del; kept over a restart", async () => {
+    const { mkdtempSync, rmSync } = await import("node:fs");
+    const data = mkdtempSync("/tmp/mantou-auto-");
+    const set = [...off, "modules.autoSubscribe.enabled=true", `node.data=${data}`];
+    try {
+      {
+        await using world = await startInProcess(set);
+        const run = (...args: string[]) => runCommand(world, "static-subscriptions", ...args);
+        expect(await run("add", "c1", "a/#", "1")).toBe("ok\n");
+        await run("add", "c1", "b");
+        await run("add", "__proto__", "c", "2");
+        expect(await run("list")).toBe("__proto__ -> c:2\nc1 -> a/#:1\nc1 -> b:0\n");
+        await run("del", "c1", "b");
+        expect(run("del", "c1", "b")).rejects.toThrow("Not Found.");
+        expect(run("add", "c1", "a/#/b", "1")).rejects.toThrow("FILTER: found");
+        expect(run("add", "c1", "a", "3")).rejects.toThrow("QOS: found 3");
+        expect(run("frobnicate")).rejects.toThrow("allowed: list | add");
+        await run("add", "c2", "x", "0");
+        await run("del", "c2");
+      }
+      await using world = await startInProcess(set);
+      expect(await runCommand(world, "static-subscriptions", "list")).toBe("__proto__ -> c:2\nc1 -> a/#:1\n");
+      const client = await world.harness.connect({ version: 5, clientId: "c1" });
+      await client.publish("a/b", "x", { qos: 1 });
+      expect(await take(client, 1)).toMatchObject([{ topic: "a/b", qos: 1 }]);
+    } finally {
+      rmSync(data, { recursive: true });
+    }
+  });
+});
+
+describe("rewrite", () => {
+  const rules = `modules.rewrite.rules=${JSON.stringify([
+    { filter: "old/#", steps: [{ pattern: "^old/(.+)$", to: "new/$1" }] },
+    { filter: "bad/#", steps: [{ pattern: "^bad/(.*)$", to: "$1" }] },
+  ])}`;
+
+  test.each([0, 1, 2] as const)("PUBLISH at QoS %i goes to the new topic", async (qos) => {
+    await using world = await startInProcess([...off, rules]);
+    const client = await world.harness.connect({ version: 5 });
+    await client.subscribe("new/#", 2);
+    client.send({ type: "publish", topic: "old/a", payload: "x", qos, ...(qos > 0 && { packetId: 7 }), retain: true });
+    expect(await take(client, 1)).toMatchObject([{ topic: "new/a", payload: "x", qos }]);
+    if (qos === 2) {
+      await client.take("pubrec", 7);
+      client.send({ type: "pubrel", packetId: 7 });
+      await client.take("pubcomp", 7);
+    }
+    const late = await world.harness.connect({ version: 5 });
+    await late.subscribe("#");
+    expect(await take(late, 1)).toMatchObject([{ topic: "new/a", isRetain: true }]);
+  });
+
+  test("SUBSCRIBE and UNSUBSCRIBE as well, a share keeps its prefix", async () => {
+    await using world = await startInProcess([...off, rules]);
+    const client = await world.harness.connect({ version: 5 });
+    expect((await client.subscribe(["old/+", "$share/g/old/s"], 1)).reasonCodes).toEqual([1, 1]);
+    const other = await world.harness.connect({ version: 5 });
+    await other.publish("new/x", "1");
+    expect(await take(client, 1)).toMatchObject([{ topic: "new/x" }]);
+    expect((await client.unsubscribe(["old/+"])).reasonCodes).toEqual([0]);
+    await other.publish("new/s", "2", { qos: 1 });
+    expect(await take(client, 1)).toMatchObject([{ topic: "new/s", payload: "2" }]);
+    expect((await client.unsubscribe(["$share/g/new/s"])).reasonCodes).toEqual([0]);
+  });
+
+  test("what would be no topic any more stays as it was, and is counted", async () => {
+    await using world = await startInProcess([...off, rules]);
+    const client = await world.harness.connect({ version: 5 });
+    await client.subscribe("bad/");
+    await client.publish("bad/", "x");
+    expect(await take(client, 1)).toMatchObject([{ topic: "bad/" }]);
+    expect(await metricsOf(world)).toEqual({ mantou_rewrite_invalid_total: 2 });
+  });
+
+  test("access judges the topic that the client named", async () => {
+    const set = [...off, rules, "access.noMatch=deny"];
+    await using world = await startInProcess(set);
+    world.broker.access.addBackend(
+      { name: "t", authorize: ({ topic }, answer) => answer(topic.startsWith("old/") ? "allow" : "ignore") },
+      0,
+    );
+    const client = await world.harness.connect({ version: 5 });
+    expect((await client.subscribe(["old/a", "new/a"])).reasonCodes).toEqual([0, 0x87]);
+    await client.publish("old/a", "x");
+    expect(await take(client, 1)).toMatchObject([{ topic: "new/a" }]);
+  });
+
+  test("a pattern that RE2 does not know stops the start", async () => {
+    const wrong = `modules.rewrite.rules=${JSON.stringify([{ filter: "#", steps: [{ pattern: "(?=a)", to: "b" }] }])}`;
+    expect(startInProcess([...off, wrong])).rejects.toThrow(/plugin rewrite did not start: pattern: found \(\?=a\)/);
+    await startInProcess([...off, wrong]).catch(() => {});
+  });
+});
+
+describe("exclusive", () => {
+  const on = [...off, "modules.exclusive.enabled=true"];
+
+  test("one client at a time: the next is refused with 0x97, 3.x with 0x80, until the first leaves it", async () => {
+    await using world = await startInProcess(on);
+    const [first, second] = [
+      await world.harness.connect({ version: 5, clientId: "first" }),
+      await world.harness.connect({ version: 5, clientId: "second" }),
+    ];
+    const old = await world.harness.connect({ version: 4, clientId: "old" });
+    expect((await first.subscribe("$exclusive/t", 1)).reasonCodes).toEqual([1]);
+    expect((await second.subscribe(["$exclusive/t", "$exclusive/u"])).reasonCodes).toEqual([0x97, 0]);
+    expect((await old.subscribe("$exclusive/t")).reasonCodes).toEqual([0x80]);
+    expect((await first.subscribe("$exclusive/t", 0)).reasonCodes).toEqual([0]);
+    await second.publish("t", "x");
+    expect(await take(first, 1)).toMatchObject([{ topic: "t" }]);
+    expect((await first.unsubscribe("$exclusive/t")).reasonCodes).toEqual([0]);
+    expect((await old.subscribe("$exclusive/t")).reasonCodes).toEqual([0]);
+  });
+
+  test("a session that ends gives it free, one that is only away does not; a plain subscription is not in the way", async () => {
+    await using world = await startInProcess(on);
+    const plain = await world.harness.connect({ version: 5 });
+    await plain.subscribe(["t", "u"]);
+    const brief = await world.harness.connect({ version: 5, clientId: "brief" });
+    await brief.subscribe("$exclusive/t");
+    const day: [["sessionExpiryIntervalSec", number]] = [["sessionExpiryIntervalSec", 86_400]];
+    const lasting = await world.harness.connect({ version: 5, clientId: "lasting", properties: day });
+    await lasting.subscribe("$exclusive/u");
+    for (const client of [brief, lasting]) {
+      await client.disconnect();
+      await client.expectClosed();
+    }
+    const next = await world.harness.connect({ version: 5 });
+    expect((await next.subscribe(["$exclusive/t", "$exclusive/u"])).reasonCodes).toEqual([0, 0x97]);
+  });
+});
+
+test("local: $local/FILTER is FILTER, in SUBSCRIBE and UNSUBSCRIBE", async () => {
+  await using world = await startInProcess([...off, "modules.local.enabled=true"]);
+  const client = await world.harness.connect({ version: 5 });
+  expect((await client.subscribe("$local/a/+", 1)).reasonCodes).toEqual([1]);
+  await client.publish("a/b", "x");
+  expect(await take(client, 1)).toMatchObject([{ topic: "a/b" }]);
+  expect((await client.unsubscribe("$local/a/+")).reasonCodes).toEqual([0]);
+});
+
+test("topic-metrics: in, out and dropped by filter", async () => {
+  await using world = await startInProcess([...off, `modules.topicMetrics.filters=["a/#","a/b","c"]`]);
+  const client = await world.harness.connect({ version: 5 });
+  await client.subscribe("a/b");
+  await client.publish("a/b", "1234");
+  await client.publish("a/c", "12");
+  await client.publish("d", "1");
+  await take(client, 1);
+  expect(await metricsOf(world)).toEqual({
+    "mantou_topic_metrics_received_total a/#": 2,
+    "mantou_topic_metrics_received_total a/b": 1,
+    "mantou_topic_metrics_received_bytes_total a/#": 6,
+    "mantou_topic_metrics_received_bytes_total a/b": 4,
+    "mantou_topic_metrics_sent_total a/#": 1,
+    "mantou_topic_metrics_sent_total a/b": 1,
+    "mantou_topic_metrics_dropped_total a/#": 1,
+  });
+});
+
+test("retained-policy: not kept, too large, kept for a while; others as ever; an empty one always forgets", async () => {
+  const rules = JSON.stringify([
+    { filter: "live/#", isKept: false },
+    { filter: "small/#", payloadBytesMax: 3 },
+    { filter: "brief", expirySec: "1s" },
+  ]);
+  await using world = await startInProcess([...off, `modules.retainedPolicy.rules=${rules}`]);
+  const client = await world.harness.connect({ version: 5 });
+  await client.subscribe("live/#");
+  for (const [topic, payload] of [
+    ["live/a", "x"],
+    ["small/a", "123"],
+    ["small/b", "1234"],
+    ["brief", "x"],
+    ["other", "x"],
+  ] as const)
+    await client.publish(topic, payload, { qos: 1, retain: true });
+  expect(await take(client, 1)).toMatchObject([{ topic: "live/a" }]);
+  const kept = async (): Promise<string[]> => {
+    const late = await world.harness.connect({ version: 5 });
+    await late.subscribe("#");
+    await late.ping();
+    return (await late.settle()).flatMap((packet) => (packet.type === "publish" ? [packet.topic] : [])).toSorted();
+  };
+  expect(await kept()).toEqual(["brief", "other", "small/a"]);
+  await client.publish("small/a", "", { qos: 1, retain: true });
+  while ((await kept()).includes("brief")) await Bun.sleep(100);
+  expect(await kept()).toEqual(["other"]);
+  expect(world.engine.metrics.get("retained.refused.stopped_by_hook")).toBe(2);
+});
+
+test("audit: what was published and who came and went, a JSON object a line", async () => {
+  const { mkdtempSync, readFileSync, rmSync } = await import("node:fs");
+  const folder = mkdtempSync("/tmp/mantou-audit-");
+  const options = JSON.stringify({ filters: ["a/#"], clients: true, payload: true, file: `${folder}/audit.jsonl` });
+  try {
+    {
+      await using world = await startInProcess([...off, `modules.audit=${options}`]);
+      const client = await world.harness.connect({ version: 5, clientId: "c1", username: "ann" });
+      await client.publish("a/b", "secret", { qos: 1, retain: true });
+      await client.publish("b", "x", { qos: 1 });
+      await client.disconnect();
+      await client.expectClosed();
+    }
+    const lines = readFileSync(`${folder}/audit.jsonl`, "utf8").trimEnd().split("\n");
+    const events = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+    expect(events.map(({ event, clientid }) => [event, clientid])).toEqual([
+      ["connected", "c1"],
+      ["publish", "c1"],
+      ["disconnected", "c1"],
+    ]);
+    expect(events[1]).toMatchObject({ topic: "a/b", qos: 1, retain: true, payloadBytes: 6, payload: "c2VjcmV0" });
+    expect(events[2]).toMatchObject({ address: "127.0.0.1", reasonCode: 0, by: "client" });
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
