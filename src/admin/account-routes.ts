@@ -2,6 +2,7 @@
 import { deleteCookie, getCookie, setCookie } from "hono/cookie";
 import { z } from "zod";
 import { MantouError } from "#base/error.ts";
+import { operations } from "#broker/control.ts";
 import type { Identity } from "./identity.ts";
 import { isLocal, ROLES } from "./identity.ts";
 import { addResource, type AdminParts, type App, type Asked, COOKIE, type Resource } from "./rest.ts";
@@ -45,8 +46,24 @@ function resource<P extends z.ZodType>(of: Resource<P>): Resource {
   return of as unknown as Resource;
 }
 
+/** A cluster's nodes: this one. */
+function nodeRoutes({ control }: AdminParts): Resource[] {
+  return [
+    resource({
+      method: "get",
+      path: "/nodes",
+      about: "the nodes of the cluster with their processes: this one",
+      tag: "broker",
+      role: "viewer",
+      params: nothing,
+      result: z.object({ items: z.array(operations["broker.info"].result) }),
+      run: async () => ({ items: [await control("broker.info", {})] }),
+    }),
+  ];
+}
+
 export function addAccountRoutes(app: App, parts: AdminParts): void {
-  for (const each of [...signInRoutes(parts), ...accountRoutes(parts), ...keyRoutes(parts)])
+  for (const each of [...signInRoutes(parts), ...accountRoutes(parts), ...keyRoutes(parts), ...nodeRoutes(parts)])
     addResource(app, parts, each);
 }
 

@@ -3,6 +3,7 @@
  *
  *   event: overview   once a second, the answer of GET /api/v1/overview
  *   event: alarm      an alarm was set, changed or cleared
+ *   event: trace      { name, events } of the trace that was asked for; { name, isOver } when there is none of that name any more
  *
  * However many listen, the broker is asked once a second, and not at all while nobody does. A listener that does not read loses
  * overviews first and then its connection; streams are bounded.
@@ -18,6 +19,8 @@ const WAITING_COUNT_MAX = 64;
 
 interface Listener {
   readonly queue: ReadableStreamDefaultController<string>;
+  /** Name of a trace that it follows. */
+  trace: string | undefined;
 }
 
 type Alarm = {
@@ -40,14 +43,14 @@ export class Feed {
   ) {}
 
   /** A stream of its own. Throws MantouError `server_busy` when there are too many. */
-  open(): ReadableStream<string> {
+  open(trace?: string): ReadableStream<string> {
     if (this.listeners.size >= STREAM_COUNT_MAX)
       throw new MantouError("server_busy", `found ${STREAM_COUNT_MAX} feeds, allowed: no more`);
     let listener: Listener;
     return new ReadableStream<string>(
       {
         start: (queue) => {
-          listener = { queue };
+          listener = { queue, trace };
           this.listeners.add(listener);
           queue.enqueue(": mantou\n\n");
           this.timer ??= setInterval(() => void this.look(), INTERVAL_MS);
@@ -72,6 +75,8 @@ export class Feed {
       const [overview, alarms] = [await this.control("overview.read", {}), await this.control("alarms.list", {})];
       this.send("overview", overview, true);
       this.tellAlarms([...alarms.active, ...alarms.history]);
+      const traces = new Set([...this.listeners].flatMap(({ trace }) => trace ?? []));
+      for (const name of traces) await this.tellTrace(name);
     } catch (error) {
       this.onFault(error);
     } finally {
@@ -91,9 +96,21 @@ export class Feed {
     this.told = now;
   }
 
-  private send(event: string, data: unknown, mayBeLost: boolean): void {
+  private async tellTrace(name: string): Promise<void> {
+    const followers = [...this.listeners].filter(({ trace }) => trace === name);
+    try {
+      const { events } = await this.control("traces.read", { name });
+      if (events.length > 0) this.send("trace", { name, events }, false, followers);
+    } catch (error) {
+      if (!(error instanceof MantouError && error.code === "not_found")) throw error;
+      for (const follower of followers) follower.trace = undefined;
+      this.send("trace", { name, isOver: true }, false, followers);
+    }
+  }
+
+  private send(event: string, data: unknown, mayBeLost: boolean, to: Iterable<Listener> = this.listeners): void {
     const text = `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
-    for (const listener of this.listeners) {
+    for (const listener of to) {
       const room = listener.queue.desiredSize ?? 0;
       if (room > 0 || (!mayBeLost && room > -WAITING_COUNT_MAX)) listener.queue.enqueue(text);
       else if (!mayBeLost) {

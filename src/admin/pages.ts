@@ -4,18 +4,19 @@ import { operations } from "#broker/control.ts";
 import { statusText } from "#broker/http-publish.ts";
 import { apiPage } from "./api-page.ts";
 import type { Feed } from "./feed.ts";
-import { mayAct } from "./identity.ts";
+import { mayAct, type Role } from "./identity.ts";
 import { scrape } from "./metrics-text.ts";
-import { type AdminParts, API, type App, type Asked, openApiOf } from "./rest.ts";
+import { type AdminParts, API, type App, type Asked, audited, isNoted, openApiOf } from "./rest.ts";
 
 /** Below which each operation of the broker can be called by its name, by the admin socket alone. */
 export const CALLS = "/call";
 
-export function addPages(app: App, { control, metrics }: AdminParts, feed: Feed): void {
-  const viewer = (c: Asked): void => {
+export function addPages(app: App, parts: AdminParts, feed: Feed): void {
+  const { control, metrics } = parts;
+  const demand = (c: Asked, role: Role): void => {
     const { identity } = c.var;
     if (!identity) throw new MantouError("unauthorized", "sign in, or send an API key");
-    if (!mayAct(identity.role, "viewer")) throw new MantouError("forbidden", "this needs the role viewer");
+    if (!mayAct(identity.role, role)) throw new MantouError("forbidden", `this needs the role ${role}`);
   };
   app.get("/status", async (c) => {
     const { node } = await control("broker.info", {});
@@ -27,22 +28,23 @@ export function addPages(app: App, { control, metrics }: AdminParts, feed: Feed)
     return c.json({ isReady, ...(c.var.identity && { problems }) }, isReady ? 200 : 503);
   });
   app.get("/metrics", async (c) => {
-    if (metrics !== "anybody") viewer(c);
+    if (metrics !== "anybody") demand(c, "viewer");
     const { text, contentType } = await scrape(control);
     return c.body(text, 200, { "Content-Type": contentType });
   });
   app.get(`${API}/feed`, (c) => {
-    viewer(c);
+    const trace = c.req.query("trace");
+    demand(c, trace === undefined ? "viewer" : "operator");
     c.env.peer.keepOpen();
-    return c.body(feed.open(), 200, { "Content-Type": "text/event-stream" });
+    return c.body(feed.open(trace), 200, { "Content-Type": "text/event-stream" });
   });
   let document: Record<string, unknown> | undefined;
   app.get(`${API}/openapi.json`, (c) => {
-    viewer(c);
+    demand(c, "viewer");
     return c.json((document ??= openApiOf(app)));
   });
   app.get(`${API}/docs`, (c) => {
-    viewer(c);
+    demand(c, "viewer");
     const headers = { "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'" };
     return c.html(apiPage((document ??= openApiOf(app))), 200, headers);
   });
@@ -50,7 +52,9 @@ export function addPages(app: App, { control, metrics }: AdminParts, feed: Feed)
     const { name } = c.req.param();
     if (!c.env.peer.isSocket || !Object.hasOwn(operations, name)) return c.notFound();
     c.env.peer.keepOpen(); // some take their time
-    const call = control as (name: string, params: unknown) => Promise<unknown>;
-    return c.json((await call(name, await c.req.json())) ?? null);
+    const given = (await c.req.json()) as object;
+    const call = () => (control as (name: string, params: unknown) => Promise<unknown>)(name, given);
+    const answer = isNoted(name) ? await audited(c, parts, { action: `call ${name}`, given }, call) : await call();
+    return c.json(answer ?? null);
   });
 }

@@ -58,7 +58,8 @@ export interface Resource<P extends z.ZodType = z.ZodType> {
   readonly role: Role | undefined;
   readonly params: P;
   readonly result: z.ZodType;
-  /** Fields that no log and no document shows. */
+  /** False for what is no GET and changes nothing. */
+  readonly isNoted?: boolean;
   run(params: z.output<P>, c: Asked): unknown;
 }
 
@@ -92,6 +93,7 @@ export function makeApp(parts: AdminParts): App {
     await next();
     c.res.headers.set("Server-Timing", `app;dur=${(performance.now() - startMs).toFixed(1)}`);
     c.res.headers.set("X-Content-Type-Options", "nosniff");
+    c.res.headers.set("X-Frame-Options", "DENY");
     if (!c.res.headers.has("Cache-Control")) c.res.headers.set("Cache-Control", "no-store");
   });
   app.use(
@@ -124,6 +126,7 @@ export function makeApp(parts: AdminParts): App {
       role,
       params,
       result,
+      isNoted: isNoted(operation),
       run: (checked) => (parts.control as (name: string, params: unknown) => Promise<unknown>)(operation, checked),
     });
   }
@@ -145,17 +148,34 @@ export function addResource(app: App, parts: AdminParts, resource: Resource): vo
       if (method !== "get") checkCsrf(c, identity);
     }
     const given = await readParams(c, method, template);
-    if (method === "get") return c.json((await resource.run(check(params, given), c)) ?? null);
-    c.env.peer.keepOpen(); // some take their time
-    try {
-      const answer = await resource.run(check(params, given), c);
-      noteAudit(c, parts, resource, { given, outcome: 200 });
-      return c.json(answer ?? null);
-    } catch (error) {
-      if (error instanceof MantouError) noteAudit(c, parts, resource, { given, outcome: statusOf(error) });
-      throw error;
-    }
+    const run = async () => resource.run(check(params, given), c);
+    const mustNote = method !== "get" && resource.isNoted !== false;
+    const action = `${method.toUpperCase()} ${path}`;
+    const answer = mustNote ? await audited(c, parts, { action, given }, run) : await run();
+    return c.json(answer ?? null);
   });
+}
+
+/** Does what changes something, and notes it with its outcome. */
+export async function audited<T>(
+  c: Asked,
+  parts: AdminParts,
+  what: { action: string; given: object },
+  run: () => Promise<T>,
+): Promise<T> {
+  try {
+    const answer = await run();
+    noteAudit(c, parts, { ...what, outcome: 200 });
+    return answer;
+  } catch (error) {
+    if (error instanceof MantouError) noteAudit(c, parts, { ...what, outcome: statusOf(error) });
+    throw error;
+  }
+}
+
+/** Reading is not noted, and neither is publishing, which programs do all the time. */
+export function isNoted(operation: string): boolean {
+  return !/\.(list|read|show|info|of|check|metrics|memory)$|^publish/.test(operation);
 }
 
 /** The longest that fits. */
@@ -261,19 +281,18 @@ const SECRETS = new Set(["password", "oldPassword", "payload", "messages", "text
 function noteAudit(
   c: Asked,
   { db, log }: AdminParts,
-  { method, path }: Resource,
-  done: { given: object; outcome: number },
+  { action, given, outcome }: { action: string; given: object; outcome: number },
 ): void {
   const { identity } = c.var;
-  const shown = Object.entries(done.given).map(([name, value]) => [name, SECRETS.has(name) ? "…" : value]);
+  const shown = Object.entries(given).map(([name, value]) => [name, SECRETS.has(name) ? "…" : value]);
   const entry: AuditEntry = {
     atMs: Date.now(),
     who: identity?.name ?? "",
     way: identity?.way ?? "sign-in",
     address: c.env.peer.address,
-    action: `${method.toUpperCase()} ${path}`,
+    action,
     target: JSON.stringify(Object.fromEntries(shown)).slice(0, TARGET_LENGTH_MAX),
-    outcome: done.outcome,
+    outcome,
   };
   try {
     db().addAudit(entry);

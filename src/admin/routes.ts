@@ -27,6 +27,7 @@ export const routes: readonly Route[] = [
   route("get", "/metrics", "metrics.read", "viewer"),
   route("get", "/alarms", "alarms.list", "viewer"),
   route("get", "/store", "store.show", "viewer"),
+  route("post", "/store/backup", "store.backUp", "administrator"),
   route("get", "/health", "health.read", "viewer"),
 
   route("get", "/clients", "clients.list", "viewer"),

@@ -1,5 +1,6 @@
 /** Operations on the broker itself: what it is and how it fares, its listeners, its configuration, its store. */
 import { z } from "zod";
+import { MantouError } from "#base/error.ts";
 import { sumCounts } from "./access-operations.ts";
 import { gaugeNames, sharedGauges } from "./gauges.ts";
 import { done, nothing, notFound, operation, sumDone } from "./operation.ts";
@@ -214,7 +215,7 @@ export const brokerOperations = {
         counts: sumCounts(sum.counts, other.counts),
         commitMs: sum.commitMs && other.commitMs && sumHistograms(sum.commitMs, other.commitMs),
       })),
-    run({ store }) {
+    run({ kept: { durable: store } }) {
       if (!store) return { type: "memory" as const, isWritable: true, counts: {} };
       const { stats, backlog } = store;
       const { writtenCount, elidedCount, batchCount, batchBytes, troubleCount } = stats;
@@ -229,6 +230,24 @@ export const brokerOperations = {
           count: batchCount,
         },
       };
+    },
+  }),
+  "store.backUp": operation({
+    about: "copies the store, as of one moment, into the folder `backup` of its directory",
+    spread: "all",
+    params: z.object({
+      name: z
+        .string()
+        .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, {
+          error: "letters, digits, . _ -, starting with a letter or digit",
+        })
+        .meta({ description: "of the file, which must not be there" }),
+    }),
+    result: z.object({ files: z.array(z.object({ path: z.string(), bytes: z.int() })) }),
+    merge: (answers) => ({ files: answers.flatMap(({ files }) => files) }),
+    async run({ kept }, { name }) {
+      if (!kept.backUp) throw new MantouError("store_volatile", "store.type is memory: there is nothing to copy");
+      return { files: [await kept.backUp(name)] };
     },
   }),
   "config.show": operation({

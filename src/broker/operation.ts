@@ -11,7 +11,6 @@ import { z } from "zod";
 import { MantouError } from "#base/error.ts";
 import type { Engine } from "#core/engine.ts";
 import type { MqttContext } from "#mqtt/context.ts";
-import type { DurableStore } from "#store/durable-store.ts";
 import type { LoadMonitor } from "#transport/load-monitor.ts";
 import type { AccessSetup } from "./access-setup.ts";
 import type { Commits } from "./commits.ts";
@@ -19,6 +18,7 @@ import type { Gauges } from "./gauges.ts";
 import type { Histograms } from "./histograms.ts";
 import type { OpenListeners } from "./listener-setup.ts";
 import type { LiveConfig } from "./live-config.ts";
+import type { OpenStore } from "./store-setup.ts";
 import type { Observation } from "./observation.ts";
 import type { PluginSetup } from "./plugin-setup.ts";
 
@@ -30,8 +30,7 @@ export interface ControlParts {
   readonly context: MqttContext;
   readonly listeners: OpenListeners;
   readonly access: AccessSetup;
-  /** Undefined with `store.type: memory`. */
-  readonly store: DurableStore | undefined;
+  readonly kept: OpenStore;
   readonly load: LoadMonitor;
   readonly gauges: Gauges;
   readonly histograms: Histograms;

@@ -1,12 +1,12 @@
 /** The store of the configuration: nothing kept, or the data directory by way of its thread. */
 import { randomInt } from "node:crypto";
-import { readFileSync, writeFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import type { Engine } from "#core/engine.ts";
 import { VolatileStore } from "#core/local-ports.ts";
 import type { Store } from "#core/ports.ts";
 import { DurableStore } from "#store/durable-store.ts";
-import { openThreadLog } from "#store/thread-link.ts";
+import { backUpInThread, openThreadLog } from "#store/thread-link.ts";
 import type { Config } from "./config.ts";
 import type { Logger } from "./log.ts";
 
@@ -23,6 +23,8 @@ export interface OpenStore {
   tick(): void;
   /** The durable store, for its figures; undefined with `store.type: memory`. */
   readonly durable: DurableStore | undefined;
+  /** Copies it to `backup/NAME` beside it. Rejects with MantouError `file_exists` or `backup_failed`; undefined as `durable`. */
+  readonly backUp: ((name: string) => Promise<{ path: string; bytes: number }>) | undefined;
   /** Resolves when the store can do nothing any more, such as that it cannot be recovered. */
   readonly failed: Promise<Error>;
   /** Writes what waits, for so long at most, and gives the data directory free. */
@@ -36,7 +38,8 @@ export async function openStore(config: Config, log: Logger, dataDir: string = c
     const store = new VolatileStore();
     const seed = randomInt(1, SEED_MAX);
     const failed = new Promise<Error>(nothing);
-    return { store, durable: undefined, seed, attach: nothing, tick: nothing, failed, close: async () => {} };
+    const none = { durable: undefined, backUp: undefined };
+    return { store, ...none, seed, attach: nothing, tick: nothing, failed, close: async () => {} };
   }
   const dir = resolve(dataDir);
   const backend = await openThreadLog({ dir, sync: config.store.sync });
@@ -56,6 +59,12 @@ export async function openStore(config: Config, log: Logger, dataDir: string = c
   return {
     store,
     durable: store,
+    async backUp(name) {
+      const path = join(dir, "backup", name);
+      mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+      await backUpInThread(dir, path);
+      return { path, bytes: statSync(path).size };
+    },
     seed: readSeed(join(dir, SEED_FILE)),
     attach(engine) {
       isAttached = true;

@@ -30,6 +30,14 @@ export async function openThreadLog({ dir, sync }: ThreadLogOptions): Promise<Th
   throw refusal;
 }
 
+/** Copies the store in `dir`, as of one moment, to a new file, in a thread of its own. Rejects as `backUpStore` throws. */
+export async function backUpInThread(dir: string, file: string): Promise<void> {
+  const worker = new Worker(threadUrl(), { name: "backup" });
+  const refusal = await new ThreadLog(worker).opened({ kind: "back-up", dir, file });
+  worker.terminate();
+  if (refusal) throw refusal;
+}
+
 /** In a compiled executable, entry points are found from the root of the sources: this repository's, or an application's. */
 function threadUrl(): string {
   const isCompiled = /\/(\$bunfs|~BUN)\//.test(import.meta.url); // the latter on Windows

@@ -6,6 +6,8 @@ type Bytes = Uint8Array<ArrayBuffer>;
 
 export type ToWriter =
   | { readonly kind: "open"; readonly dir: string; readonly sync: "full" | "normal" | "off" }
+  /** Instead of opening: copies the store in `dir`, as of one moment, to a new file. */
+  | { readonly kind: "back-up"; readonly dir: string; readonly file: string }
   | { readonly kind: "write"; readonly batch: number; readonly bytes: Bytes }
   | { readonly kind: "page"; readonly request: number; readonly session: number; readonly page: number }
   | { readonly kind: "bodies"; readonly request: number; readonly entries: Bytes }

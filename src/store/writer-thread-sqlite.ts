@@ -3,6 +3,7 @@
  * thread-link.ts. A recovery goes over in parts of which few are under way, so neither side is held up by its size.
  */
 import { MantouError } from "#base/error.ts";
+import { backUpStore } from "./backup-sqlite.ts";
 import type { LoadedEntries } from "./log-backend.ts";
 import { openStore, type OpenedStore } from "./open-store-sqlite.ts";
 import {
@@ -29,6 +30,7 @@ let parts: Generator<FromWriter> | undefined;
 
 self.onmessage = ({ data }) => {
   if (data.kind === "open") open(data);
+  else if (data.kind === "back-up") backUp(data);
   else if (store) handle(store, data);
 };
 
@@ -47,7 +49,16 @@ function open({ dir, sync }: ToWriter & { readonly kind: "open" }): void {
   }
 }
 
-function handle({ writer, close }: OpenedStore, data: Exclude<ToWriter, { kind: "open" }>): void {
+function backUp({ dir, file }: ToWriter & { readonly kind: "back-up" }): void {
+  try {
+    backUpStore(dir, file);
+    self.postMessage({ kind: "opened" });
+  } catch (error) {
+    refuse(error);
+  }
+}
+
+function handle({ writer, close }: OpenedStore, data: Exclude<ToWriter, { kind: "open" | "back-up" }>): void {
   switch (data.kind) {
     case "write":
       return writer.write(data.batch, data.bytes);

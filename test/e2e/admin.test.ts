@@ -20,7 +20,8 @@ const FIRST = { username: "admin", password: "public" };
 
 beforeAll(async () => {
   const listen = ["tcp://127.0.0.1:0", "http://127.0.0.1:0", "admin://127.0.0.1:0"].flatMap((url) => ["--listen", url]);
-  broker = await startBroker([...listen, "--data", data]);
+  // However busy the machine is: readiness is asked for.
+  broker = await startBroker([...listen, "--data", data, "--set", "broker.lagMsMax=600000"]);
   admin = broker.addresses.get("admin")!;
   http = broker.addresses.get("http-2")!.replace(/^ws(.*)\/mqtt$/, "http$1");
 });
@@ -267,6 +268,17 @@ describe("resources", () => {
     expect((await put("/api/v1/bans", { ...ban, value: "nowhere" })).status).toBe(400);
   });
 
+  test("the store is copied beside the running broker, once under a name", async () => {
+    const root = await keyOf("administrator");
+    const copy = (name: string) => root("/api/v1/store/backup", { method: "POST", body: { name } });
+    const { status, body } = await copy("monday.db");
+    expect(status).toBe(200);
+    const [{ path, bytes }] = body["files"];
+    expect([path, bytes]).toEqual([join(data, "backup/monday.db"), statSync(path).size]);
+    expect((await copy("monday.db")).status).toBe(409);
+    for (const name of ["../x", "", "a/b", ".x"]) expect((await copy(name)).status).toBe(400);
+  });
+
   test("metrics are what Prometheus reads", async () => {
     const { body, headers } = await (await keyOf("viewer"))("/metrics");
     expect(headers.get("content-type")).toStartWith("text/plain; version=0.0.4");
@@ -305,7 +317,7 @@ describe("resources", () => {
   test("whatever a body or a query says, the answer is a useful one", async () => {
     const root = await keyOf("administrator");
     // What would stop the test's own way in.
-    const left = /listeners|admins|keys|sign-|session\/password|kick|recon|plugins|client-ids|users|bans/;
+    const left = /listeners|admins|keys|sign-|session\/password|kick|backup|recon|plugins|client-ids|users|bans/;
     const resources = (await documented()).filter(({ path, method }) => !(left.test(path) && method !== "GET"));
     const name = fc.constantFrom(
       "clientId",
@@ -416,6 +428,10 @@ describe("the admin socket", () => {
     const control = socketControl(path);
     expect((await control("broker.info", {})).node).toBe("mantou@127.0.0.1");
     expect(control("clients.show", { clientId: "nobody" })).rejects.toMatchObject({ code: "not_found" });
+    await control("bans.put", { kind: "clientId", value: "x" });
+    await control("bans.delete", { kind: "clientId", value: "x" });
+    const audit = (await (await keyOf("administrator"))("/api/v1/audit?limit=5")).body["items"] as { action: string }[];
+    expect(audit.map(({ action }) => action)).toContain("call bans.put");
     expect(socketControl(`${path}.other`)("broker.info", {})).rejects.toMatchObject({ code: "broker_not_running" });
   });
 
