@@ -1,10 +1,12 @@
 // What an operator sees of a running broker, with real sockets behind it.
 
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { encodePacket } from "#test/support/packets.ts";
 import { startInProcess } from "./broker-in-process.ts";
 import { eventually, FlowClient } from "./flow-client.ts";
 import { isLinux, shrinkKernelBuffers } from "./process-facts.ts";
+
+setDefaultTimeout(60_000);
 
 test.skipIf(!isLinux)("a subscriber that does not read is named with what waits for it, and for how long", async () => {
   await using own = await startInProcess();
