@@ -8,6 +8,7 @@ import {
   clientIdParam,
   type ControlParts,
   done,
+  flag,
   notFound,
   operation,
   pageFrom,
@@ -76,9 +77,6 @@ const clientFilters = z.object({
   connectedAfterSec: z.coerce.number().int().optional(),
   connectedBeforeSec: z.coerce.number().int().optional(),
 });
-
-/** Also as a query has it. */
-const flag = z.union([z.boolean(), z.enum(["true", "false"]).transform((text) => text === "true")]);
 
 const sessionFilters = z.object({
   clientIdPrefix: z.string().optional(),

@@ -1,6 +1,6 @@
 /** Operations for whoever looks into a running broker: slow subscribers, traces, diagnosis. Alarms are in broker-operations.ts. */
 import { z } from "zod";
-import { done, nothing, notFound, operation, sumDone } from "./operation.ts";
+import { done, flag, nothing, notFound, operation, sumDone } from "./operation.ts";
 
 const slow = z.object({
   clientId: z.string(),
@@ -119,11 +119,15 @@ export const observationOperations = {
   "recon.memory": operation({
     about: "what holds the memory: of the process, of its heap by type, and the largest queues",
     spread: "all",
-    params: z.object({ limit: top }),
+    params: z.object({
+      limit: top,
+      isBrief: flag.default(false).meta({ description: "bytes alone, which cost nothing" }),
+    }),
     result: z.object({ processes: z.array(memory) }),
     merge: (answers) => ({ processes: answers.flatMap(({ processes }) => processes) }),
-    async run({ observation }, { limit }) {
-      const { bytes, objects, queues } = await observation.recon.memory(limit);
+    async run({ observation: { recon } }, { limit, isBrief }) {
+      const report = isBrief ? { bytes: recon.memoryBytes(), objects: [], queues: [] } : await recon.memory(limit);
+      const { bytes, objects, queues } = report;
       return { processes: [{ pid: process.pid, bytes: { ...bytes }, objects: [...objects], queues: [...queues] }] };
     },
   }),

@@ -62,6 +62,8 @@ export function operation<P extends z.ZodType, R extends z.ZodType>(op: Operatio
 // ---- what many operations have in common
 
 export const nothing = z.object({});
+/** Also as a query has it. */
+export const flag = z.union([z.boolean(), z.enum(["true", "false"]).transform((text) => text === "true")]);
 export const done = z.object({ count: z.int().min(0).meta({ description: "how many were concerned" }) });
 
 /** For spread `all`: what each process did. */

@@ -48,7 +48,7 @@ export function isAlive(pid: number): boolean {
 function readPid(path: string): number | undefined {
   try {
     const pid = Number(readFileSync(path, "utf8"));
-    return Number.isInteger(pid) && pid > 1 ? pid : undefined;
+    return Number.isInteger(pid) && pid > 0 ? pid : undefined;
   } catch {
     return undefined;
   }

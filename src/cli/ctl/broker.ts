@@ -198,7 +198,7 @@ export const vm: CtlCommand = {
 };
 
 async function vmMemory({ control }: CtlContext): Promise<[string, number][]> {
-  const { processes } = await control("recon.memory", { limit: 1 });
+  const { processes } = await control("recon.memory", { isBrief: true });
   const sums = new Map<string, number>();
   for (const { bytes } of processes) {
     for (const [name, size] of Object.entries(bytes)) sums.set(name, (sums.get(name) ?? 0) + size);
