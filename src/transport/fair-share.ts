@@ -1,21 +1,28 @@
 /**
  * How much of one turn of the event loop those who send much may take, so that those who send little are not late.
  *
- *   poll: data … ─► setImmediate ─► poll: data … ─►        a turn; all links that send much have `TURN_MS` of it together
+ *   poll: data … ─► setImmediate ─► poll: data … ─►        a turn; links that send much have `TURN_MS` of it together
  *
- *   a chunk ─┬─ its link has sent little in this turn ─► handled at once                  the usual case: one comparison
- *            └─ else as much as there is time for; the rest waits, its link is not read ─► each turn a piece of each, in a circle
+ *   a chunk ─┬─ its link has sent little in this turn ──► handled at once                the usual case: one comparison
+ *            └─ else handled as well, and if time is up ─► its link is not read ─► read again in a later turn, one after another
  *
- * A kernel hands over half a megabyte at once, which is ten thousand messages, or far more when each goes to many. What a piece costs is
- * learned link by link: it begins small, and grows as long as it is quick. What waits is bounded: a link that has bytes here is not read,
- * and beyond `WAITING_BYTES_MAX` in all chunks are handled at once, whatever it takes.
+ * A kernel hands over half a megabyte at once, which is ten thousand messages, or far more work when each goes to many. Bytes that wait
+ * in memory for a later turn are five times as dear as bytes that are handled while they are warm, and no longer read from the kernel they
+ * cost nothing: so it is links that wait, not bytes. Only the rest of a chunk that would take `WHOLE_MS` waits here, a piece of it a
+ * turn, up to `WAITING_BYTES_MAX` in all; beyond, chunks are handled at once. What a link's bytes cost is seen at its first piece.
  */
 const TURN_MS = 1;
-/** Of a turn for one link, when others wait too. */
+/** A chunk whose rest takes longer is handled in pieces. */
+const WHOLE_MS = 1;
+/** Of a turn for one such link. */
 const PIECE_MS = 0.25;
-const PIECE_BYTES_FIRST = 4 * 1024;
+const LET_OUT_MS = 0.5;
+const PIECE_BYTES_FIRST_MIN = 4 * 1024;
 const PIECE_BYTES_MIN = 512;
 const GROWTH = 8;
+/** How much of what a piece has cost counts at once for the first piece of others, when it was more, and when it was less. */
+const DEARER_WEIGHT = 0.25;
+const CHEAPER_WEIGHT = 0.05;
 /** From one link in a row: less is not even looked at. */
 const LITTLE_BYTES = 8 * 1024;
 const WAITING_BYTES_MAX = 128 * 1024 * 1024;
@@ -32,7 +39,7 @@ export interface Sharer {
   readonly isPaused: boolean;
   /** Handles bytes, in order. */
   handleShare(bytes: Buffer): void;
-  /** Bytes wait here (true), or none do any more (false): the link is read again. */
+  /** It is not read (true) until its turn has come (false). What is read all the same goes through `take`. */
   setWaiting(isWaiting: boolean): void;
 }
 
@@ -40,14 +47,21 @@ export class FairShare {
   private last: Sharer | null = null;
   private rowBytes = 0;
   private endsMs = -1;
+  /** Links with bytes here, and what their next piece is. */
   private readonly waiting: Map<Sharer, Waiting> = new Map();
   private waitingBytes = 0;
+  /** Links that are not read, and how many milliseconds their last chunk took. */
+  private readonly resting: Map<Sharer, number> = new Map();
+  /** Lately, of all links. */
+  private nsPerByte = 100;
+  private pieceMs = 0;
+  private letOutMs = 0;
   private isScheduled = false;
 
   constructor(
     private readonly reportBug: (error: unknown) => void,
-    /** Called before what waits is handled: what others have earned leaves first. */
-    private readonly beforeTurn: () => void = () => {},
+    /** Called before much is handled, now and then: what others have earned leaves first. */
+    private readonly flush: () => void = () => {},
     private readonly nowMs: () => number = performance.now.bind(performance),
   ) {}
 
@@ -61,7 +75,7 @@ export class FairShare {
     return this.rowBytes > LITTLE_BYTES;
   }
 
-  /** Handles what there is time for and keeps the rest. */
+  /** Handles the chunk, or as much of it as there is time for. */
   take(link: Sharer, chunk: Buffer): void {
     this.rowBytes = 0;
     const known = this.waiting.get(link);
@@ -71,22 +85,28 @@ export class FairShare {
       return;
     }
     if (this.waitingBytes > WAITING_BYTES_MAX) return link.handleShare(chunk);
-    let pieceBytes = PIECE_BYTES_FIRST;
+    let leftMs = this.leftMs();
+    const startMs = this.endsMs - leftMs;
+    if (startMs - this.letOutMs > LET_OUT_MS) this.letOut(startMs);
+    let pieceBytes = Math.max(PIECE_BYTES_FIRST_MIN, Math.floor((TURN_MS * 1e6) / this.nsPerByte));
     let at = 0;
-    while (at < chunk.length && this.leftMs() > 0 && !link.isPaused) {
-      const end = Math.min(chunk.length, at + pieceBytes);
-      pieceBytes = this.handle(link, chunk.subarray(at, end));
-      at = end;
-    }
-    if (at === chunk.length) return;
-    this.waiting.set(link, { chunks: [chunk.subarray(at)], pieceBytes });
-    this.waitingBytes += chunk.length - at;
-    this.schedule();
+    do {
+      const piece = chunk.subarray(at, at + pieceBytes);
+      pieceBytes = this.handle(link, piece);
+      at += piece.length;
+      leftMs = this.leftMs();
+      if (leftMs <= 0 && (this.pieceMs / piece.length) * (chunk.length - at) > WHOLE_MS) break;
+    } while (at < chunk.length && !link.isPaused);
+    if (at < chunk.length) this.keep(link, chunk.subarray(at), pieceBytes);
+    else if (leftMs <= 0) this.resting.set(link, this.endsMs - leftMs - startMs);
+    else return;
     link.setWaiting(true);
+    this.schedule();
   }
 
-  /** What waits of a link that closes: the caller's now. */
+  /** A link closes: what waits of it is the caller's now. */
   withdraw(link: Sharer): readonly Buffer[] {
+    this.resting.delete(link);
     const known = this.waiting.get(link);
     if (known === undefined) return [];
     this.waiting.delete(link);
@@ -114,8 +134,17 @@ export class FairShare {
     const startMs = this.nowMs();
     link.handleShare(piece);
     const ms = this.nowMs() - startMs;
-    if (ms < PIECE_MS / 2) return Math.max(PIECE_BYTES_FIRST, piece.length) * GROWTH;
+    this.pieceMs = ms;
+    const nsPerByte = (ms * 1e6) / piece.length;
+    this.nsPerByte += (nsPerByte - this.nsPerByte) * (nsPerByte > this.nsPerByte ? DEARER_WEIGHT : CHEAPER_WEIGHT);
+    if (ms < PIECE_MS / 2) return Math.max(PIECE_BYTES_FIRST_MIN, piece.length) * GROWTH;
     return Math.max(PIECE_BYTES_MIN, Math.floor((piece.length * PIECE_MS) / Math.max(ms, PIECE_MS)));
+  }
+
+  private keep(link: Sharer, bytes: Buffer, pieceBytes: number): void {
+    this.resting.delete(link); // it is not read as long as bytes of it wait
+    this.waiting.set(link, { chunks: [bytes], pieceBytes });
+    this.waitingBytes += bytes.length;
   }
 
   private schedule(): void {
@@ -124,11 +153,30 @@ export class FairShare {
     setImmediate(this.nextTurn);
   }
 
+  private letOut(nowMs: number): void {
+    this.letOutMs = nowMs;
+    this.flush();
+  }
+
   private readonly nextTurn = (): void => {
     this.isScheduled = false;
     this.endsMs = -1;
-    if (this.waiting.size === 0) return;
-    this.beforeTurn();
+    if (this.waiting.size > 0) {
+      this.letOut(this.nowMs());
+      this.handlePieces();
+    }
+    // As many as will probably fit into the turn, and always one.
+    let expectedMs = 0;
+    for (const [link, ms] of this.resting) {
+      this.resting.delete(link);
+      link.setWaiting(false);
+      expectedMs += ms;
+      if (expectedMs > TURN_MS) break;
+    }
+    if (this.resting.size > 0) this.schedule();
+  };
+
+  private handlePieces(): void {
     let isLeft = false;
     let count = this.waiting.size;
     for (const [link, waiting] of this.waiting) {
@@ -136,13 +184,13 @@ export class FairShare {
       if (link.isPaused) continue;
       isLeft = true;
       if (this.leftMs() <= 0) break;
-      this.handleWaiting(link, waiting);
+      this.handlePiece(link, waiting);
     }
     if (isLeft) this.schedule();
-  };
+  }
 
   /** One link's bug must not keep the others waiting. */
-  private handleWaiting(link: Sharer, waiting: Waiting): void {
+  private handlePiece(link: Sharer, waiting: Waiting): void {
     const { chunks, pieceBytes } = waiting;
     const piece = chunks[0].subarray(0, pieceBytes);
     if (piece.length === chunks[0].length) chunks.shift();

@@ -7,12 +7,14 @@
  *
  * Certificates: one TLS entry a server name. Bun cannot replace them on an open server, so a second server is opened on the same port
  * (SO_REUSEPORT) and the first one stops listening; its connections live on. Bun accepts by itself: the listener's limits are
- * looked at when the upgrade is asked for, connections that ask for nothing are closed by Bun after 10 seconds, and its listen queue stays at 512.
+ * looked at when the upgrade is asked for, and connections that have not asked for anything after about 12 seconds are closed by Bun, also
+ * those that say a byte now and then.
  */
 import type { Server, ServerWebSocket } from "bun";
 import { MantouError } from "#base/error.ts";
 import type { HttpMount, HttpPeer } from "#core/ports.ts";
 import { Entrance, type Listener, listenFault, type ListenerHost, type ListenerOptions } from "./entrance.ts";
+import { openWithBacklog } from "./listen-backlog.ts";
 import type { ByteSocket, TcpLink } from "./tcp.ts";
 import { NORMAL, UNSUPPORTED_DATA } from "./websocket-frame.ts";
 import { isUpgrade, judgeUpgrade, keptHeaders, type Refusal, TOO_LARGE } from "./websocket-upgrade.ts";
@@ -37,7 +39,7 @@ export function listenOnServe(
 ): Listener {
   const entrance = new Entrance(options, host);
   const { admission } = entrance;
-  const serve = (port: number): Server<Upgraded> => openServer(entrance, port, mounts);
+  const serve = (port: number): Server<Upgraded> => openWithBacklog(() => openServer(entrance, port, mounts));
   if ("path" in options.bind) throw new TypeError("a WebSocket listener binds a port");
   const isProbed = entrance.credentials !== undefined && !options.isShared;
   let server = serve(isProbed ? probePort(options.name, options.bind) : options.bind.port);
