@@ -128,6 +128,7 @@ export class Router {
     for (let i = 0, at = start; i < count; i++, at += 3) {
       const target = words[at];
       if (target < 0) {
+        if (view.isForwarded) continue; // where it was published a member was chosen, of all processes
         if (this.dispatch(view, -1 - target, -1, ANY_MEMBER)) reached++;
         else if (!this.wasTried) this.delivery.drop(this.wasAbsent ? "absent" : "slow_subscriber", -1, view);
         continue;

@@ -16,7 +16,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
 const ENTRY = resolve(import.meta.dir, "../../src/main.ts");
-const START_MS = 10_000;
+const START_MS = 30_000;
 /** Runs every broker with so many workers. */
 const WORKERS = process.env["MANTOU_TEST_WORKERS"];
 const STOP_MS = 10_000;

@@ -27,6 +27,9 @@ import type {
   Version,
 } from "./packets.ts";
 
+/** MANTOU_TEST_SETTLE_MS: what messages may take on their way between the processes of the broker that is judged. */
+const SETTLE_MS = Number(process.env["MANTOU_TEST_SETTLE_MS"] ?? 0);
+
 export interface Pipe {
   write(bytes: Uint8Array): void;
   /** Abrupt. `onClose` need not follow. */
@@ -187,6 +190,7 @@ export class RawClient {
    * published counts only once the broker has handled it: await that client's QoS 1 or 2 `publish`, or its own `settle`, first.
    */
   async settle(): Promise<Packet[]> {
+    if (SETTLE_MS > 0) await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
     this.send({ type: "pingreq" });
     const count = await this.#wait("pingresp", TIMEOUT_MS, () => {
       const index = this.#find((packet) => packet.type === "pingresp");
