@@ -171,6 +171,7 @@ class Crew {
   private spawn(node: number, ready: () => void, failed: (error: Error) => void): void {
     const worker = this.workers[node];
     worker.startedAtMs = performance.now();
+    let fault: Error | undefined;
     const process = Bun.spawn([...this.command], {
       stdio: ["ignore", "pipe", "inherit"],
       ipc: (message: ToKeeper) => {
@@ -178,12 +179,18 @@ class Crew {
           worker.isReady = true;
           worker.addresses = message.addresses;
           ready();
-        } else if (message.kind === "failed") failed(new MantouError(message.code, message.message));
+        } else if (message.kind === "failed") fault = new MantouError(message.code, message.message);
         else this.handle(node, message);
       },
       onExit: (_process, code, signal) => {
-        failed(new MantouError("worker_failed", `worker ${node} ended as it started: ${signal ?? code}`));
-        this.handleExit(node, String(signal ?? code));
+        const how = String(signal ?? code);
+        const wasReady = worker.isReady;
+        this.handleExit(node);
+        if (!wasReady)
+          return failed(fault ?? new MantouError("worker_failed", `worker ${node} ended as it started: ${how}`));
+        if (this.isStopping) return;
+        this.log.error({ worker: node, how }, "a worker has ended; it is started again");
+        this.restart(node);
       },
     });
     worker.process = process;
@@ -200,16 +207,12 @@ class Crew {
     else question?.reject(new MantouError(message.code, message.message));
   }
 
-  private handleExit(node: number, how: string): void {
+  private handleExit(node: number): void {
     const worker = this.workers[node];
-    const wasReady = worker.isReady;
     worker.isReady = false;
     worker.process = undefined;
     for (const { reject } of worker.asked.values()) reject(awayFault(node));
     worker.asked.clear();
-    if (this.isStopping || !wasReady) return;
-    this.log.error({ worker: node, how }, "a worker has ended; it is started again");
-    this.restart(node);
   }
 
   private restart(node: number): void {
@@ -222,9 +225,8 @@ class Crew {
           node,
           () => this.log.info({ worker: node }, "the worker is back"),
           (error) => {
-            if (this.isStopping || this.workers[node].isReady) return;
+            if (this.isStopping) return;
             this.log.error({ worker: node, fault: error.message }, "the worker could not start; it is tried again");
-            this.workers[node].process?.kill();
             this.restart(node);
           },
         );

@@ -15,8 +15,8 @@ import { ValueStamps } from "#core/peer-mark.ts";
 import type { Link, Protocol } from "#core/ports.ts";
 import { type Homes, homeOf } from "#fabric/home.ts";
 import { PeerFabric } from "#fabric/interest.ts";
-import { Trunk } from "#fabric/relay.ts";
-import { CLIENT_IDENTIFIER_NOT_VALID, SERVER_UNAVAILABLE } from "#mqtt/codec/reason-code.ts";
+import { Trunk, WaitingClient } from "#fabric/relay.ts";
+import { CLIENT_IDENTIFIER_NOT_VALID } from "#mqtt/codec/reason-code.ts";
 import type { Connection } from "#mqtt/connection.ts";
 import { MqttContext, type Reporter } from "#mqtt/context.ts";
 import { PEER_PREFIX, PeerConnection, type PeerHost } from "#mqtt/peer-connection.ts";
@@ -48,6 +48,7 @@ export class WorkerLinks implements PeerHost {
   readonly stamps: ValueStamps;
   private readonly prefix = Buffer.from(PEER_PREFIX);
   private readonly trunks = new Map<number, Trunk>();
+  private readonly waitingClients = new Map<number, Map<WaitingClient, TcpLink>>();
   private readonly synced = new Set<number>();
   private readonly stops: (() => void)[] = [];
   private readonly timers = new Set<Timer>();
@@ -70,7 +71,10 @@ export class WorkerLinks implements PeerHost {
     const limits = { ...clients.limits, linkBytesMax: LINK_BYTES_MAX, totalBytesMax: TOTAL_BYTES_MAX };
     const { reportBug, flusher } = clients;
     const transport = new TcpTransport(limits, new Metrics(), reportBug, Number.MAX_SAFE_INTEGER, flusher);
-    clients.sweepers.add((nowMs) => transport.sweep(nowMs));
+    clients.sweepers.add((nowMs) => {
+      transport.sweep(nowMs);
+      this.giveUp(nowMs);
+    });
     const context = new MqttContext(engine, { reporter, metrics: new Metrics() });
     const others = Array.from({ length: count }, (_, other) => other).filter((other) => other !== node);
     const pathOf = (kind: "peer" | "relay", of: number): string => join(socketDir, `${kind}-${of}.sock`);
@@ -104,8 +108,28 @@ export class WorkerLinks implements PeerHost {
     const { link } = connection;
     if (home === this.part.node || !(link instanceof TcpLink)) return undefined;
     const trunk = this.trunks.get(home);
-    if (!trunk) return SERVER_UNAVAILABLE;
-    return (link.protocol = trunk.relay(link, connection.listener));
+    return (link.protocol = trunk ? trunk.relay(link, connection.listener) : this.wait(home, link, connection));
+  }
+
+  /** The client's worker is being started again. A refusal would end many clients' attempts, so it waits as long as it may. */
+  private wait(home: number, link: TcpLink, { listener, context: { engine } }: Connection): Protocol {
+    const deadlineMs = engine.nowMs + engine.limits.mqtt.connectTimeoutSec * 1000;
+    const client = new WaitingClient(link, listener, deadlineMs);
+    const clients = this.waitingClients.get(home);
+    if (clients) clients.set(client, link);
+    else this.waitingClients.set(home, new Map([[client, link]]));
+    return client;
+  }
+
+  /** Clients whose worker did not come back in time, or that have gone. */
+  private giveUp(nowMs: number): void {
+    for (const clients of this.waitingClients.values()) {
+      for (const client of clients.keys()) {
+        if (!client.isGone && nowMs < client.deadlineMs) continue;
+        clients.delete(client);
+        if (!client.isGone) client.giveUp();
+      }
+    }
   }
 
   /** Draws client ids until one belongs here. */
@@ -152,6 +176,10 @@ export class WorkerLinks implements PeerHost {
       },
     });
     if (other >= 0) this.trunks.set(other, trunk);
+    for (const [client, clientLink] of this.waitingClients.get(other) ?? []) {
+      if (!client.isGone) clientLink.protocol = client.goOn(trunk);
+    }
+    this.waitingClients.delete(other);
     this.lookAgain();
     return trunk;
   }

@@ -35,12 +35,11 @@ export function runWorker(): void {
       void start(message).then(
         (started) => (broker = started),
         (error: unknown) => {
-          const code = error instanceof MantouError ? error.code : "bug";
-          say({
-            kind: "failed",
-            code,
-            message: error instanceof MantouError ? error.message : String((error as Error).stack),
-          });
+          const isKnown = error instanceof MantouError;
+          const message = isKnown ? error.message : String((error as Error).stack);
+          say({ kind: "failed", code: isKnown ? error.code : "bug", message });
+          process.exitCode = 1;
+          setImmediate(() => process.disconnect!()); // once that is said
         },
       );
   });

@@ -221,6 +221,47 @@ export class Trunk implements Protocol {
   }
 }
 
+/** Bytes of a client that waits; beyond, it is not read. */
+const WAITING_BYTES_MAX = 64 * 1024;
+
+/** A client whose process is being started again: what it says is kept until there is a trunk. */
+export class WaitingClient implements Protocol {
+  isGone = false;
+  private readonly chunks: Buffer[] = [];
+  private bytes = 0;
+
+  constructor(
+    private readonly link: Link,
+    private readonly listener: string,
+    /** Monotonic milliseconds at which it is given up. */
+    readonly deadlineMs: number,
+  ) {}
+
+  handleData(chunk: Buffer): void {
+    this.chunks.push(chunk);
+    this.bytes += chunk.length;
+    if (this.bytes > WAITING_BYTES_MAX) this.link.pause();
+  }
+
+  handleWritable(): void {}
+
+  handleClose(): void {
+    this.isGone = true;
+  }
+
+  /** The trunk is there; the answer is the link's protocol from now on. */
+  goOn(trunk: Trunk): Protocol {
+    const relay = trunk.relay(this.link, this.listener);
+    if (this.bytes > WAITING_BYTES_MAX) this.link.resume();
+    for (const chunk of this.chunks.splice(0)) relay.handleData(chunk);
+    return relay;
+  }
+
+  giveUp(): void {
+    this.link.destroy();
+  }
+}
+
 /** Where the client's socket is: stands for the protocol that is elsewhere. */
 class Relay implements Protocol, Stream {
   private isTrunkBlocked = false;

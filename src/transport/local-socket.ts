@@ -1,4 +1,5 @@
 /** Links between processes of one broker, over Unix sockets in a directory that only their user may enter. */
+import { rmSync } from "node:fs";
 import type { Socket } from "bun";
 import type { Link, Protocol } from "#core/ports.ts";
 import { type Receiver, TcpLink, type TcpTransport } from "./tcp.ts";
@@ -19,8 +20,9 @@ function handlersOf(transport: TcpTransport, makeProtocol: MakeProtocol) {
   };
 }
 
-/** Returns how to stop listening. */
+/** What stands at `path` is a dead process's. Returns how to stop listening. */
 export function listenLocally(path: string, transport: TcpTransport, makeProtocol: MakeProtocol): () => void {
+  rmSync(path, { force: true });
   const listener = Bun.listen<Receiver>({ unix: path, socket: handlersOf(transport, makeProtocol) });
   return () => listener.stop();
 }
