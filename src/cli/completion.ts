@@ -23,7 +23,7 @@ _mantou() {
 }
 compdef _mantou mantou
 `,
-  fish: `complete -c mantou -a '(set -l words (commandline -opc); $words[1] complete -- $words[2..-1] 2>/dev/null)'
+  fish: `complete -c mantou -f -a '(set -l words (commandline -opc); $words[1] complete -- $words[2..-1] 2>/dev/null)'
 `,
 };
 
