@@ -10,6 +10,9 @@ import { dirname } from "node:path";
 import { MantouError } from "#base/error.ts";
 import type { Role } from "./identity.ts";
 
+/** The way of those who have not come in yet. */
+export const SIGN_IN = "sign-in";
+const REFUSED_PER_MIN = 30;
 const SCHEMA_VERSION = 1;
 const SCHEMA = `
   CREATE TABLE admins (
@@ -60,6 +63,8 @@ type Row = Record<string, string | number | Uint8Array | null>;
 
 export class AdminDb {
   private readonly db: Database;
+  private minute = 0;
+  private refusedCount = 0;
 
   /** Makes the file, for its owner alone. Throws MantouError `admin_db_unusable`. */
   constructor(
@@ -120,13 +125,21 @@ export class AdminDb {
     return this.db.query("DELETE FROM keys WHERE id = ?").run(id).changes > 0;
   }
 
-  /** The oldest entry gives way to one too many. */
+  /** The oldest entry gives way to one too many. Of those who did not come in so many a minute are noted, lest they wash out the rest. */
   addAudit({ atMs, who, way, address, action, target, outcome }: AuditEntry): void {
+    if (way === SIGN_IN && outcome !== 200 && !this.hasRoom(atMs)) return;
     const insert = this.db.query(
       "INSERT INTO audit (atMs, who, way, address, action, target, outcome) VALUES (?, ?, ?, ?, ?, ?, ?)",
     );
     const { lastInsertRowid } = insert.run(atMs, who, way, address, action, target, outcome);
     this.db.query("DELETE FROM audit WHERE seq <= ?").run(Number(lastInsertRowid) - this.auditCountMax);
+  }
+
+  private hasRoom(atMs: number): boolean {
+    const minute = Math.floor(atMs / 60_000);
+    if (minute !== this.minute) this.refusedCount = 0;
+    this.minute = minute;
+    return ++this.refusedCount <= REFUSED_PER_MIN;
   }
 
   /** The latest first, before one of them. */

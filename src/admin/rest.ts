@@ -20,7 +20,7 @@ import type { Logger } from "#broker/log.ts";
 import type { HttpMount } from "#core/ports.ts";
 import { VERSION } from "#broker/version.ts";
 import type { Accounts } from "./accounts.ts";
-import type { AdminDb, AuditEntry } from "./admin-db.ts";
+import { type AdminDb, type AuditEntry, SIGN_IN } from "./admin-db.ts";
 import { type Identity, isLocal, mayAct, type Peer, type Role } from "./identity.ts";
 import { type Method, routes } from "./routes.ts";
 
@@ -106,7 +106,7 @@ export function makeApp(parts: AdminParts): App {
   });
   app.notFound(async (c) => {
     const { identity } = c.var;
-    if (!identity) return c.json(SIGN_IN, 401);
+    if (!identity) return c.json(STRANGER, 401);
     const mount = mayAct(identity.role, "administrator") ? mountFor(c.req.path, parts.mounts()) : undefined;
     if (!mount) return c.json(fault("not_found", `there is no ${c.req.method} ${c.req.path}`), 404);
     if (c.req.method !== "GET" && c.req.method !== "HEAD") checkCsrf(c, identity);
@@ -133,7 +133,7 @@ export function makeApp(parts: AdminParts): App {
   return app;
 }
 
-const SIGN_IN = fault("unauthorized", "sign in, or send an API key");
+const STRANGER = fault("unauthorized", "sign in, or send an API key");
 
 /** Mounts a resource: identity, role, CSRF, parameters, audit, answer. */
 export function addResource(app: App, parts: AdminParts, resource: Resource): void {
@@ -143,7 +143,7 @@ export function addResource(app: App, parts: AdminParts, resource: Resource): vo
   app.on(method.toUpperCase(), `${API}${path}`.replaceAll(/\{(\w+)\}/g, ":$1"), async (c) => {
     const { identity } = c.var;
     if (role !== undefined) {
-      if (!identity) return c.json(SIGN_IN, 401);
+      if (!identity) return c.json(STRANGER, 401);
       if (!mayAct(identity.role, role)) throw new MantouError("forbidden", `this needs the role ${role}`);
       if (method !== "get") checkCsrf(c, identity);
     }
@@ -288,7 +288,7 @@ function noteAudit(
   const entry: AuditEntry = {
     atMs: Date.now(),
     who: identity?.name ?? "",
-    way: identity?.way ?? "sign-in",
+    way: identity?.way ?? SIGN_IN,
     address: c.env.peer.address,
     action,
     target: JSON.stringify(Object.fromEntries(shown)).slice(0, TARGET_LENGTH_MAX),

@@ -16,6 +16,7 @@ import type { Logger } from "#broker/log.ts";
 import { addAccountRoutes } from "./account-routes.ts";
 import { Accounts } from "./accounts.ts";
 import { AdminDb } from "./admin-db.ts";
+import { OtlpExport } from "./otlp.ts";
 import { addPages } from "./pages.ts";
 import { Feed } from "./feed.ts";
 import type { Peer } from "./identity.ts";
@@ -24,7 +25,7 @@ import { type App, makeApp } from "./rest.ts";
 const DB_FILE = "admin.db";
 const SOCKET_PATH_BYTES_MAX = 107;
 const BODY_BYTES_MAX = 8 * 1024 * 1024;
-const IDLE_SEC = 30;
+const IDLE_SEC = 10;
 
 export interface AdminOptions {
   readonly config: Config;
@@ -60,7 +61,9 @@ export async function startAdmin(options: AdminOptions): Promise<RunningAdmin> {
   addAccountRoutes(app, parts);
   addPages(app, parts, feed);
   const servers: Server<undefined>[] = [];
+  const otlp = startOtlp(options);
   const stop = async (): Promise<void> => {
+    otlp?.stop();
     feed.stop();
     for (const server of servers) await server.stop(true);
     if (socketPath !== undefined) rmSync(socketPath, { force: true });
@@ -92,6 +95,13 @@ export async function startAdmin(options: AdminOptions): Promise<RunningAdmin> {
   const address =
     bind === "" ? undefined : `${scheme}://${formatBind({ ...parseBind(bind)!, port: servers[0].port! })}`;
   return { address, socketPath, stop };
+}
+
+function startOtlp({ config, control, log }: AdminOptions): OtlpExport | undefined {
+  const { otlpUrl: url, otlpSec: everySec } = config.admin;
+  if (url === "") return undefined;
+  const headers = process.env["OTEL_EXPORTER_OTLP_HEADERS"] ?? "";
+  return new OtlpExport({ url, everySec, node: config.node.name, headers }, control, log);
 }
 
 const common = { development: false, maxRequestBodySize: BODY_BYTES_MAX } as const;

@@ -4,6 +4,7 @@ import { parseBind } from "./bind-address.ts";
 import { choiceLeaf, meta, numberLeaf } from "./config-leaf.ts";
 
 const bindAllowed = "HOST:PORT with a port from 0 to 65535, such as 0.0.0.0:18083 or [::1]:18083; empty: none";
+const OTLP_ALLOWED = "a URL such as http://localhost:4318/v1/metrics; empty: none";
 const file = z.string({ error: "the path of a PEM file; empty: none" }).default("");
 
 export const adminSchema = z
@@ -24,6 +25,12 @@ export const adminSchema = z
     metrics: choiceLeaf(["viewer", "anybody"]).default("viewer").meta({
       description: "who may read /metrics: who signs in or has an API key, or anybody who reaches the address",
     }),
+    otlpUrl: z
+      .string({ error: OTLP_ALLOWED })
+      .refine((text) => text === "" || (/^https?:\/\//.test(text) && URL.canParse(text)), { error: OTLP_ALLOWED })
+      .default("")
+      .meta({ description: "OpenTelemetry collector that is sent the metrics, over HTTP; empty: none" }),
+    otlpSec: numberLeaf("otlpSec", { min: 1, max: 3600 }).default(15).meta(meta("otlpSec", "how often")),
     auditCountMax: numberLeaf("auditCountMax", { min: 100, max: 10_000_000 })
       .default(10_000)
       .meta({ description: "entries of the audit log; older ones are forgotten" }),

@@ -150,17 +150,21 @@ export const clientOperations = {
     async run({ context }, filters) {
       if (Object.values(filters).every((value) => value === undefined)) return { count: 0 };
       let kicked = 0;
-      await walk(
-        { limit: Infinity },
-        () => context.high,
-        (number) => {
-          const connection = context.openAt(number);
-          if (connection === null || !isMeant(connection, filters)) return undefined;
-          connection.end(ADMINISTRATIVE_ACTION);
-          kicked++;
-          return undefined;
-        },
-      );
+      let cursor: string | undefined;
+      do {
+        const page = await walk(
+          { cursor, limit: Infinity },
+          () => context.high,
+          (number) => {
+            const connection = context.openAt(number);
+            if (connection === null || !isMeant(connection, filters)) return undefined;
+            connection.end(ADMINISTRATIVE_ACTION);
+            kicked++;
+            return undefined;
+          },
+        );
+        cursor = page.cursor;
+      } while (cursor !== undefined);
       return { count: kicked };
     },
   }),
@@ -278,7 +282,7 @@ type EngineParts = Pick<ControlParts, "engine">;
 
 function sessionOf({ engine }: EngineParts, clientId: string): number {
   const session = engine.sessions.find(Buffer.from(clientId));
-  if (session < 0) throw notFound("clientId", clientId);
+  if (session < 0 || engine.sessions.isPeer[session] !== 0) throw notFound("clientId", clientId);
   return session;
 }
 

@@ -2,9 +2,12 @@
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { type Control, operations, spreadControl } from "#broker/control.ts";
-import { type BrokerInProcess, startInProcess } from "./broker-in-process.ts";
+import { type BrokerInProcess, startInProcess as startAsShipped } from "./broker-in-process.ts";
 
 setDefaultTimeout(60_000);
+
+/** Without what modules publish. */
+const startInProcess = () => startAsShipped(["modules.sys.intervalSec=0", "modules.presence.enabled=false"]);
 
 const homeOf = (clientId: string): number => (clientId.charCodeAt(clientId.length - 1) % 2 === 0 ? 0 : 1);
 

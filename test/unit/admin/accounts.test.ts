@@ -85,6 +85,9 @@ test("the audit log keeps the latest", async () => {
     db.addAudit({ atMs: i, who: "a", way: "key", address: "", action: "x", target: "{}", outcome: 200 });
   const all = db.audit(1000);
   expect(all.map(({ atMs }) => atMs)).toEqual(Array.from({ length: 100 }, (_, i) => 129 - i));
+  for (let i = 0; i < 1000; i++)
+    db.addAudit({ atMs: 1000, who: "", way: "sign-in", address: "", action: "x", target: "{}", outcome: 401 });
+  expect(db.audit(1000).filter(({ way }) => way === "key").length).toBe(70);
   expect(db.audit(2, all[1]!.seq).map(({ atMs }) => atMs)).toEqual([127, 126]);
 });
 
