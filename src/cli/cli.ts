@@ -10,6 +10,7 @@ import { addCtlCommands } from "./ctl-command.ts";
 import { startDetached, stop } from "./daemon.ts";
 import { type Host, WORKER_COMMAND } from "./host.ts";
 import type { PasswordInput } from "./password-input.ts";
+import { addPluginCommands } from "./plugin-command.ts";
 import { start } from "./start.ts";
 import { addStoreCommands } from "./store-command.ts";
 import { VERSION } from "#broker/version.ts";
@@ -22,6 +23,7 @@ Examples:
   mantou start --detach                                 in the background; mantou stop ends it
   mantou doctor                                         what on this machine would hurt
   mantou ctl clients list                               questions to the running broker; mantou ctl help
+  mantou plugin new my-plugin                           a folder with a plugin and its test
   mantou config check --config site.yaml                says ok, or every problem with its place
   mantou config show                                    each value and where it comes from
   mantou store check --data ./data                      what is kept, and whether it is whole
@@ -91,6 +93,7 @@ export function buildProgram(host: Host, input: () => PasswordInput, done: (code
     .description("JSON Schema of the configuration file, for editors")
     .action(() => done(showConfigSchema(host)));
 
+  addPluginCommands(program, host);
   addStoreCommands(program, host, done);
   addAccessCommands(program, host, input);
   addCtlCommands(program, { host, input, done });

@@ -142,7 +142,7 @@ export class PluginHost {
     const scope = new Scope(name, checkOptions(definition, source.options), this.ground, faults);
     const starting = Promise.try(() => definition.start(scope));
     try {
-      const stop = await before(START_MS_MAX, "it has not started", () => starting);
+      const stop = await before(this.ground.startMsMax ?? START_MS_MAX, "it has not started", () => starting);
       known.stop = typeof stop === "function" ? stop : undefined;
       known.scope = scope;
       known.state = "running";
@@ -162,7 +162,7 @@ export class PluginHost {
     if (!scope) return;
     known.state = "stopped";
     try {
-      if (stop) await before(STOP_MS_MAX, "it has not stopped", async () => stop());
+      if (stop) await before(this.ground.stopMsMax ?? STOP_MS_MAX, "it has not stopped", async () => stop());
     } catch (error) {
       scope.fault(error);
     }

@@ -44,6 +44,9 @@ export interface PluginGround {
   /** Below it each plugin has its directory. */
   readonly dataDir: string;
   readFigures(): Promise<BrokerFigures>;
+  /** How long a start and an end may take; 10 and 5 seconds. */
+  readonly startMsMax?: number;
+  readonly stopMsMax?: number;
   /** Repeats of a message are the logger's to limit. */
   logOf(plugin: string): PluginLog;
   /** Puts a backend before the configured ones. */

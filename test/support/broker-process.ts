@@ -11,9 +11,9 @@
  * It runs in an empty folder, so no mantou.yaml of the checkout is read, and without this process's MANTOU_ variables.
  * What it printed is part of the error whenever something here fails.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 
 const ENTRY = resolve(import.meta.dir, "../../src/main.ts");
 const START_MS = 30_000;
@@ -27,12 +27,16 @@ export interface BrokerOptions {
   /** Of the listener on 127.0.0.1 that is opened when the flags name none and no file; 0, the default, picks a free one. */
   readonly port?: number;
   readonly env?: Readonly<Record<string, string>>;
+  /** Written into the folder it runs in, by name. */
+  readonly files?: Readonly<Record<string, string>>;
   /** What is run instead of this checkout's `bun src/main.ts`. */
   readonly command?: readonly string[];
 }
 
 export interface BrokerProcess extends AsyncDisposable {
   readonly pid: number;
+  /** The folder it runs in; removed when it has ended. */
+  readonly cwd: string;
   /** Listener name to address, such as `tcp://127.0.0.1:40123`, in the order of the ready line. */
   readonly addresses: ReadonlyMap<string, string>;
   /** The first listener's. */
@@ -51,6 +55,10 @@ export interface BrokerProcess extends AsyncDisposable {
 /** Starts the broker and resolves when it has printed its ready line. */
 export async function startBroker(flags: readonly string[] = [], options: BrokerOptions = {}): Promise<BrokerProcess> {
   const cwd = mkdtempSync(join(tmpdir(), "mantou-broker-"));
+  for (const [name, text] of Object.entries(options.files ?? {})) {
+    mkdirSync(dirname(join(cwd, name)), { recursive: true });
+    writeFileSync(join(cwd, name), text);
+  }
   const listen =
     flags.includes("--listen") || flags.includes("--config")
       ? flags.includes("--listen")
@@ -89,6 +97,7 @@ export async function startBroker(flags: readonly string[] = [], options: Broker
   const url = [...addresses.values()][0];
   return {
     pid: child.pid,
+    cwd,
     addresses,
     url,
     port: Number(new URL(url).port),
