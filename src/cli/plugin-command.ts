@@ -1,7 +1,7 @@
 /** `mantou plugin new NAME`. */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { Command } from "commander";
+import type { Command } from "commander";
 import { MantouError } from "#base/error.ts";
 import { VERSION } from "#broker/version.ts";
 import type { Host } from "./host.ts";
