@@ -446,6 +446,30 @@ describe("the admin socket", () => {
     expect(() => statSync(join(dir, "admin.sock"))).toThrow();
   });
 
+  test("HTTPS: its cookie goes over HTTPS alone", async () => {
+    const pem = (name: string) => join(import.meta.dir, "../unit/transport/pem", name);
+    const address = `admin://127.0.0.1:0?cert=${pem("server.pem")}&key=${pem("server.key")}`;
+    await using own = await startBroker([
+      "--listen",
+      "tcp://127.0.0.1:0",
+      "--listen",
+      address,
+      "--data",
+      join(folder, "tls"),
+    ]);
+    const url = own.addresses.get("admin")!;
+    expect(url).toStartWith("https://");
+    const body = JSON.stringify(FIRST);
+    const headers = { "Content-Type": "application/json" };
+    const response = await fetch(`${url}/api/v1/sign-in`, {
+      method: "POST",
+      body,
+      headers,
+      tls: { rejectUnauthorized: false },
+    });
+    expect([response.status, response.headers.get("set-cookie")]).toEqual([200, expect.stringContaining("; Secure")]);
+  });
+
   test("a password of the environment is the first account's", async () => {
     const listen = ["--listen", "tcp://127.0.0.1:0", "--listen", "admin://127.0.0.1:0"];
     const env = { MANTOU_ADMIN_PASSWORD: "from the environment" };
