@@ -107,6 +107,8 @@ export function configOf(options: ConfigOptions, { decidesWhoComesIn = false } =
   if (!isKept) tree.overlay({ store: { type: "memory" } }, () => OPTIONS);
   if (decidesWhoComesIn) tree.overlay({ access: { authenticate: [] } }, () => OPTIONS);
   tree.overlay(listeners.length > 0 ? options : rest, () => OPTIONS);
+  if (options.workers !== undefined && options.workers !== 1)
+    tree.report(OPTIONS, ["workers"], `found ${describeFound(options.workers)}, allowed in an application: 1`);
   const { config } = checked(tree, undefined);
   return listeners.length > 0 ? config : { ...config, listeners: [] };
 }

@@ -119,14 +119,14 @@ describe("in one process, without listeners", () => {
   });
 
   test("options are the configuration's, and so are their faults", async () => {
-    const fault = await Broker.start({ mqtt: { qosmax: 1 }, session: { outboxCountMax: -1 } } as BrokerOptions).catch(
-      (error: unknown) => error,
-    );
+    const wrong = { mqtt: { qosmax: 1 }, session: { outboxCountMax: -1 }, workers: 4 } as BrokerOptions;
+    const fault = await Broker.start(wrong).catch((error: unknown) => error);
     expect(fault).toBeInstanceOf(MantouError);
     const { code, message } = fault as MantouError;
     expect(code).toBe("config_invalid");
     expect(message).toContain('did you mean "qosMax"');
     expect(message).toContain("session.outboxCountMax");
+    expect(message).toContain("workers: found 4");
   });
 });
 
