@@ -24,6 +24,8 @@ import { connectLocally, listenLocally } from "#transport/local-socket.ts";
 import { TcpLink, TcpTransport } from "#transport/tcp.ts";
 
 const RETRY_MS = 50;
+/** A worker whose connection has ended and that is not back by then has ended too: subscriptions do not wait for it. */
+const GIVE_UP_MS = 2000;
 /** Unsent bytes to another worker; beyond, those who send to it are slowed or lose QoS 0. */
 const LINK_BYTES_MAX = 32 * 1024 * 1024;
 const TOTAL_BYTES_MAX = 1024 * 1024 * 1024;
@@ -52,6 +54,7 @@ export class WorkerLinks implements PeerHost {
   private readonly synced = new Set<number>();
   private readonly stops: (() => void)[] = [];
   private readonly timers = new Set<Timer>();
+  private readonly givingUp = new Map<number, Timer>();
   private waiting: (() => void)[] = [];
   private isStopped = false;
 
@@ -143,12 +146,13 @@ export class WorkerLinks implements PeerHost {
   stop(): void {
     this.isStopped = true;
     for (const stop of this.stops) stop();
-    for (const timer of this.timers) clearTimeout(timer);
+    for (const timer of [...this.timers, ...this.givingUp.values()]) clearTimeout(timer);
   }
 
   // ---- PeerHost
 
   handleOpen(peer: PeerConnection): void {
+    clearTimeout(this.givingUp.get(peer.node));
     this.fabric.addPeer(peer);
   }
 
@@ -159,7 +163,16 @@ export class WorkerLinks implements PeerHost {
 
   handleGone(peer: PeerConnection): void {
     this.fabric.removePeer(peer);
+    this.giveUpLater(peer.node);
     if (peer.node >= 0 && peer.node < this.part.node) this.connectPeer(peer.node);
+  }
+
+  private giveUpLater(node: number): void {
+    clearTimeout(this.givingUp.get(node));
+    this.givingUp.set(
+      node,
+      setTimeout(() => this.fabric.giveUp(node), GIVE_UP_MS),
+    );
   }
 
   private connectPeer: (other: number) => void = () => {};

@@ -40,6 +40,11 @@ export class Peers {
     if (!router.peers.includes(session)) router.peers.push(session);
   }
 
+  /** A value that a store had: those to come are newer. */
+  seeStamp(stamp: number): void {
+    this.stamps.see(stamp);
+  }
+
   /** Says where a retained value stands among those of all processes. */
   stamp(view: MessageView): void {
     if (view.isForwarded) this.stamps.see(view.valueStamp);

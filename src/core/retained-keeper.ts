@@ -45,9 +45,9 @@ export class RetainedKeeper {
     if (view.valueStamp > 0 && this.isOld(view, known)) return -1;
     if (known >= 0) this.disarm(known);
     if (view.payloadStart === view.payloadEnd) {
-      if (known >= 0) this.remove(view, known); // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
-      if (known >= 0 && view.valueStamp > 0)
-        this.noteRemoved(view.bytes.toString("latin1", view.topicStart, view.topicEnd), view.valueStamp);
+      if (known >= 0) retainedIndex.remove(known); // [MQTT-3.3.1-6] [MQTT-3.3.1-7]
+      if (view.valueStamp > 0) this.keepRemoval(view);
+      else if (known >= 0) this.note(view, -1, 0);
       return -1;
     }
     if (view.payloadEnd - view.payloadStart > payloadBytesMax) return this.refuse("retained_too_large", view, known);
@@ -78,20 +78,33 @@ export class RetainedKeeper {
   /** Another process's value is greater. */
   private isOld(view: MessageView, known: number): boolean {
     if (known >= 0) return this.parts.retainedIndex.valueStamp[known] > view.valueStamp;
-    const isEmpty = view.payloadStart === view.payloadEnd;
-    if (!isEmpty && this.removed.size === 0) return false;
-    const topic = view.bytes.toString("latin1", view.topicStart, view.topicEnd);
+    if (this.removed.size === 0) return false;
+    const topic = topicOf(view);
     if ((this.removed.get(topic) ?? 0) > view.valueStamp) return true;
     this.removed.delete(topic);
-    if (isEmpty) this.noteRemoved(topic, view.valueStamp);
     return false;
+  }
+
+  /** The store keeps it too, as a value without payload: the older value may come after the next start. */
+  private keepRemoval(view: MessageView): void {
+    const { messages } = this.parts;
+    this.noteRemoved(topicOf(view), view.valueStamp);
+    if (this.parts.store.isVolatile) return;
+    const message = messages.keep(view);
+    this.note(view, message, NEVER);
+    if (message >= 0) messages.release(message);
   }
 
   private noteRemoved(topic: string, stamp: number): void {
     this.removed.delete(topic);
     this.removed.set(topic, stamp);
-    if (this.removed.size > REMOVED_MAX)
-      for (const oldest of this.removed.keys()) return void this.removed.delete(oldest);
+    if (this.removed.size <= REMOVED_MAX) return;
+    const [oldest] = this.removed.keys();
+    this.removed.delete(oldest);
+    const bytes = Buffer.from(oldest, "latin1");
+    const view = new MessageView();
+    view.reset(bytes, bytes.length);
+    this.note(view, -1, 0);
   }
 
   /** Seconds that a message which says nothing itself is kept, 0 for ever; −1: not at all. */
@@ -117,6 +130,8 @@ export class RetainedKeeper {
     const { retainedIndex } = this.parts;
     retainedIndex.timer[node] = -1;
     retainedIndex.load(node, this.expired);
+    const stamp = retainedIndex.valueStamp[node];
+    if (stamp > 0) this.noteRemoved(topicOf(this.expired), stamp);
     this.remove(this.expired, node);
   }
 
@@ -140,14 +155,29 @@ export class RetainedKeeper {
     if (!this.parts.store.isVolatile) this.parts.noteSeq(this.parts.store.retain(view, message, deadlineSec));
   }
 
-  /** Keeps a value that a store had, unless its time is over or a newer one came meanwhile; the reference is the keeper's. */
-  restore(view: MessageView, message: number, deadlineSec: number): void {
-    const { messages, nowSec, retainedIndex } = this.parts;
-    if (retainedIndex.find(view.bytes, view.topicStart, view.topicEnd) >= 0) return messages.release(message);
-    if (deadlineSec <= nowSec) {
-      this.note(view, -1, 0);
-      return messages.release(message);
+  /**
+   * Keeps a value that a store had, unless its time is over or a newer one came meanwhile; the reference is the keeper's. False
+   * when there is no value.
+   */
+  restore(view: MessageView, message: number, deadlineSec: number): boolean {
+    const { nowSec, retainedIndex } = this.parts;
+    const isOver = deadlineSec <= nowSec;
+    if (retainedIndex.find(view.bytes, view.topicStart, view.topicEnd) >= 0) return this.restoreNone(message);
+    if (view.valueStamp > 0 && (isOver || view.payloadStart === view.payloadEnd)) {
+      this.noteRemoved(topicOf(view), view.valueStamp);
     }
+    if (isOver) this.note(view, -1, 0);
+    if (isOver || view.payloadStart === view.payloadEnd) return this.restoreNone(message);
     this.arm(retainedIndex.set(view, message), deadlineSec);
+    return true;
   }
+
+  private restoreNone(message: number): false {
+    this.parts.messages.release(message);
+    return false;
+  }
+}
+
+function topicOf({ bytes, topicStart, topicEnd }: MessageView): string {
+  return bytes.toString("latin1", topicStart, topicEnd);
 }

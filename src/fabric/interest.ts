@@ -4,6 +4,7 @@
  *   announce ─► count[filter]++ ─► first one, or a share group's: SUBSCRIBE to every peer ─► all have answered ─► complete
  *   withdraw ─► count[filter]−− ─► last one: UNSUBSCRIBE
  *   a peer's connection opens ─► it is told everything, then that this was all
+ *   a peer's connection ends  ─► it may be alive, and serve clients: who announces waits until it is back or `giveUp`
  *
  * Shared filters are told with the number of members here, so that a group's messages are shared out by members and not by
  * processes. A filter costs its bytes and about 25 more.
@@ -14,12 +15,13 @@ import { grown, hashBytes } from "#base/bytes.ts";
 import type { Fabric } from "#core/ports.ts";
 import { isShared } from "#core/topic.ts";
 
-/** A connection to another process; mqtt/peer-connection.ts. */
+/** A connection to another process; mqtt/peer-connection.ts. What it is to complete it completes after `removePeer` if it ends. */
 export interface Peer {
+  readonly node: number;
   subscribe(filter: Buffer, memberCount: number, complete?: () => void): void;
   unsubscribe(filter: Buffer): void;
   whenKnown(complete: () => void): void;
-  finishSync(): void;
+  finishSync(complete: () => void): void;
 }
 
 export class PeerFabric implements Fabric {
@@ -28,6 +30,8 @@ export class PeerFabric implements Fabric {
   readonly forwardedSeq = 0;
   onForwarded = (): void => {};
   private readonly peers = new Set<Peer>();
+  /** Who waits for processes whose connection has ended, until they know everything again. */
+  private readonly missing = new Map<number, (() => void)[]>();
   private readonly filters: ByteTable;
   private counts = new Uint32Array(32);
   private epoch = 0;
@@ -50,10 +54,27 @@ export class PeerFabric implements Fabric {
     };
     for (const peer of this.peers) {
       waiting++;
-      if (isTold) peer.subscribe(filter, count, done);
-      else peer.whenKnown(done);
+      const told = (): void => this.whenNotMissing(peer.node, done);
+      if (isTold) peer.subscribe(filter, count, told);
+      else peer.whenKnown(told);
+    }
+    for (const [node, waits] of this.missing) {
+      if (this.hasPeer(node)) continue; // it is asked already
+      waiting++;
+      waits.push(done);
     }
     done();
+  }
+
+  private hasPeer(node: number): boolean {
+    for (const peer of this.peers) if (peer.node === node) return true;
+    return false;
+  }
+
+  private whenNotMissing(node: number, action: () => void): void {
+    const waits = this.missing.get(node);
+    if (waits) waits.push(action);
+    else action();
   }
 
   withdraw(filter: Buffer): void {
@@ -76,11 +97,20 @@ export class PeerFabric implements Fabric {
       peer.subscribe(this.filters.keyOf(number), this.counts[number]);
       left--;
     }
-    peer.finishSync();
+    peer.finishSync(() => {
+      if (this.peers.has(peer)) this.giveUp(peer.node);
+    });
   }
 
   removePeer(peer: Peer): void {
-    this.peers.delete(peer);
+    if (this.peers.delete(peer) && !this.missing.has(peer.node)) this.missing.set(peer.node, []);
+  }
+
+  /** The process has ended, or knows all again: nobody waits for it any more. When it starts anew it first asks what is wanted. */
+  giveUp(node: number): void {
+    const waits = this.missing.get(node) ?? [];
+    this.missing.delete(node);
+    for (const wait of waits) wait();
   }
 
   /** Distinct filters that the others are told of. */

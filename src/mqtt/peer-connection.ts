@@ -106,8 +106,8 @@ export class PeerConnection extends Connection {
   }
 
   /** All filters have been told: others of an earlier connection are not wanted any more. */
-  finishSync(): void {
-    this.subscribe(SYNCED, 1);
+  finishSync(complete: () => void): void {
+    this.subscribe(SYNCED, 1, complete);
   }
 
   // ---- packets
@@ -276,8 +276,8 @@ export class PeerConnection extends Connection {
   override leave(reasonCode: number, by: EndedBy): void {
     if (this.state === OPEN) this.state = OPENING; // no client has gone
     super.leave(reasonCode, by);
-    for (const completes of this.unanswered.splice(0)) for (const complete of completes ?? []) complete();
     this.host.handleGone(this);
+    for (const completes of this.unanswered.splice(0)) for (const complete of completes ?? []) complete();
   }
 
   private nextId(): [number, number] {

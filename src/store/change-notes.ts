@@ -13,6 +13,7 @@ import { Checkpoint } from "./checkpoint.ts";
 import type { LogBackend } from "./log-backend.ts";
 import { Paging } from "./paging.ts";
 import { MOVED, Pending, WRITTEN_OUT } from "./pending.ts";
+import { writeRetained } from "./retained-row.ts";
 import { Change } from "./session-log.ts";
 import { type MetaRecord, putEntry, writeMetaChange } from "./snapshot.ts";
 import { type StoreLimits, StoreParts, UNKNOWN_SEC } from "./store-parts.ts";
@@ -122,9 +123,10 @@ export abstract class ChangeNotes {
     const topic = view.bytes.toString("latin1", view.topicStart, view.topicEnd);
     const isNoted = this.retained.has(topic);
     this.retained.set(topic, message < 0 ? null : this.encodeRetained(view, message, deadlineSec));
-    if (view.qos === 0 && isNoted) return 0; // nobody waits, and the topic will be written
+    const isAwaited = view.qos > 0 || view.valueStamp > 0; // of several processes each waits for the others
+    if (!isAwaited && isNoted) return 0; // the topic will be written
     if (view.qos > 0) this.isUrgent = true;
-    this.note(Change.retained, -1, view.qos > 0);
+    this.note(Change.retained, -1, isAwaited);
     return this.pending.next - 1;
   }
 
@@ -231,9 +233,7 @@ export abstract class ChangeNotes {
   private encodeRetained(view: MessageView, message: number, deadlineSec: number): Buffer {
     const { encoder, parts } = this;
     encoder.clear();
-    encoder.u32(view.publisherKey);
-    encoder.u32(deadlineSec);
-    parts.engine.messages.write(message, encoder);
+    writeRetained(encoder, parts.engine.messages, view, { message, deadlineSec });
     return encoder.take();
   }
 }

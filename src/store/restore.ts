@@ -10,6 +10,7 @@ import { SessionQueue } from "#core/session-table.ts";
 import { Leaver } from "./leaver.ts";
 import type { RecoveredSession, RecoveryInfo, RecoveryReceiver } from "./log-backend.ts";
 import type { Paging } from "./paging.ts";
+import { readRetained } from "./retained-row.ts";
 import { IS_CONNECTED, IS_ENDING, type Meta, readMeta, readQueue, writeEntry } from "./session-log.ts";
 import { type StoreParts, UNKNOWN_SEC } from "./store-parts.ts";
 
@@ -102,17 +103,12 @@ export class Restore implements RecoveryReceiver {
   }
 
   retained(values: readonly { readonly topic: Buffer; readonly bytes: Buffer }[]): void {
-    const { messages, keeper } = this.parts.engine;
+    const { messages, keeper, peers } = this.parts.engine;
     const view = new MessageView();
     for (const { bytes } of values) {
-      const from = new ByteReader(bytes);
-      const publisherKey = from.u32() | 0;
-      const deadlineSec = from.u32();
-      const message = messages.read(from);
-      messages.load(message, view);
-      view.publisherKey = publisherKey;
-      keeper.restore(view, message, deadlineSec);
-      this.retainedCount++;
+      const deadlineSec = readRetained(bytes, messages, view);
+      if (keeper.restore(view, view.message, deadlineSec)) this.retainedCount++;
+      peers?.seeStamp(view.valueStamp);
     }
   }
 

@@ -38,6 +38,8 @@ export class Epoch {
   /** Live messages that must arrive. */
   readonly owed = new Set<Message>();
   readonly seen = new Set<Message>();
+  /** By filter: when the client last asked for its end, or for QoS 0. */
+  readonly lapses = new Map<string, number>();
   /** Of these at QoS 2. */
   readonly exact = new Set<Message>();
   /** Number of the newest message, by publisher, topic and QoS. */

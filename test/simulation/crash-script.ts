@@ -1,7 +1,23 @@
 /** What the clients of a crash run do: drawn anew in each step. */
-import type { CrashWorld } from "./crash-world.ts";
+import type { CrashLedger } from "./crash-ledger.ts";
+import type { CrashWeather } from "./crash-weather.ts";
 import { type ConnectInput, type Message, NEVER, type SubscribeWish } from "./model.ts";
 import type { SimClient } from "./sim-client.ts";
+import type { Dice } from "./weather.ts";
+
+/** The world in which clients act. */
+export interface Stage {
+  readonly dice: Dice;
+  readonly weather: Pick<CrashWeather, "acts" | "breaks" | "hasWills">;
+  readonly ledger: CrashLedger;
+  readonly stepNo: number;
+  /** Somebody answers a CONNECT of the client. */
+  canConnect(client: SimClient): boolean;
+  open(client: SimClient, input: ConnectInput): void;
+  cut(client: SimClient): void;
+  leave(client: SimClient): void;
+  makeMessage(part: Omit<Message, "no" | "payload" | "routedCount">, size: number): Message;
+}
 
 const topics = ["a", "a/b", "b/x", "b/y", "c/1", "s/a", "s/b"];
 const filters = ["a", "a/b", "b/x", "b/y", "c/1", "a/#", "+/x", "b/+", "c/#", "r/#"];
@@ -13,13 +29,17 @@ export class CrashScript {
   private readonly doubtful = new Set<SimClient>();
   private readonly awayUntil = new Map<SimClient, number>();
 
-  constructor(private readonly world: CrashWorld) {}
+  constructor(
+    private readonly world: Stage,
+    /** Retained topics that all publish to. */
+    private readonly hasCommonTopics = false,
+  ) {}
 
   act(client: SimClient): void {
     const { dice, weather, stepNo } = this.world;
     if (client.link === null) {
       const isAway = (this.awayUntil.get(client) ?? 0) > stepNo;
-      if (this.world.isUp && !isAway && dice.chance(20)) this.connect(client);
+      if (this.world.canConnect(client) && !isAway && dice.chance(20)) this.connect(client);
       return;
     }
     if (client.isMute && dice.chance(5)) client.isMute = false;
@@ -109,17 +129,19 @@ export class CrashScript {
     const { dice } = this.world;
     for (let left = dice.pick([1, 1, 2, 6, 12]); left > 0; left--) {
       const isRetained = dice.chance(8);
-      const qos = isRetained ? dice.between(1, 2) : dice.pick([0, 1, 1, 2, 2]);
+      const lowest = this.hasCommonTopics ? 0 : 1;
+      const qos = isRetained ? dice.between(lowest, 2) : dice.pick([0, 1, 1, 2, 2]);
       if (!client.canPublish(qos)) return;
       const message = isRetained ? this.retained(client, qos) : this.makeMessage(client, dice.pick(topics), qos, false);
       client.publish(message, client.version === 5 && dice.chance(20));
     }
   }
 
-  /** On a topic of its own and always at the same QoS: so its values come in order, whatever is sent again. */
+  /** On a topic of its own, or of all, and always at the same QoS: so its values come in order, whatever is sent again. */
   private retained(client: SimClient, qos: number): Message {
     const { dice } = this.world;
-    const topic = `r/${client.id}/${qos}/${dice.below(2)}`;
+    const owner = this.hasCommonTopics && dice.chance(60) ? "all" : client.id;
+    const topic = `r/${owner}/${qos}/${dice.below(2)}`;
     const part = { topic, qos, isRetain: true, isWill: false, expirySec: undefined, hasUserProperty: false };
     const size = dice.chance(25) ? -1 : dice.pick([8, 100]);
     return this.world.makeMessage({ ...part, publisher: client.id, version: client.version }, size);

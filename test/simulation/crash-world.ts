@@ -16,7 +16,7 @@ import { CrashLedger } from "./crash-ledger.ts";
 import { type CrashPlant, type Life, makeLife } from "./crash-life.ts";
 import { ClientRecord } from "./crash-records.ts";
 import { checkNothingLeft, compareRetained, crashOnceMore } from "./crash-verdict.ts";
-import { CrashScript } from "./crash-script.ts";
+import { CrashScript, type Stage } from "./crash-script.ts";
 import { type CrashWeather, drawCrashWeather } from "./crash-weather.ts";
 import {
   type ConnectInput,
@@ -31,7 +31,7 @@ import { SimClient } from "./sim-client.ts";
 import { SimLink } from "./sim-link.ts";
 import { Dice } from "./weather.ts";
 
-export class CrashWorld {
+export class CrashWorld implements Stage {
   readonly dice: Dice;
   readonly weather: CrashWeather;
   readonly ledger = new CrashLedger();
@@ -92,7 +92,7 @@ export class CrashWorld {
     return client;
   }
 
-  get isUp(): boolean {
+  canConnect(): boolean {
     return this.life !== undefined;
   }
 

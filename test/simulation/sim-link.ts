@@ -36,6 +36,8 @@ export class SimLink implements Link {
   isEnded = false;
   /** `handleClose` was called. */
   isClosed = false;
+  /** The broker may still answer what came before the end; nobody hears it. */
+  isUnheard = false;
   /** Client's side is gone; the broker does not know yet. */
   isCut = false;
   onPacket: (packet: Packet) => void = () => {};
@@ -62,7 +64,8 @@ export class SimLink implements Link {
   }
 
   reserve(size: number): number {
-    if (this.isEnded) this.complain(`the broker writes to link ${this.model.no}, which it has closed`);
+    if (this.isEnded && !this.isUnheard)
+      this.complain(`the broker writes to link ${this.model.no}, which it has closed`);
     if (size > this.buffer.length) this.buffer = Buffer.alloc(size * 2);
     return 0;
   }
@@ -77,6 +80,7 @@ export class SimLink implements Link {
   }
 
   private accept(bytes: Buffer): void {
+    if (this.isUnheard) return;
     for (let i = 0; i < bytes.length; i += 7) this.digest = (Math.imul(this.digest, 31) + bytes[i]!) | 0;
     this.unparsed = Buffer.concat([this.unparsed, bytes]);
     for (;;) {
