@@ -93,7 +93,7 @@ export class Trunk implements Protocol {
     this.send(OPEN, stream, Buffer.from(JSON.stringify({ address, port, listener, identity })));
     const relay = new Relay(this, stream, link);
     this.streams.set(stream, relay);
-    if (!this.isWritable) link.pause();
+    if (!this.isWritable) relay.handleTrunkWritable(false);
     return relay;
   }
 
@@ -251,8 +251,8 @@ export class WaitingClient implements Protocol {
 
   /** The trunk is there; the answer is the link's protocol from now on. */
   goOn(trunk: Trunk): Protocol {
-    const relay = trunk.relay(this.link, this.listener);
     if (this.bytes > WAITING_BYTES_MAX) this.link.resume();
+    const relay = trunk.relay(this.link, this.listener);
     for (const chunk of this.chunks.splice(0)) relay.handleData(chunk);
     return relay;
   }

@@ -26,14 +26,14 @@ describe("a cluster", () => {
       let promised = 0;
       let crashes = 0;
       let cuts = 0;
-      for (let seed = first; seed < first + rounds(30, 200, 8000); seed++) {
+      for (let seed = first; seed < first + rounds(20, 60, 8000); seed++) {
         const world = run(seed);
         promised += world.ledger.promisedCount;
         crashes += world.crashCount;
         cuts += world.cutCount;
       }
       // Runs in which nothing was promised, or nothing failed, would show nothing.
-      expect([promised > 1000, crashes > 60, cuts > 60]).toEqual([true, true, true]);
+      expect([promised > 1000, crashes > 50, cuts > 50]).toEqual([true, true, true]);
     },
     rounds(60_000, 180_000, 3_600_000),
   );
