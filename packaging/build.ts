@@ -18,7 +18,7 @@ import { has, run } from "./run.ts";
 import { hostTarget, type Target, targets } from "./targets.ts";
 
 /** What runs on threads of its own has to be named. */
-const ENTRIES = ["src/main.ts", "src/store/writer-thread-sqlite.ts"];
+const ENTRIES = ["src/main.ts", "src/store/writer-thread-sqlite.ts", "src/modules/journal-thread-sqlite.ts"];
 
 interface Wish {
   readonly outDir: string;

@@ -169,6 +169,9 @@ function assemble(config: Config, log: Logger, kept: OpenStore, part: BrokerPart
     limitedLog: faults,
     gauges,
     worker,
+    dataDir: part?.dataDir ?? config.node.data,
+    commits,
+    alarms: () => observation.alarms,
     baseDir,
     ownMounts,
   });
@@ -176,7 +179,15 @@ function assemble(config: Config, log: Logger, kept: OpenStore, part: BrokerPart
   const listeners = makeListeners({ config, context, transport, mounts: plugins.mounts, place }, log);
   const load = new LoadMonitor(config.broker, TICK_MS);
   const histograms = new Histograms(engine.metrics, context);
-  const observation = new Observation({ config, context, transport, load, access, listeners, log: faults });
+  const observation: Observation = new Observation({
+    config,
+    context,
+    transport,
+    load,
+    access,
+    listeners,
+    log: faults,
+  });
   const figures = { load, gauges, histograms, observation };
   return { engine, context, transport, reporter, access, plugins, listeners, links, commits, faults, ...figures };
 }

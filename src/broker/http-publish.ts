@@ -176,8 +176,10 @@ function readBasic(header: string | null): { username: string | undefined; passw
   return { username: bytes.toString("utf8", 0, colon), password: bytes.subarray(colon + 1) };
 }
 
-function mayPublish({ access }: Engine, client: ClientInfo, view: MessageView): Promise<boolean> {
-  const verdict = access.isOpen ? ALLOW : access.authorizePublish(client, view);
+function mayPublish({ access, hooks }: Engine, client: ClientInfo, view: MessageView): Promise<boolean> {
+  const ask = (): ReturnType<typeof access.authorizePublish> => access.authorizePublish(client, view);
+  const later = hooks.messagePublishLater;
+  const verdict = access.isOpen ? ALLOW : later.isBelow(view) ? later.judged(view, ask) : ask();
   if (verdict !== PENDING) return Promise.resolve(verdict === ALLOW);
   return new Promise((resolve) => access.whenDecided(client, (decided) => resolve(decided === ALLOW)));
 }

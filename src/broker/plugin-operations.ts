@@ -103,16 +103,30 @@ export const pluginOperations = {
   }),
   "commands.run": operation({
     about: "runs a command of a plugin",
-    spread: "one",
+    spread: "all",
     params: named.extend({ args: z.array(z.string().max(65_535)).max(ARGS_MAX) }),
     result: z.object({ answer: z.unknown().meta({ description: "text to be printed, or a value" }) }),
+    merge: (answers) => ({ answer: answers.map(({ answer }) => answer).reduce(joined) ?? null }),
     async run(parts, { name, args }) {
       const command = commandsOf(parts).find((each) => each.name === name);
       if (!command) throw notFound("command", name);
+      if (command.isEverywhere !== true && parts.plugins.worker !== 0) return { answer: null };
       return { answer: (await command.run(args)) ?? null };
     },
   }),
 };
+
+/** Two workers' answers as one. */
+function joined(a: unknown, b: unknown): unknown {
+  if (a === null || b === null) return a ?? b;
+  if (Array.isArray(a) && Array.isArray(b)) return [...(a as unknown[]), ...(b as unknown[])];
+  if (typeof a === "number" && typeof b === "number") return a + b;
+  if (typeof a === "boolean" && typeof b === "boolean") return a || b;
+  if (typeof a !== "object" || typeof b !== "object") return a;
+  const other = b as Record<string, unknown>;
+  const both = Object.entries(a).map(([key, value]) => [key, joined(value, other[key] ?? null)]);
+  return { ...other, ...Object.fromEntries(both) };
+}
 
 function isSame(a: z.output<typeof metric>, b: z.output<typeof metric>): boolean {
   return a.name === b.name && isDeepStrictEqual(a.labels, b.labels);

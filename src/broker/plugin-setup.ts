@@ -6,13 +6,16 @@ import type { HttpMount } from "#core/ports.ts";
 import type { Engine } from "#core/engine.ts";
 import { modules } from "#modules/module-table.ts";
 import { PluginHost, type PluginStatus } from "#plugins/host.ts";
-import type { PluginLog } from "#plugins/plugin.ts";
+import type { AlarmWords, PluginLog } from "#plugins/plugin.ts";
 import type { AccessSetup } from "./access-setup.ts";
+import type { Alarms } from "./alarms.ts";
+import type { Commits } from "./commits.ts";
 import type { Config } from "./config.ts";
 import type { Gauges } from "./gauges.ts";
 import type { LimitedLog } from "./limited-log.ts";
 import type { Logger } from "./log.ts";
 import { findPlugins } from "./plugin-source.ts";
+import { republish } from "./publish.ts";
 import { figuresOf } from "./stats.ts";
 import { VERSION } from "./version.ts";
 
@@ -26,8 +29,11 @@ export interface PluginRequest {
   readonly log: Logger;
   readonly limitedLog: LimitedLog;
   readonly gauges: Gauges;
-  /** Number of this worker process. */
+  readonly commits: Commits;
+  alarms(): Alarms;
+  /** Number of this worker process, and where its data lies. */
   readonly worker: number;
+  readonly dataDir: string;
   /** Relative paths in the configuration start here. */
   readonly baseDir: string;
   /** What the broker itself answers over HTTP. */
@@ -47,8 +53,11 @@ export class PluginSetup {
       node: config.node.name,
       version: VERSION,
       worker: request.worker,
-      dataDir: join(config.node.data, "plugins"),
+      dataDir: join(request.dataDir, "plugins"),
+      sync: config.store.type === "memory" ? "memory" : config.store.sync,
       readFigures: async () => figuresOf(engine, gauges),
+      republish: (message) => republish(request, message),
+      setAlarm: (id, words) => setAlarm(request.alarms(), id, words),
       logOf: (plugin) => this.logOf(plugin),
       addBackend: (backend, priority) => access.addBackend(backend, priority),
     });
@@ -74,6 +83,11 @@ export class PluginSetup {
       const name = await this.host.know({ kind: "module", from: "mantou", options, read: async () => module });
       if (module.isOn(options as never)) await this.host.load(name);
     }
+  }
+
+  /** Number of this worker process. */
+  get worker(): number {
+    return this.request.worker;
   }
 
   list(): PluginStatus[] {
@@ -138,4 +152,9 @@ export class PluginSetup {
         limitedLog.write(level, `plugin ${plugin} ${message}`, message, { part: plugin, ...fields });
     return { debug: write("debug"), info: write("info"), warn: write("warn"), error: write("error") };
   }
+}
+
+function setAlarm(alarms: Alarms, id: string, words: AlarmWords | undefined): void {
+  if (words === undefined) alarms.clear(id);
+  else alarms.set({ id, ...words });
 }

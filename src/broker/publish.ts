@@ -1,6 +1,7 @@
 /** Publishing for those who are no MQTT client: checked, routed, and answered when what it stands for is on disk. */
 import { MantouError } from "#base/error.ts";
 import type { Engine } from "#core/engine.ts";
+import { type MessageCopy, viewOfCopy } from "#core/hook-message.ts";
 import { MessageView } from "#core/message.ts";
 import { isTopicName } from "#core/topic.ts";
 import type { Commits } from "./commits.ts";
@@ -55,17 +56,49 @@ export interface PublishParts {
   readonly commits: Commits;
 }
 
-/** Resolves when the message is safe. Rejects with MantouError `store_full` when it cannot be kept, and as `Commits.wait` does. */
+/**
+ * Resolves when the message is safe. Rejects with MantouError `store_full` when it cannot be kept, `publish_refused` when a hook does not take it,
+ * and as `Commits.wait` does.
+ */
 export async function publishView(
   { engine, commits }: PublishParts,
   view: MessageView,
 ): Promise<{ reachedCount: number }> {
+  if (!(await passesHooks(engine, view))) return { reachedCount: 0 };
   if (engine.isRefused(view)) {
     engine.dropUnrouted("store_full", view);
-    throw new MantouError("store_full", "the store cannot write now, and the message would have to be kept");
+    throw storeFull();
   }
   const mustWait = view.qos > 0 || view.isRetain; // a hook may change the view
   const reachedCount = engine.publish(view);
   if (mustWait) await commits.wait();
   return { reachedCount };
+}
+
+function storeFull(): MantouError {
+  return new MantouError("store_full", "the store cannot write now, and the message would have to be kept");
+}
+
+/** Those that take their time. False when one of them has kept or stopped the message. */
+async function passesHooks({ hooks, delivery }: Engine, view: MessageView): Promise<boolean> {
+  const point = hooks.messagePublishLater;
+  if (!point.isUsed || !point.concerns(view)) return true;
+  const message = delivery.describe(view);
+  message.own();
+  const goesOn = await new Promise<boolean>((resolve) => point.run(message, resolve));
+  if (goesOn) message.apply(view);
+  else if (message.reasonCode >= 0x80)
+    throw new MantouError("publish_refused", `a module refuses it (reason code 0x${message.reasonCode.toString(16)})`);
+  else if (!message.isTaken) delivery.drop("stopped_by_hook", view.publisher, view);
+  return goesOn;
+}
+
+/** What was kept goes its way after all, past the hooks that take their time. Rejects as `publishView`; after `store_full` it may be tried again. */
+export async function republish({ engine, commits }: PublishParts, copy: MessageCopy): Promise<number> {
+  await new Promise<void>((resolve) => engine.store.whenReady(resolve));
+  const view = viewOfCopy(copy, engine.sessions, engine.nowSec);
+  if (engine.isRefused(view)) throw storeFull();
+  const reached = engine.publish(view);
+  await commits.wait();
+  return reached;
 }

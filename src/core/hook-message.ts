@@ -8,20 +8,64 @@
 import type { Delivery } from "./delivery.ts";
 import type { Hooks } from "./hooks.ts";
 import type { Limits } from "./limits.ts";
-import type { MessageView } from "./message.ts";
+import { expiryAt, MessageView } from "./message.ts";
 import type { ClientInfo } from "./ports.ts";
 import type { SessionTable } from "./session-table.ts";
 import { isTopicName } from "./topic.ts";
+
+/** A message that can be kept and published later: `viewOfCopy`. */
+export interface MessageCopy {
+  readonly topic: string;
+  readonly payload: Buffer;
+  readonly qos: 0 | 1 | 2;
+  readonly isRetain: boolean;
+  /** 5.0 properties as they stand in a packet, without their length; empty for none. */
+  readonly properties: Buffer;
+  /** Where in `properties` the four bytes of Message Expiry Interval stand; −1 without. */
+  readonly expiryStart: number;
+  /** Client id; undefined for the broker itself. */
+  readonly publisher: string | undefined;
+}
+
+/** Expiry begins now. The topic must be a valid topic name. */
+export function viewOfCopy(copy: MessageCopy, sessions: SessionTable, nowSec: number): MessageView {
+  const { topic, payload, properties, expiryStart, publisher } = copy;
+  const topicBytes = Buffer.from(topic);
+  const view = new MessageView();
+  view.reset(Buffer.concat([topicBytes, properties, payload]), topicBytes.length);
+  view.propertiesEnd = view.payloadStart = topicBytes.length + properties.length;
+  view.qos = copy.qos;
+  view.isRetain = copy.isRetain;
+  view.isV5 = properties.length > 0;
+  if (expiryStart >= 0) {
+    view.expiryStart = topicBytes.length + expiryStart;
+    view.expiryAtSec = expiryAt(nowSec, properties.readUInt32BE(expiryStart));
+  }
+  const session = publisher === undefined ? -1 : sessions.find(Buffer.from(publisher));
+  if (session >= 0) {
+    view.publisher = session;
+    view.publisherKey = sessions.keyOf(session);
+  }
+  return view;
+}
 
 export class HookMessage {
   private view: MessageView | null;
   private ownTopic: string | undefined = undefined;
   private ownPayload: Buffer | undefined = undefined;
   private ownProperties: Buffer | undefined = undefined;
+  private ownExpiryStart = -1;
   private ownPublisher: { readonly clientId: string | undefined; readonly client: ClientInfo | undefined } | null =
     null;
   private ownQos: number;
   isRetain: boolean;
+  /** Set it when answering false: somebody keeps the message, so that it is not dropped. */
+  isTaken = false;
+  /**
+   * Set it to a reason code of PUBACK, 0x80 or above, when answering false where the client waits: it is refused with that (3.x, QoS 1 and 2:
+   * the connection ends).
+   */
+  reasonCode = 0;
   private readonly publisherNumber: number;
 
   constructor(
@@ -73,8 +117,9 @@ export class HookMessage {
   /** 5.0 properties that are passed on, as they stand in a packet without their length; a copy. Empty for 3.x. */
   get propertyBytes(): Buffer {
     if (this.ownProperties === undefined) {
-      const { bytes, propertiesStart, propertiesEnd } = this.source;
+      const { bytes, propertiesStart, propertiesEnd, expiryStart } = this.source;
       this.ownProperties = Buffer.from(bytes.subarray(propertiesStart, propertiesEnd));
+      if (expiryStart >= 0) this.ownExpiryStart = expiryStart - propertiesStart;
     }
     return this.ownProperties;
   }
@@ -94,6 +139,12 @@ export class HookMessage {
   private get source(): MessageView {
     if (this.view === null) throw new Error("the message is gone: read it while the hook runs");
     return this.view;
+  }
+
+  /** What is needed to publish it again. The bytes are shared: neither may change. */
+  copy(): MessageCopy {
+    const { topic, payload, qos, isRetain, propertyBytes: properties, publisher } = this;
+    return { topic, payload, qos, isRetain, properties, expiryStart: this.ownExpiryStart, publisher };
   }
 
   /** Reads everything, since the hooks will take longer than the view lasts. */
@@ -136,7 +187,7 @@ export function runPublishHook(view: MessageView, hooks: Hooks, delivery: Delive
   const message = delivery.describe(view);
   const goesOn = hooks.messagePublish.run(message);
   message.close();
-  if (!goesOn) return delivery.drop("stopped_by_hook", view.publisher, view);
+  if (!goesOn) return message.isTaken ? false : delivery.drop("stopped_by_hook", view.publisher, view);
   message.apply(view);
   return true;
 }

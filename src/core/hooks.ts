@@ -17,6 +17,7 @@ import type {
   UnsubscribeRequest,
 } from "./hook-event.ts";
 import type { HookMessage } from "./hook-message.ts";
+import type { MessageView } from "./message.ts";
 import type { DropReason } from "./metrics.ts";
 import type { ClientInfo } from "./ports.ts";
 
@@ -66,6 +67,75 @@ export class LaterPoint<E> extends Listeners<LaterListener<E>> {
   }
 }
 
+/** Listeners may be for topics that begin with a certain level alone: others then do not come here, and cost nothing. */
+class PublishLaterPoint extends LaterPoint<HookMessage> {
+  /** Of all topics. */
+  private wholeCount = 0;
+  private below: readonly TopicPrefix[] = [];
+
+  override add(call: LaterListener<HookMessage>, priority = 0, prefix?: TopicPrefix): () => void {
+    const remove = super.add(call, priority);
+    if (prefix) this.below = [...this.below, prefix];
+    else this.wholeCount++;
+    return () => {
+      remove();
+      if (prefix) this.below = this.below.filter((other) => other !== prefix);
+      else this.wholeCount--;
+    };
+  }
+
+  concerns(view: MessageView): boolean {
+    return this.wholeCount > 0 || this.isBelow(view);
+  }
+
+  /** The topic has a prefix that a listener is for. */
+  isBelow(view: MessageView): boolean {
+    return this.below.length > 0 && this.prefixOf(view) !== undefined;
+  }
+
+  /** Asks about what follows the levels of the topic's prefix, if something does. */
+  judged<T>(view: MessageView, ask: () => T): T {
+    const { topicStart, topicStamp } = view;
+    const prefix = this.prefixOf(view);
+    if (prefix) view.topicStart = behind(prefix, view);
+    view.topicStamp = 0; // that is the whole topic's
+    try {
+      return ask();
+    } finally {
+      view.topicStart = topicStart;
+      view.topicStamp = topicStamp;
+    }
+  }
+
+  private prefixOf({ bytes, topicStart, topicEnd }: MessageView): TopicPrefix | undefined {
+    return this.below.find(
+      ({ first }) =>
+        topicEnd - topicStart >= first.length &&
+        bytes.compare(first, 0, first.length, topicStart, topicStart + first.length) === 0,
+    );
+  }
+}
+
+/** Levels before a topic that say what is to be done with the message. */
+export interface TopicPrefix {
+  /** The first one, with the `/` behind it. */
+  readonly first: Buffer;
+  /** How many there are, the first one among them. */
+  readonly levels: number;
+}
+
+const SLASH = 0x2f;
+
+function behind({ levels }: TopicPrefix, { bytes, topicStart, topicEnd }: MessageView): number {
+  let at = topicStart;
+  for (let level = 0; level < levels; level++) {
+    const slash = bytes.indexOf(SLASH, at);
+    if (slash < 0 || slash + 1 >= topicEnd) return topicStart;
+    at = slash + 1;
+  }
+  return at;
+}
+
 export class Hooks {
   /** Some listener of `clientDisconnected` needs the client's address, which a link that is gone does not know. */
   isAddressKept = false;
@@ -101,7 +171,7 @@ export class Hooks {
   /** May change the message; `false` stops it: it is acknowledged and goes nowhere. */
   readonly messagePublish = new HookPoint<[message: HookMessage]>();
   /** Of what MQTT clients publish; wills and what the broker publishes itself cannot wait. */
-  readonly messagePublishLater = new LaterPoint<HookMessage>();
+  readonly messagePublishLater = new PublishLaterPoint();
   /** May change how long it is kept; `false`: it is delivered and not kept, and what was kept before is not any more. */
   readonly messageRetain = new HookPoint<[attempt: RetainAttempt]>();
   readonly messageDelivered = new HookPoint<[clientId: string, message: HookMessage]>();

@@ -22,6 +22,11 @@ import { Slab } from "#base/slab.ts";
 /** No message expiry: the value of `expiryAtSec`. */
 export const NEVER = 0xffff_ffff;
 
+/** Expiry of a message that is to live `sec` seconds from `nowSec`. */
+export function expiryAt(nowSec: number, sec: number): number {
+  return Math.min(nowSec + sec, NEVER - 1);
+}
+
 export class MessageView {
   bytes: Buffer = emptyBytes;
   /** The whole packet when it can be sent on as it is (no alias in it, minimal length), else -1. */

@@ -130,6 +130,11 @@ export interface Command {
   /** What follows the name, such as `list | show ID`; empty for nothing. */
   readonly usage: string;
   readonly description: string;
+  /**
+   * With several worker processes it runs in each of them, and their answers become one: lists are put together, numbers added up, `true`
+   * wins. Otherwise it runs in one of them.
+   */
+  readonly isEverywhere?: boolean;
   /** Text as it is to be printed, or a value that is printed as JSON. Throws MantouError for what the user got wrong. */
   run(args: readonly string[]): unknown;
 }

@@ -11,7 +11,7 @@ import { type BlockPool, offsetOf, pageOf } from "#base/block-pool.ts";
 import { addId, type Delivery, NOT_KEPT } from "./delivery.ts";
 import type { Limits } from "./limits.ts";
 import { MERGED, type MatchCache } from "./match-cache.ts";
-import { type MessagePool, MessageView, NEVER } from "./message.ts";
+import { type MessagePool, MessageView } from "./message.ts";
 import type { DropReason, Metrics } from "./metrics.ts";
 import {
   DELIVERY,
@@ -437,9 +437,4 @@ export class Router {
       }
     }
   }
-}
-
-/** Expiry of a message that is to live `sec` seconds from `nowSec`. */
-export function expiryAt(nowSec: number, sec: number): number {
-  return Math.min(nowSec + sec, NEVER - 1);
 }

@@ -6,6 +6,7 @@ import type { PluginDefinition, z } from "#plugins/plugin.ts";
 import {
   auditOptions,
   autoSubscribeOptions,
+  delayedOptions,
   exclusiveOptions,
   localOptions,
   presenceOptions,
@@ -67,6 +68,13 @@ export const modules = {
     config: localOptions,
     isOn: ({ enabled }) => enabled,
     start: async (api) => (await import("./prefixed.ts")).takePrefix(api, "$local/"),
+  }),
+  delayed: module({
+    name: "delayed",
+    description: "$delayed/SECONDS/TOPIC: published later",
+    config: delayedOptions,
+    isOn: ({ enabled }) => enabled,
+    start: async (api) => (await import("./delayed.ts")).startDelayed(api),
   }),
   topicMetrics: module({
     name: "topic-metrics",

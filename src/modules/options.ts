@@ -127,3 +127,22 @@ export const auditOptions = z.strictObject({
     "files that are kept; the oldest is removed",
   ),
 });
+
+export const delayedOptions = z.strictObject({
+  enabled: flag(false, "a message to $delayed/SECONDS/TOPIC is published to TOPIC so many seconds later"),
+  secMax: wholeNumber(
+    "secMax",
+    { min: 1, max: 4_294_967_295, initial: 4_294_967 },
+    "longest delay; a message that asks for more is refused (Topic Name invalid)",
+  ),
+  countMax: wholeNumber(
+    "countMax",
+    { min: 0, max: 1_000_000_000, initial: 1_000_000 },
+    "messages that wait; one more is refused (Quota exceeded)",
+  ),
+  bytesMax: wholeNumber(
+    "bytesMax",
+    { min: 0, max: 1_099_511_627_776, initial: 1_073_741_824 },
+    "bytes of messages that wait; one more is refused (Quota exceeded)",
+  ),
+});

@@ -1,9 +1,8 @@
 /** PUBLISH from a client: stop 4 of the way of a PUBLISH. Nothing is allocated unless the client uses aliases. */
 import type { Engine } from "#core/engine.ts";
-import type { MessageView } from "#core/message.ts";
+import { expiryAt, type MessageView } from "#core/message.ts";
 import { Metric } from "#core/metrics.ts";
 import { ALLOW, ALLOW_KEPT, DENY, PENDING, type Verdict } from "#core/ports.ts";
-import { expiryAt } from "#core/router.ts";
 import { isTopicName } from "#core/topic.ts";
 import { PUBACK, PUBREC } from "./codec/frame.ts";
 import { decodePublish, isTopicUtf8, published } from "./codec/publish.ts";
@@ -22,7 +21,7 @@ import {
 } from "./codec/reason-code.ts";
 import type { Connection } from "./connection.ts";
 import { HANDLE_AGAIN } from "./connection-state.ts";
-import { askPublishHooks, STOPPED } from "./hook-wait.ts";
+import { askPublishHooks, GOES_ON, TAKEN } from "./hook-wait.ts";
 import { guardPublish } from "./pacing.ts";
 import { InboundAliases } from "./topic-alias.ts";
 
@@ -58,26 +57,28 @@ export function handlePublish(connection: Connection, bytes: Buffer, start: numb
     if (verdict === DENY) return refuse(connection, view, "not_authorized", NOT_AUTHORIZED);
   }
   const { qos } = view;
-  let isStopped = false;
-  if (engine.hooks.messagePublishLater.isUsed || connection.rare?.judged) {
-    const outcome = askPublishHooks(connection, view);
+  let outcome: number = GOES_ON;
+  const { messagePublishLater } = engine.hooks;
+  if ((messagePublishLater.isUsed && messagePublishLater.concerns(view)) || connection.rare?.judged) {
+    outcome = askPublishHooks(connection, view);
     if (outcome === HANDLE_AGAIN) return HANDLE_AGAIN;
-    isStopped = outcome === STOPPED;
+    if (outcome >= 0x80) return refuse(connection, view, "stopped_by_hook", outcome);
   }
   counts[PUBLISH_RECEIVED]++;
   counts[MESSAGES_RECEIVED[qos]]++;
   if (connection.context.isGuarded && guardPublish(connection, view)) return 0;
   if (qos === 0) {
-    publish(engine, view, isStopped);
+    publish(engine, view, outcome);
     return 0;
   }
-  return publishAcked(connection, view, qos, isStopped);
+  return publishAcked(connection, view, qos, outcome);
 }
 
 /** A client that publishes to the same topic again is asked about once a second. */
 function judge(connection: Connection, view: MessageView): Verdict {
-  const { access, cache } = connection.context.engine;
+  const { access, cache, hooks } = connection.context.engine;
   const { rare } = connection;
+  if (hooks.messagePublishLater.isUsed && hooks.messagePublishLater.isBelow(view)) return judgeBelow(connection, view);
   const stamp = view.slot < 0 ? 0 : cache.stamp[view.slot];
   if (rare !== null && rare.allowedStamp === stamp && stamp !== 0 && rare.allowedEpoch === access.epoch) return ALLOW;
   view.topicStamp = stamp;
@@ -89,15 +90,16 @@ function judge(connection: Connection, view: MessageView): Verdict {
   return ALLOW;
 }
 
-function publish(engine: Engine, view: MessageView, isStopped: boolean): number {
-  if (!isStopped) return engine.publish(view);
-  engine.dropUnrouted("stopped_by_hook", view);
+function publish(engine: Engine, view: MessageView, outcome: number): number {
+  if (outcome === GOES_ON) return engine.publish(view);
+  if (outcome === TAKEN) engine.begin();
+  else engine.dropUnrouted("stopped_by_hook", view);
   engine.router.isWanted = true; // by somebody perhaps
   return 0;
 }
 
 /** QoS 1 and 2: `qos` is what the client published with, whatever hooks have made of it. */
-function publishAcked(connection: Connection, view: MessageView, qos: number, isStopped: boolean): number {
+function publishAcked(connection: Connection, view: MessageView, qos: number, outcome: number): number {
   const { engine } = connection.context;
   const { packetId } = published;
   if (qos === 2) {
@@ -112,7 +114,7 @@ function publishAcked(connection: Connection, view: MessageView, qos: number, is
   const unacked = connection.rare?.unackedCount ?? 0;
   if (unacked >= engine.limits.mqtt.receiveMax) return RECEIVE_MAXIMUM_EXCEEDED;
   if (!engine.store.isWritable && engine.isRefused(view)) return refuse(connection, view, "store_full", QUOTA_EXCEEDED);
-  const reached = publish(engine, view, isStopped);
+  const reached = publish(engine, view, outcome);
   if (qos === 2) engine.addReceipt(connection.session, packetId);
   const isUnwanted = reached === 0 && !engine.router.isWanted && !engine.fabric.isForwarding;
   const reason = isUnwanted ? NO_MATCHING_SUBSCRIBERS : SUCCESS;
@@ -143,6 +145,12 @@ function resolveAlias(connection: Connection, view: MessageView): number {
   return 0;
 }
 
+function judgeBelow(connection: Connection, view: MessageView): Verdict {
+  const { access, hooks } = connection.context.engine;
+  const verdict = hooks.messagePublishLater.judged(view, () => access.authorizePublish(connection.info(), view));
+  return verdict === ALLOW_KEPT ? ALLOW : verdict;
+}
+
 /** The answer is being asked for: the packet waits, and is then handled again with the answer at hand. */
 function waitForVerdict(connection: Connection): number {
   connection.hold();
@@ -154,13 +162,13 @@ function waitForVerdict(connection: Connection): number {
 function refuse(
   connection: Connection,
   view: MessageView,
-  reason: "not_authorized" | "store_full",
+  reason: "not_authorized" | "store_full" | "stopped_by_hook",
   reasonCode: number,
 ): number {
   const { engine } = connection.context;
   engine.dropUnrouted(reason, view);
   // 3.x has no reason in its acknowledgements: none that is false, so the connection ends.
-  const isEnding = reason === "store_full" ? view.qos > 0 : engine.access.deniedPublish === "disconnect";
+  const isEnding = reason === "not_authorized" ? engine.access.deniedPublish === "disconnect" : view.qos > 0;
   if (!connection.isV5 && isEnding) {
     connection.fail(reasonCode);
     return 0;

@@ -21,7 +21,8 @@ export interface JudgedPublish {
 }
 
 export const GOES_ON = 0;
-export const STOPPED = 1;
+const STOPPED = 1;
+export const TAKEN = 2;
 
 /** Runs both points; until the answer the connection is held. It is not called when the connection has closed meanwhile. */
 function ask<E>(
@@ -122,10 +123,10 @@ export function askUnsubscribeHooks(
 }
 
 /**
- * GOES_ON: `view` is what the hooks have made of it; STOPPED; or HANDLE_AGAIN: the packet waits, and finds the answer when it
- * is handled again.
+ * GOES_ON: `view` is what the hooks have made of it; STOPPED; TAKEN: somebody keeps it; a reason code of 0x80 or above: refused;
+ * or HANDLE_AGAIN: the packet waits, and finds the answer when it is handled again.
  */
-export function askPublishHooks(connection: Connection, view: MessageView): typeof GOES_ON | typeof STOPPED | -1 {
+export function askPublishHooks(connection: Connection, view: MessageView): number {
   const { engine } = connection.context;
   const { extras } = connection;
   const isRepeat = view.qos === 2 && engine.sessions.receiptsFor(connection.session).has(published.packetId);
@@ -144,10 +145,10 @@ export function askPublishHooks(connection: Connection, view: MessageView): type
   return HANDLE_AGAIN;
 }
 
-function take({ extras }: Connection, view: MessageView): typeof GOES_ON | typeof STOPPED {
+function take({ extras }: Connection, view: MessageView): number {
   const { message, goesOn } = extras.judged!;
   extras.judged = null;
-  if (!goesOn) return STOPPED;
+  if (!goesOn) return message.reasonCode >= 0x80 ? message.reasonCode : message.isTaken ? TAKEN : STOPPED;
   message.apply(view);
   return GOES_ON;
 }

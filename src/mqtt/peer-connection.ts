@@ -11,10 +11,9 @@
  * one filter; its Subscription Identifier says, of a shared one, how many members there are.
  */
 import type { EndedBy } from "#core/hook-event.ts";
-import { type MessageView, NEVER } from "#core/message.ts";
+import { expiryAt, type MessageView, NEVER } from "#core/message.ts";
 import { readRetained, RETAINED_MARKS, SHARED_MARKS } from "#core/peer-mark.ts";
 import type { Link } from "#core/ports.ts";
-import { expiryAt } from "#core/router.ts";
 import { SENT, addId } from "#core/delivery.ts";
 import { acked, decodeAck } from "./codec/ack.ts";
 import { decodeConnect, encodeConnack, withHeader } from "./codec/connect.ts";

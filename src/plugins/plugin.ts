@@ -11,6 +11,7 @@
  */
 import type { z } from "zod";
 import type { Backend } from "#access/backend.ts";
+import type { MessageCopy } from "#core/hook-message.ts";
 import type { Command, HttpPeer } from "#core/ports.ts";
 import type { HookListener, HookName, LaterHookListener, LaterHookName } from "./hook-name.ts";
 
@@ -18,7 +19,7 @@ export { z } from "zod";
 export { wholeNumber } from "./option-leaf.ts";
 export { isTopicFilter, isTopicName, topicMatcher } from "./topic.ts";
 export { MantouError } from "#base/error.ts";
-export type { HookMessage } from "#core/hook-message.ts";
+export type { HookMessage, MessageCopy } from "#core/hook-message.ts";
 export type { ClientInfo } from "#core/ports.ts";
 export type { Attempt, AuthenticateAnswer, AuthorizeAnswer, Backend, Question } from "#access/backend.ts";
 export type * from "#core/hook-event.ts";
@@ -73,6 +74,19 @@ export interface WaitOptions {
   readonly waitMsMax?: number;
   /** What follows when the listener fails or is late: as if it were not there (the default), or refused. */
   readonly whenFailed?: "pass" | "refuse";
+  /**
+   * `message.publish` only: topics that begin with these levels, such as `$delayed/+`; the first one is a word, `+` stands for any. Others do not
+   * come here, and cost nothing. Access judges the publisher by what follows these levels.
+   */
+  readonly below?: string;
+}
+
+export interface AlarmWords {
+  readonly severity: "warning" | "error" | "critical";
+  /** What is wrong, always the same words. */
+  readonly title: string;
+  /** With the figures of now. */
+  readonly summary: string;
 }
 
 export interface PublishOptions {
@@ -91,6 +105,8 @@ export interface PluginApi<C = unknown> {
     readonly version: string;
     /** Number of this worker process; what is said once for the whole node is said by 0. */
     readonly worker: number;
+    /** How carefully what must survive is written, as `store.sync` says; memory: not at all. */
+    readonly sync: "full" | "normal" | "off" | "memory";
   };
   /** A directory of this plugin's own, below the broker's data; made when it is first asked for. */
   readonly dataDir: string;
@@ -106,6 +122,11 @@ export interface PluginApi<C = unknown> {
 
   /** Publishes as the broker itself. Returns how many sessions get it; 0 also when it goes out later: from within a hook, or before the store is ready. */
   publish(topic: string, payload: string | Uint8Array, options?: PublishOptions): number;
+  /**
+   * Publishes what a hook saw, as its publisher sent it. Resolves, with how many sessions get it, when it is safe. Rejects with MantouError:
+   * `store_full` when it could not be kept, which changes nothing, or `not_committed` when that takes long.
+   */
+  republish(message: MessageCopy): Promise<number>;
   /** Messages of a filter, in process, at QoS 0, none of them lost; retained ones come at once. */
   subscribe(filter: string, listener: (message: PluginMessage) => unknown): Undo;
 
@@ -120,6 +141,9 @@ export interface PluginApi<C = unknown> {
   counter(name: string, help: string, labels?: Readonly<Record<string, string>>): Counter;
   /** A value that `read` returns when somebody looks. Over worker processes it is added up. */
   gauge(name: string, help: string, read: () => number, labels?: Readonly<Record<string, string>>): Undo;
+
+  /** Says what is wrong, until `undefined` says that it is over, or the plugin ends. `id` is one of the plugin's own. */
+  alarm(id: string, words: AlarmWords | undefined): void;
 
   /** Answers HTTP below `/plugins/<plugin>` + `path`, for everybody who reaches a WebSocket listener. */
   route(path: string, fetch: (request: Request, peer: HttpPeer) => Response | PromiseLike<Response>): Undo;

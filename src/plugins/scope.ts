@@ -10,7 +10,8 @@ import { isDeepStrictEqual } from "node:util";
 import type { Backend } from "#access/backend.ts";
 import { MantouError } from "#base/error.ts";
 import type { Engine } from "#core/engine.ts";
-import type { HookPoint, Hooks, LaterPoint } from "#core/hooks.ts";
+import type { HookMessage, MessageCopy } from "#core/hook-message.ts";
+import type { HookPoint, Hooks, LaterListener, LaterPoint, TopicPrefix } from "#core/hooks.ts";
 import { LocalSubscriber } from "#core/local-subscriber.ts";
 import type { Command, Contribution, HttpMount, HttpPeer, MetricSource } from "#core/ports.ts";
 import { isFilterText, isTopicName } from "#core/topic.ts";
@@ -24,6 +25,7 @@ import {
   laterPoints,
 } from "./hook-name.ts";
 import type {
+  AlarmWords,
   BrokerFigures,
   Counter,
   HookOptions,
@@ -43,10 +45,13 @@ export interface PluginGround {
   readonly worker: number;
   /** Below it each plugin has its directory. */
   readonly dataDir: string;
+  readonly sync: PluginApi["broker"]["sync"];
   readFigures(): Promise<BrokerFigures>;
   /** How long a start and an end may take; 10 and 5 seconds. */
   readonly startMsMax?: number;
   readonly stopMsMax?: number;
+  republish(message: MessageCopy): Promise<number>;
+  setAlarm(id: string, words: AlarmWords | undefined): void;
   /** Repeats of a message are the logger's to limit. */
   logOf(plugin: string): PluginLog;
   /** Puts a backend before the configured ones. */
@@ -70,6 +75,7 @@ export class Scope implements PluginApi {
   readonly log: PluginLog;
   readonly broker: PluginApi["broker"];
   readonly faults: Faults;
+  private readonly alarms = new Map<string, Undo>();
   private readonly undos = new Set<() => unknown>();
   private readonly routes: HttpMount[] = [];
   private readonly adminRoutes: HttpMount[] = [];
@@ -85,7 +91,7 @@ export class Scope implements PluginApi {
     faults: Faults,
   ) {
     this.log = ground.logOf(name);
-    this.broker = { node: ground.node, version: ground.version, worker: ground.worker };
+    this.broker = { node: ground.node, version: ground.version, worker: ground.worker, sync: ground.sync };
     this.faults = faults;
     this.declare({
       name: this.metricName("faults_total"),
@@ -174,8 +180,9 @@ export class Scope implements PluginApi {
   onAsync<N extends LaterHookName>(name: N, listener: LaterHookListener<N>, options: WaitOptions = {}): Undo {
     if (this.isOver) return nothing;
     if (!Object.hasOwn(laterPoints, name)) throw wrong(`no client can be made to wait at ${name}`);
-    const { priority = 0, waitMsMax = WAIT_MS, whenFailed = "pass" } = options;
-    const point = this.ground.engine.hooks[laterPoints[name]] as LaterPoint<unknown>;
+    const { priority = 0, waitMsMax = WAIT_MS, whenFailed = "pass", below } = options;
+    const { hooks } = this.ground.engine;
+    const prefix = below === undefined ? undefined : prefixOf(name, below);
     const call = listener as (event: unknown) => Promise<unknown>;
     const wait = async (event: unknown, done: (goesOn: boolean) => void): Promise<void> => {
       let answer: unknown = whenFailed === "pass";
@@ -186,7 +193,15 @@ export class Scope implements PluginApi {
       }
       done(answer !== false);
     };
-    return this.keep(point.add((event, done) => void wait(event, done), priority));
+    if (name !== "message.publish") {
+      const point = hooks[laterPoints[name]] as LaterPoint<unknown>;
+      return this.keep(point.add((event, done) => void wait(event, done), priority));
+    }
+    const listen: LaterListener<HookMessage> = (message, done) => {
+      if (prefix && !message.topic.startsWith(prefix.text)) done(true);
+      else void wait(message, done);
+    };
+    return this.keep(hooks.messagePublishLater.add(listen, priority, prefix));
   }
 
   setTimeout(callback: () => unknown, delayMs: number): Undo {
@@ -230,6 +245,27 @@ export class Scope implements PluginApi {
       this.guard(() => listener({ topic: view.topicText(), payload: view.payload(), qos: view.qos, isRetain }));
     });
     return this.keep(undo);
+  }
+
+  republish(message: MessageCopy): Promise<number> {
+    return this.isOver ? Promise.resolve(0) : this.ground.republish(message);
+  }
+
+  alarm(id: string, words: AlarmWords | undefined): void {
+    const whole = `${this.name}.${id}`;
+    if (words === undefined) return this.undoAlarm(whole);
+    if (this.isOver) return;
+    this.ground.setAlarm(whole, words);
+    if (!this.alarms.has(whole))
+      this.alarms.set(
+        whole,
+        this.keep(() => this.ground.setAlarm(whole, undefined)),
+      );
+  }
+
+  private undoAlarm(whole: string): void {
+    this.alarms.get(whole)?.();
+    this.alarms.delete(whole);
   }
 
   get dataDir(): string {
@@ -286,9 +322,9 @@ export class Scope implements PluginApi {
     if (this.isOver) return nothing;
     if (!COMMAND_NAME.test(command.name)) throw wrong(`${command.name} is no name of a command`);
     if (this.commands.some(({ name }) => name === command.name)) throw wrong(`it has two commands ${command.name}`);
-    const { name, usage, description } = command;
+    const { name, usage, description, isEverywhere = false } = command;
     const run = (args: readonly string[]): Promise<unknown> => this.runCommand(command, args);
-    return this.put(this.commands, { name, usage, description, run });
+    return this.put(this.commands, { name, usage, description, isEverywhere, run });
   }
 
   backend(backend: Backend, { priority = 0 }: HookOptions = {}): Undo {
@@ -350,6 +386,16 @@ export class Scope implements PluginApi {
 }
 
 const nothing: Undo = () => {};
+
+function prefixOf(name: LaterHookName, below: string): TopicPrefix & { readonly text: string } {
+  const levels = below.split("/");
+  const [first, ...others] = levels;
+  if (name !== "message.publish" || first === "" || /[+#]/.test(first) || others.some((level) => level !== "+"))
+    throw wrong(
+      `below: found ${below} at ${name}, allowed: a word and levels + at message.publish, such as $delayed/+`,
+    );
+  return { first: Buffer.from(`${first}/`), levels: levels.length, text: `${first}/` };
+}
 
 function isPromise(value: unknown): value is Promise<unknown> {
   return typeof (value as { then?: unknown } | undefined | null)?.then === "function";

@@ -6,6 +6,7 @@
  */
 import { existsSync } from "node:fs";
 import { MantouError } from "#base/error.ts";
+import { threadUrl } from "#base/thread-url.ts";
 import type { CommitInfo, LoadedEntries, LogBackend, RecoveryReceiver } from "./log-backend.ts";
 import { type FromWriter, ownCopy, type ToWriter, unpackRetained, unpackSessions } from "./thread-message.ts";
 
@@ -22,7 +23,7 @@ type Bytes = Uint8Array<ArrayBuffer>;
  * @throws MantouError `store_in_use`, `store_schema_newer`, `store_not_writable`, `store_not_readable`
  */
 export async function openThreadLog({ dir, sync }: ThreadLogOptions): Promise<ThreadLog> {
-  const worker = new Worker(threadUrl(), { name: "store" });
+  const worker = startThread("store");
   const log = new ThreadLog(worker);
   const refusal = await log.opened({ kind: "open", dir, sync });
   if (!refusal) return log;
@@ -32,18 +33,15 @@ export async function openThreadLog({ dir, sync }: ThreadLogOptions): Promise<Th
 
 /** Copies the store in `dir`, as of one moment, to a new file, in a thread of its own. Rejects as `backUpStore` throws. */
 export async function backUpInThread(dir: string, file: string): Promise<void> {
-  const worker = new Worker(threadUrl(), { name: "backup" });
+  const worker = startThread("backup");
   const refusal = await new ThreadLog(worker).opened({ kind: "back-up", dir, file });
   worker.terminate();
   if (refusal) throw refusal;
 }
 
-/** In a compiled executable, entry points are found from the root of the sources: this repository's, or an application's. */
-function threadUrl(): string {
-  const isCompiled = /\/(\$bunfs|~BUN)\//.test(import.meta.url); // the latter on Windows
-  const places = isCompiled ? ["./store/", "./node_modules/mantou/src/store/"] : ["./"];
-  const found = places.find((place) => existsSync(new URL(`${place}writer-thread-sqlite.js`, import.meta.url)));
-  return new URL(`${found ?? places[0]}writer-thread-sqlite.ts`, import.meta.url).href;
+function startThread(name: string): Worker {
+  const place = { folder: "store", file: "writer-thread-sqlite" };
+  return new Worker(threadUrl(import.meta.url, place, existsSync), { name });
 }
 
 export class ThreadLog implements LogBackend {

@@ -1,9 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { BlockPool } from "#base/block-pool.ts";
 import { limitTable, makeLimits } from "#core/limits.ts";
-import { MessagePool, NEVER } from "#core/message.ts";
+import { expiryAt, MessagePool, NEVER } from "#core/message.ts";
 import { Metric, Metrics } from "#core/metrics.ts";
-import { expiryAt } from "#core/router.ts";
 import { SessionTable } from "#core/session-table.ts";
 import { Wills } from "#core/will.ts";
 import { viewOf } from "#test/support/test-broker.ts";

@@ -29,6 +29,9 @@ function makeBench(): Bench {
     version: "1",
     worker: 0,
     dataDir: join(tmpdir(), "mantou-no-plugin-data"),
+    sync: "memory",
+    republish: async () => 0,
+    setAlarm() {},
     readFigures: () => Promise.reject(new Error("none")),
     logOf: () => ({ debug: write, info: write, warn: write, error: write }),
     addBackend(backend) {
