@@ -23,7 +23,7 @@ import type { Config, LoadedConfig } from "./config.ts";
 import { ConfigReload, type ReloadReport } from "./config-reload.ts";
 import type { Origin } from "./config-tree.ts";
 import { type Control, localControl } from "./control.ts";
-import { connectionsMaxOfProcess } from "./descriptor-limit.ts";
+import { connectionsMaxOfProcess, warmHttpClient } from "./descriptor-limit.ts";
 import { Gauges } from "./gauges.ts";
 import { Histograms } from "./histograms.ts";
 import { httpMounts } from "./http-publish.ts";
@@ -202,6 +202,7 @@ async function open(parts: Parts, kept: OpenStore, configs: Config["listeners"])
     listeners.prepare(configs);
     const makeProtocol = (link: Link, name: string): Protocol => listeners.makeProtocol(link, name);
     kept.attach(engine);
+    void warmHttpClient();
     await links.join({ engine, transport, reporter, makeProtocol });
   }
   await listeners.apply(configs);

@@ -17,10 +17,10 @@ export interface BrokerInProcess extends AsyncDisposable {
   connectionOf(clientId: string): Connection;
 }
 
-/** `set` is as the command line's `--set`; `connectionsMax` is the listener's. */
+/** `set` is as the command line's `--set`; `listener` are keys of its listener. */
 export async function startInProcess(
   set: readonly string[] = [],
-  listener: { readonly connectionsMax?: number } = {},
+  listener: Partial<Config["listeners"][number]> = {},
 ): Promise<BrokerInProcess> {
   const flags = { listen: ["tcp://127.0.0.1:0"], set: ["broker.drainSecMax=0", "store.type=memory", ...set] };
   const { config } = loadConfig({ flags, env: {}, cwd: "/" });
