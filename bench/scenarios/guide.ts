@@ -55,6 +55,6 @@ export const guide: readonly Scenario[] = [
         reference: { kind: "number" },
       },
     ],
-    shows: ["connectsPerSec", "brokerUsPerConnect", "p50Us", "p99Us", "maxUs"],
+    shows: ["connectsPerSec", "brokerUsPerConnect", "p50Us", "p99Us", "maxUs", "busyPerSec"],
   },
 ];

@@ -37,6 +37,7 @@ const QUEUED = 3;
 const HANDSHAKE = 4;
 const UPGRADE = 5;
 const OVER = 6;
+const GATE = 7;
 
 const HELD_BYTES_MAX = 16 * 1024 + 512;
 const noBytes = Buffer.alloc(0);
@@ -125,19 +126,28 @@ export class Arrival implements Receiver {
   // ---- its turn
 
   private wait(waitMs: number): void {
-    if (waitMs === 0) return this.goOn();
+    const { turnGate } = this.lobby.entrance.transport;
+    if (waitMs === 0 && turnGate.takePlace()) return this.proceed();
     this.stage = WAITING;
     this.socket.pause();
-    this.timer = setTimeout(() => {
-      this.sinceMs = performance.now();
-      this.lobby.arrivals.delete(this); // the oldest stay first
-      this.lobby.arrivals.add(this);
-      this.socket.resume();
-      this.goOn();
-    }, waitMs);
+    if (waitMs > 0) {
+      this.timer = setTimeout(() => this.goOn(), waitMs);
+      return;
+    }
+    this.stage = GATE;
+    turnGate.wait(this);
   }
 
-  private goOn(): void {
+  /** It has waited long enough. */
+  goOn(): void {
+    this.sinceMs = performance.now();
+    this.lobby.arrivals.delete(this); // the oldest stay first
+    this.lobby.arrivals.add(this);
+    this.socket.resume();
+    this.proceed();
+  }
+
+  private proceed(): void {
     if (!this.lobby.entrance.credentials) return this.converse();
     this.stage = HELLO;
     if (this.held.length > 0) this.readHello();
@@ -272,5 +282,6 @@ export class Arrival implements Receiver {
     lobby.arrivals.delete(this);
     if (stage === HANDSHAKE) lobby.gate.leave();
     if (stage === QUEUED) lobby.gate.withdraw(this);
+    if (stage === GATE) lobby.entrance.transport.turnGate.withdraw(this);
   }
 }

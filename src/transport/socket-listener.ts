@@ -35,7 +35,7 @@ export async function listenOnSocket(options: ListenerOptions, host: ListenerHos
         return socket.terminate();
       }
     }
-    if (isPlain && waitMs === 0) {
+    if (isPlain && waitMs === 0 && transport.turnGate.takePlace()) {
       socket.data = entrance.makeLink(socket, undefined);
       return;
     }

@@ -14,6 +14,7 @@ import type { Link, PeerIdentity, Protocol } from "#core/ports.ts";
 import { FairShare, type Sharer } from "./fair-share.ts";
 import { Flusher } from "./flusher.ts";
 import { LARGE_BUFFER, noBuffer, SendBuffers } from "./send-buffer.ts";
+import { TurnGate } from "./turn-gate.ts";
 
 const BYTES_SENT = Metric["bytes.sent"];
 const CROWDED_LINK_BYTES = 64 * 1024;
@@ -23,6 +24,7 @@ const LINGER_MS = 5000;
 export class TcpTransport {
   readonly flusher: Flusher;
   readonly share: FairShare;
+  readonly turnGate: TurnGate = new TurnGate();
   readonly buffers: SendBuffers = new SendBuffers();
   /** Links that cannot send or wait for their peer to close, and when the sweep first saw that nothing moved, or −1. */
   readonly watched: Map<TcpLink, number> = new Map();
