@@ -26,6 +26,8 @@ import { type Method, routes } from "./routes.ts";
 
 export const API = "/api/v1";
 export const COOKIE = "mantou_session";
+/** What a sign-in takes. */
+const STRANGER_BODY_BYTES_MAX = 16 * 1024;
 const BODY_BYTES_MAX = 8 * 1024 * 1024;
 const TARGET_LENGTH_MAX = 500;
 
@@ -96,14 +98,14 @@ export function makeApp(parts: AdminParts): App {
     c.res.headers.set("X-Frame-Options", "DENY");
     if (!c.res.headers.has("Cache-Control")) c.res.headers.set("Cache-Control", "no-store");
   });
-  app.use(
-    "*",
-    bodyLimit({ maxSize: BODY_BYTES_MAX, onError: (c) => c.json(fault("payload_too_large", "body: too large"), 413) }),
-  );
   app.use("*", async (c, next) => {
     c.set("identity", findIdentity(c, parts));
     await next();
   });
+  const limit = (maxSize: number) =>
+    bodyLimit({ maxSize, onError: (c) => c.json(fault("payload_too_large", "body: too large"), 413) });
+  const [forKnown, forStrangers] = [limit(BODY_BYTES_MAX), limit(STRANGER_BODY_BYTES_MAX)];
+  app.use("*", (c, next) => (c.var.identity ? forKnown : forStrangers)(c, next));
   app.notFound(async (c) => {
     const { identity } = c.var;
     if (!identity) return c.json(STRANGER, 401);

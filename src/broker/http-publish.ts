@@ -23,6 +23,10 @@ import type { Commits } from "./commits.ts";
 import { publishView, viewOf } from "./publish.ts";
 
 const TOPIC_COUNT_MAX = 1000;
+const MORE_BYTES = 64 * 1024;
+/** Of bodies and messages of all requests that are being read, judged or written; beyond, 503. */
+const HELD_BYTES_MAX = 128 * 1024 * 1024;
+let heldBytes = 0;
 const CLIENT_ID = "http";
 /** Backends and rules see an MQTT 3.1.1 client. */
 const VERSION = 4;
@@ -71,18 +75,64 @@ function status({ node }: HttpPublishParts, { method }: Request): Response {
 }
 
 async function answer(parts: HttpPublishParts, request: Request, peer: HttpPeer): Promise<Response> {
+  const { metrics } = parts.engine;
+  const held: Held = { bytes: 0 };
   try {
     if (request.method !== "POST") throw new Refused(405, "Method Not Allowed");
     if (parts.isBusy()) throw new Refused(503, "Service Unavailable");
-    const wish = await readWish(request);
-    const views = wish.topics.map((topic) => viewOf(parts.engine, { ...wish, topic }));
-    const client = await authenticate(parts.engine, request, peer, wish.client);
-    for (const view of views) if (!(await mayPublish(parts.engine, client, view))) throw new Refused(403, "Forbidden");
-    await Promise.all(views.map((view) => publishView(parts, forget(view))));
+    metrics.add("http.published", await publish(parts, request, { peer, held }));
     return text(200, "ok");
   } catch (error) {
+    metrics.add("http.refused");
     return refusal(error);
+  } finally {
+    heldBytes -= held.bytes;
   }
+}
+
+/** What one request has in memory. */
+interface Held {
+  bytes: number;
+}
+
+/** Resolves with the number of messages when all are safe. */
+async function publish(
+  parts: HttpPublishParts,
+  request: Request,
+  { peer, held }: { readonly peer: HttpPeer; readonly held: Held },
+): Promise<number> {
+  const { engine } = parts;
+  const wish = readWish(request.headers, await readBody(request, bodyBytesMax(engine), held));
+  hold(held, wish.topics.length * wish.payload.length);
+  const views = wish.topics.map((topic) => viewOf(engine, { ...wish, topic }));
+  const client = await authenticate(engine, request, peer, wish.client);
+  for (const view of views) if (!(await mayPublish(engine, client, view))) throw new Refused(403, "Forbidden");
+  await Promise.all(views.map((view) => publishView(parts, forget(view))));
+  return views.length;
+}
+
+function hold(held: Held, bytes: number): void {
+  if (bytes > HELD_BYTES_MAX) throw new Refused(413, "Content Too Large");
+  held.bytes += bytes;
+  heldBytes += bytes;
+  if (heldBytes > HELD_BYTES_MAX) throw new Refused(503, "Service Unavailable");
+}
+
+/** The largest message, each byte percent-encoded, and its topics. */
+function bodyBytesMax({ limits }: Engine): number {
+  return 3 * limits.mqtt.packetBytesMax + MORE_BYTES;
+}
+
+async function readBody({ body, headers }: Request, bytesMax: number, held: Held): Promise<Buffer> {
+  const tooLarge = new Refused(413, "Content Too Large");
+  if (Number(headers.get("content-length") ?? 0) > bytesMax) throw tooLarge;
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of body ?? []) {
+    hold(held, chunk.length);
+    if (held.bytes > bytesMax) throw tooLarge;
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
 }
 
 /** Others have been served since the topic was looked up. */
@@ -112,9 +162,9 @@ function refusal(error: unknown): Response {
   }
 }
 
-async function readWish(request: Request): Promise<Wish> {
-  const type = (request.headers.get("content-type") ?? "").split(";")[0].trim().toLowerCase();
-  const body = await request.text();
+function readWish(headers: Headers, bytes: Buffer): Wish {
+  const type = (headers.get("content-type") ?? "").split(";")[0].trim().toLowerCase();
+  const body = bytes.toString();
   const fields = type === "application/json" ? readJson(body) : Object.fromEntries(new URLSearchParams(body));
   const { client = CLIENT_ID, qos = 0, retain = 0, message, topic, topics, encoding = "utf8" } = fields;
   if (!/^[0-2]$/.test(String(qos))) throw new Refused(400, "Bad QoS");

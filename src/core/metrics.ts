@@ -87,6 +87,8 @@ const metricNames = [
   "sessions.ended",
   "sessions.expired",
   "wills.published",
+  "http.published",
+  "http.refused",
   "bugs",
 ] as const;
 

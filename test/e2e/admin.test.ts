@@ -164,6 +164,11 @@ describe("roles", () => {
     expect(await codes(session)).toEqual([200, 200, 200]);
     const forged: Asker = (path, options) => session(path, { ...options, headers: { "x-csrf-token": "other" } });
     expect(await codes(forged)).toEqual([200, 403, 403]);
+    const flood = await ask("/api/v1/sign-in", {
+      method: "POST",
+      body: { username: "admin", password: "x".repeat(20_000) },
+    });
+    expect([flood.status, flood.body["error"].code]).toEqual([413, "payload_too_large"]);
     const plain = { method: "POST", body: JSON.stringify(publish.body), headers: { "Content-Type": "text/plain" } };
     expect((await session("/api/v1/publish", plain)).status).toBe(400);
   });
@@ -521,6 +526,44 @@ describe("HTTP publish", () => {
     ["topic=a&message=x&retain=2", "400 Bad Retain"],
   ])("%s is %s", async (body, answer) => {
     expect(await words(await post(body))).toBe(answer);
+  });
+
+  test("whatever a body says, the answer is a short one, and others are served", async () => {
+    const name = fc.constantFrom("topic", "topics", "message", "qos", "retain", "client", "encoding");
+    const form = fc.dictionary(name, fc.string()).map((fields) => new URLSearchParams(fields).toString());
+    const json = fc
+      .oneof(fc.dictionary(name, fc.jsonValue({ maxDepth: 1 })), fc.jsonValue())
+      .map((value) => JSON.stringify(value));
+    const types = { form: "application/x-www-form-urlencoded", json: "application/json" };
+    const any = fc.oneof(
+      form.map((body) => ({ body, type: types.form })),
+      fc.oneof(json, fc.string()).map((body) => ({ body, type: types.json })),
+      fc.string().map((body) => ({ body, type: types.form })),
+    );
+    await fc.assert(
+      fc.asyncProperty(any, async ({ body, type }) => {
+        const response = await post(body, { "Content-Type": type });
+        expect([200, 400]).toContain(response.status);
+        expect(await response.text()).toMatch(/^(ok|Bad \w+)$/);
+      }),
+      { numRuns: 300 },
+    );
+    const large = await post(`topic=a&message=${"x".repeat(5_000_000)}`);
+    expect(await words(large)).toBe("413 Content Too Large");
+    const many = `topics=${Array.from({ length: 500 }, (_, i) => `t${i}`).join()}&message=${"x".repeat(900_000)}`;
+    expect(await words(await post(many))).toBe("413 Content Too Large");
+    const sent = new Map<string, number>();
+    for (const path of ["http_published", "http_refused"])
+      sent.set(
+        path,
+        Number(
+          new RegExp(`^mantou_${path}_total (\\d+)$`, "m").exec(
+            (await (await keyOf("viewer"))("/metrics")).body["text"] as string,
+          )![1],
+        ),
+      );
+    expect(sent.get("http_refused")).toBeGreaterThan(1);
+    expect(sent.get("http_published")).toBeGreaterThan(4);
   });
 
   test("status, and what is not there", async () => {
