@@ -86,6 +86,11 @@ export class World implements Ground {
     return this.#up.promise;
   }
 
+  /** Of the broker's process. */
+  get pid(): number {
+    return this.#broker!.pid;
+  }
+
   takeLinkNumber(): number {
     return ++this.#linkCount;
   }
@@ -104,7 +109,7 @@ export class World implements Ground {
       lives = this.clients.map((client) => client.live());
       await hooks?.during?.(this);
       for (const { upMs, falseStartsMs } of plan.rounds) {
-        await this.#lasts(upMs);
+        await this.lasts(upMs);
         await this.kill();
         for (const ms of falseStartsMs) await this.#falseStart(ms);
         await this.start();
@@ -183,7 +188,8 @@ export class World implements Ground {
     if (line !== undefined) this.fault(`the broker's log says: ${line}`);
   }
 
-  async #lasts(ms: number): Promise<void> {
+  /** Waits, or until the broker has ended. */
+  async lasts(ms: number): Promise<void> {
     const endMs = performance.now() + ms;
     while (performance.now() < endMs && this.#broker?.isOver === false) {
       await Bun.sleep(Math.min(20, Math.max(0, endMs - performance.now())));

@@ -1,0 +1,56 @@
+// Several worker processes: all of them are killed with their keeper, or one after the other under load while the rest goes on.
+
+import { test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { rounds } from "#test/support/level.ts";
+import { Dice } from "#test/simulation/weather.ts";
+import { crash, seeds, survive } from "./campaign.ts";
+import { rootOf } from "./plants.ts";
+import { drawPlan } from "./script.ts";
+import { runPlan, type World } from "./world.ts";
+
+const RUN_MS = 90_000;
+const flags = ["--workers", "3"];
+const wholeCount = rounds(0, 2, 40);
+const partCount = rounds(1, 3, 60);
+const killCount = rounds(2, 4, 8);
+/** The keeper says that a worker has ended. */
+const expected = /a worker has ended/;
+
+test.skipIf(wholeCount === 0)(
+  `three workers killed with their keeper keep what one process keeps (${wholeCount} runs)`,
+  () =>
+    survive(seeds(wholeCount), (seed) =>
+      crash(seed, { roundCount: rounds(1, 2, 5) }, { spec: { root: rootOf(seed), flags, expected } }),
+    ),
+  wholeCount * RUN_MS,
+);
+
+test(
+  `workers killed one by one under load lose nothing, and double no QoS 2 (${partCount} × ${killCount} kills)`,
+  () =>
+    survive(seeds(partCount), (seed) => {
+      // Whether a will is due depends on which of two workers was killed, the one with the socket or the one with the session.
+      const plan = { ...drawPlan(seed, { roundCount: 0 }), mourners: [] };
+      const during = (world: World): Promise<void> => killWorkers(world, new Dice(seed));
+      return runPlan({ plan, spec: { root: rootOf(seed), flags, expected }, hooks: { during } });
+    }),
+  partCount * RUN_MS,
+);
+
+async function killWorkers(world: World, dice: Dice): Promise<void> {
+  world.isFailing = true; // links of the killed worker end without a word
+  for (let left = killCount; left > 0; left--) {
+    await Bun.sleep(dice.between(50, 700));
+    const workers = childrenOf(world.pid);
+    if (workers.length > 0) process.kill(dice.pick(workers), "SIGKILL");
+    world.note("a worker was killed");
+  }
+  while (childrenOf(world.pid).length < 3) await Bun.sleep(20);
+  await world.lasts(300);
+}
+
+function childrenOf(pid: number): number[] {
+  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim();
+  return text === "" ? [] : text.split(" ").map(Number);
+}
