@@ -54,19 +54,22 @@ export async function manPage(dateSec: number): Promise<string> {
   return `${lines.join("\n")}\n`;
 }
 
+/** What help shows, and nothing that is hidden. */
 function commandsOf(command: Command): string[] {
-  const own = command.commands.flatMap((each) => {
+  const help = command.createHelp();
+  const commands = help.visibleCommands(command).filter((each) => each.name() !== "help");
+  return commands.flatMap((each) => {
     if (each.commands.length > 0) return commandsOf(each);
-    const words = nameOf(each);
-    const args = each.registeredArguments.map(
-      (argument) => ` ${argument.required ? argument.name() : `[${argument.name()}]`}`,
+    const args = each.registeredArguments.map((argument) =>
+      argument.required ? argument.name() : `[${argument.name()}]`,
     );
-    const options = each.options
-      .filter(({ hidden }) => !hidden)
-      .map(({ flags, description }) => [flags, description] as const);
-    return [`.SS "${escape(words + args.join(""))}"`, escape(each.description()), ...tagged(options)];
+    const options = help.visibleOptions(each).filter(({ long }) => long !== "--help");
+    return [
+      `.SS "${escape([nameOf(each), ...args].join(" "))}"`,
+      escape(each.description()),
+      ...tagged(options.map(({ flags, description }) => [flags, description] as const)),
+    ];
   });
-  return own;
 }
 
 /** With those of the commands above, without the program's. */
