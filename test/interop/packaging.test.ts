@@ -41,8 +41,8 @@ beforeAll(async () => {
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
 /** Starts it, keeps a message, ends it, and finds the message again. */
-async function smoke(command: string, data: string): Promise<void> {
-  const flags = ["--data", data];
+async function smoke(command: string, data: string, ...more: readonly string[]): Promise<void> {
+  const flags = ["--data", data, ...more];
   for (const round of [1, 2]) {
     const broker = await startBroker(flags, { command: [command] });
     const harness = harnessOf(tcpTarget(broker.url));
@@ -61,6 +61,7 @@ describe("the executable", () => {
   test("says its version, runs, keeps messages on disk and ends with 0", async () => {
     expect(await run([executable, "--version"])).toBe(`mantou ${VERSION}\n`);
     await smoke(executable, join(dir, "data"));
+    await smoke(executable, join(dir, "workers"), "--workers", "2");
   });
 
   test("does not read what lies in its working directory", async () => {

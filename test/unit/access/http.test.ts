@@ -4,6 +4,7 @@ import type { Action, AuthenticateAnswer, AuthorizeAnswer, Backend, BackendParts
 import { http } from "#access/backends/http.ts";
 import { askAuthenticate, askAuthorize, attemptOf, fixture, knownClient } from "#test/contract/backend-contract.ts";
 import { FakeHttpService, isSignatureRight, SIGNING_SECRET } from "#test/interop/access/servers/http-service.ts";
+import { subscriptionsFor } from "#access/subscription-list.ts";
 import { pem } from "#test/unit/transport/listening.ts";
 
 const ends: (() => Promise<void> | void)[] = [];
@@ -298,4 +299,20 @@ test("one client that provokes faults shuts nobody else out", async () => {
   for (let round = 0; round < 50; round++) await login({ username: "odd", clientId: `d${round}` });
   expect(backend.health!()).toMatchObject({ state: "degraded", counts: { failed: 70, opened: 0 } });
   expect((await login()).verdict).toBe("allow");
+});
+
+test("a reply may list what the client is subscribed to, and one that is not understood lets nobody in", async () => {
+  const { service, login } = await make((origin) => ({ auth: { url: `${origin}/auth` } }));
+  service.answer = () => json({ username: "bob", subscribe: { "home/%u/#": 1, news: 0 } });
+  const answer = await login({ username: "alice" });
+  const list = answer.verdict === "allow" ? (answer.grant?.subscriptions ?? []) : [];
+  const named = { ...knownClient, username: "bob" };
+  expect(subscriptionsFor(list, named).map(({ filter, qos }) => `${filter.toString()} ${qos}`)).toEqual([
+    "home/bob/# 1",
+    "news 0",
+  ]);
+  for (const subscribe of ["home", { "a/#/b": 0 }, { a: 7 }, [{ qos: 1 }]]) {
+    service.answer = () => json({ subscribe });
+    expect((await login({ username: `u${JSON.stringify(subscribe)}` })).verdict).toBe("unavailable");
+  }
 });
