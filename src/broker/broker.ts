@@ -10,6 +10,7 @@ import { PacerTable } from "#base/pacer-table.ts";
 import { Engine } from "#core/engine.ts";
 import type { HttpMount, Link, Protocol } from "#core/ports.ts";
 import { AUTH, CONNECT } from "#mqtt/codec/frame.ts";
+import type { BrokerFigures } from "#plugins/plugin.ts";
 import { SERVER_SHUTTING_DOWN, USE_ANOTHER_SERVER } from "#mqtt/codec/reason-code.ts";
 import { Connection } from "#mqtt/connection.ts";
 import { MqttContext, type Reporter } from "#mqtt/context.ts";
@@ -33,6 +34,7 @@ import { LiveConfig } from "./live-config.ts";
 import { type Logger, onLogLevel } from "./log.ts";
 import { Observation } from "./observation.ts";
 import { PluginSetup } from "./plugin-setup.ts";
+import { figuresOf } from "./stats.ts";
 import { type OpenStore, openStore } from "./store-setup.ts";
 import { WorkerLinks, type WorkerPart } from "./worker-links.ts";
 
@@ -53,7 +55,11 @@ export interface ConfigSource {
 const APPLICATION: Origin = { source: "default", where: "application" };
 
 /** One of several workers, and the directory of its own store. */
-export type BrokerPart = WorkerPart & { readonly dataDir: string };
+export interface BrokerPart extends WorkerPart {
+  readonly dataDir: string;
+  /** All workers as one; the worker itself knows how to ask. */
+  readonly site?: Control;
+}
 
 export interface RunningBroker {
   /** Of each listener, in the order of the configuration, such as `tcp://127.0.0.1:1883`. */
@@ -167,7 +173,7 @@ function assemble(config: Config, log: Logger, kept: OpenStore, part: BrokerPart
     access,
     log,
     limitedLog: faults,
-    gauges,
+    readFigures: () => readFigures(engine, gauges, part?.site),
     worker,
     dataDir: part?.dataDir ?? config.node.data,
     commits,
@@ -190,6 +196,13 @@ function assemble(config: Config, log: Logger, kept: OpenStore, part: BrokerPart
   });
   const figures = { load, gauges, histograms, observation };
   return { engine, context, transport, reporter, access, plugins, listeners, links, commits, faults, ...figures };
+}
+
+/** Of this process, or of all of them. */
+async function readFigures({ metrics }: Engine, gauges: Gauges, site: Control | undefined): Promise<BrokerFigures> {
+  if (!site) return figuresOf(metrics.toObject(), gauges.read());
+  const [counters, stats] = await Promise.all([site("metrics.read", {}), site("stats.read", {})]);
+  return figuresOf(counters, stats);
 }
 
 /** Listeners last: whoever comes in is met by all the others; one of several workers first learns what these want. */

@@ -22,7 +22,7 @@ import { type Control, spreadControl } from "./control.ts";
 import type { ListenerConfig } from "./listener-schema.ts";
 import { type Logger, writeRecord } from "./log.ts";
 import { readSeed } from "./store-setup.ts";
-import type { ToKeeper, ToWorker } from "./worker-message.ts";
+import { answerTo, settle, type ToKeeper, type ToWorker } from "./worker-message.ts";
 
 /** A worker that lived shorter is not started again at once. */
 const STEADY_MS = 10_000;
@@ -70,6 +70,8 @@ export async function startKeeper(
   try {
     if (isKept) claimLayout(dir, count);
     const seed = isKept ? readSeed(join(dir, "seed")) : 1;
+    const controls = Array.from({ length: count }, (_, node) => crew.controlOf(node));
+    crew.site = spreadControl(controls, (clientId) => homeOf(Buffer.from(clientId), { count, seed }));
     const listeners = config.listeners.map(resolvePort);
     await crew.start(command, count, (node) => ({
       kind: "start",
@@ -77,14 +79,10 @@ export async function startKeeper(
       part: { node, count, seed, socketDir, dataDir: join(dir, `worker-${node}`) },
       listeners,
     }));
-    const homeOfText = (clientId: string): number => homeOf(Buffer.from(clientId), { count, seed });
     return {
       addresses: crew.addresses,
       failed: new Promise<Error>(() => {}),
-      control: spreadControl(
-        Array.from({ length: count }, (_, node) => crew.controlOf(node)),
-        homeOfText,
-      ),
+      control: crew.site,
       reload: async () => crew.tell({ kind: "reload" }),
       async stop() {
         await crew.stop();
@@ -151,6 +149,9 @@ class Crew {
     private readonly stopMsMax: number,
   ) {}
 
+  /** All workers as one, for whoever asks, a worker among them. */
+  site: Control = () => Promise.reject(new MantouError("worker_away", "the workers are starting"));
+
   /** Of worker 0, which has every listener. */
   get addresses(): readonly string[] {
     return this.workers[0]?.addresses ?? [];
@@ -199,12 +200,8 @@ class Crew {
 
   private handle(node: number, message: ToKeeper): void {
     if (message.kind === "hello") return this.send(node, this.orderFor(node));
-    if (message.kind !== "answer" && message.kind !== "refusal") return;
-    const { asked } = this.workers[node];
-    const question = asked.get(message.id);
-    asked.delete(message.id);
-    if (message.kind === "answer") question?.resolve(message.result);
-    else question?.reject(new MantouError(message.code, message.message));
+    if (message.kind === "ask") return void answerTo(this.site, message).then((answer) => this.send(node, answer));
+    if (message.kind === "answer" || message.kind === "refusal") settle(this.workers[node].asked, message);
   }
 
   private handleExit(node: number): void {

@@ -6,17 +6,15 @@ import type { HttpMount } from "#core/ports.ts";
 import type { Engine } from "#core/engine.ts";
 import { modules } from "#modules/module-table.ts";
 import { PluginHost, type PluginStatus } from "#plugins/host.ts";
-import type { AlarmWords, PluginLog } from "#plugins/plugin.ts";
+import type { AlarmWords, BrokerFigures, PluginLog } from "#plugins/plugin.ts";
 import type { AccessSetup } from "./access-setup.ts";
 import type { Alarms } from "./alarms.ts";
 import type { Commits } from "./commits.ts";
 import type { Config } from "./config.ts";
-import type { Gauges } from "./gauges.ts";
 import type { LimitedLog } from "./limited-log.ts";
 import type { Logger } from "./log.ts";
 import { findPlugins } from "./plugin-source.ts";
 import { republish } from "./publish.ts";
-import { figuresOf } from "./stats.ts";
 import { VERSION } from "./version.ts";
 
 /** Plugins that may be loaded by the name of their file while the broker runs. */
@@ -28,9 +26,10 @@ export interface PluginRequest {
   readonly access: AccessSetup;
   readonly log: Logger;
   readonly limitedLog: LimitedLog;
-  readonly gauges: Gauges;
   readonly commits: Commits;
   alarms(): Alarms;
+  /** Of all worker processes together. */
+  readFigures(): Promise<BrokerFigures>;
   /** Number of this worker process, and where its data lies. */
   readonly worker: number;
   readonly dataDir: string;
@@ -46,7 +45,7 @@ export class PluginSetup {
   readonly host: PluginHost;
 
   constructor(private readonly request: PluginRequest) {
-    const { config, engine, access, gauges } = request;
+    const { config, engine, access } = request;
     this.mounts = [...request.ownMounts];
     this.host = new PluginHost({
       engine,
@@ -54,8 +53,9 @@ export class PluginSetup {
       version: VERSION,
       worker: request.worker,
       dataDir: join(request.dataDir, "plugins"),
+      nodeDir: join(config.node.data, "plugins"),
       sync: config.store.type === "memory" ? "memory" : config.store.sync,
-      readFigures: async () => figuresOf(engine, gauges),
+      readFigures: request.readFigures,
       republish: (message) => republish(request, message),
       setAlarm: (id, words) => setAlarm(request.alarms(), id, words),
       logOf: (plugin) => this.logOf(plugin),

@@ -1,5 +1,4 @@
-/** A process's figures under emqttd's names, for `$SYS` and whoever else shows them. Over several processes they are added up. */
-import type { Engine } from "#core/engine.ts";
+/** The broker's figures under emqttd's names, for `$SYS` and whoever else shows them. Those of several processes are added up before. */
 import type { BrokerFigures } from "#plugins/plugin.ts";
 import type { GaugeName, Gauges } from "./gauges.ts";
 
@@ -13,11 +12,15 @@ const NAMES = {
   retained: "retained",
 } as const satisfies Record<keyof BrokerFigures["stats"], GaugeName>;
 
-export function figuresOf(engine: Engine, gauges: Gauges): BrokerFigures {
-  const read = gauges.read();
+type Read = ReturnType<Gauges["read"]>;
+
+export function figuresOf(
+  counters: BrokerFigures["counters"],
+  read: Pick<Read, (typeof NAMES)[keyof typeof NAMES]>,
+): BrokerFigures {
   const stats = Object.entries(NAMES).map(([name, gauge]) => [
     name,
     { count: read[gauge].value, max: read[gauge].max },
   ]);
-  return { stats: Object.fromEntries(stats) as BrokerFigures["stats"], counters: engine.metrics.toObject() };
+  return { stats: Object.fromEntries(stats) as BrokerFigures["stats"], counters };
 }

@@ -6,11 +6,23 @@ import type { Control } from "./control.ts";
 import type { ListenerConfig } from "./listener-schema.ts";
 import { LimitedLog } from "./limited-log.ts";
 import { createLog } from "./log.ts";
-import type { ToKeeper, ToWorker } from "./worker-message.ts";
+import { answerTo, type Question, settle, type ToKeeper, type ToWorker } from "./worker-message.ts";
 
 const FAULT_LINES_PER_SEC = 5;
 /** How often a worker looks whether its keeper is alive, should the channel not tell. */
 const LOOK_MS = 500;
+
+/** What this worker has asked of the broker as a whole. */
+const asked = new Map<number, Question>();
+let lastId = 0;
+
+/** The operations of all workers as one, by way of the keeper. */
+const askSite = ((name: string, params: unknown) =>
+  new Promise((resolve, reject) => {
+    const id = ++lastId;
+    asked.set(id, { resolve, reject });
+    say({ kind: "ask", id, name, params });
+  })) as Control;
 
 /** Serves its keeper; ends the process when the keeper says so, or is gone. */
 export function runWorker(): void {
@@ -30,7 +42,8 @@ export function runWorker(): void {
     if (message.kind === "stop") void stop();
     else if (message.kind === "reload")
       void broker?.reload().catch(() => {}); // its log says why
-    else if (message.kind === "ask") void answer(broker?.control, message);
+    else if (message.kind === "ask") void answerTo(broker?.control, message).then(say);
+    else if (message.kind === "answer" || message.kind === "refusal") settle(asked, message);
     else
       void start(message).then(
         (started) => (broker = started),
@@ -51,7 +64,7 @@ async function start({ flags, part, listeners }: ToWorker & { kind: "start" }): 
   const { config, originOf } = read();
   const log = createLog({ level: config.log.level, format: "json" });
   const faults = new LimitedLog(log, { linesPerSec: FAULT_LINES_PER_SEC, nowMs: () => performance.now() });
-  const broker = await startBroker(config, log, { originOf, read }, part);
+  const broker = await startBroker(config, log, { originOf, read }, { ...part, site: askSite });
   for (const kind of ["uncaughtException", "unhandledRejection"]) {
     process.on(kind, (fault: unknown) => {
       const err = fault instanceof Error ? fault : new Error(String(fault));
@@ -74,17 +87,6 @@ function adopt(loaded: LoadedConfig, picked: readonly ListenerConfig[]): LoadedC
     return isOpen && known ? { ...listener, bind: known.bind } : listener;
   });
   return { ...loaded, config: { ...loaded.config, listeners } };
-}
-
-async function answer(control: Control | undefined, { id, name, params }: ToWorker & { kind: "ask" }): Promise<void> {
-  try {
-    if (!control) throw new MantouError("worker_away", "this worker is starting");
-    const result = await (control as (name: string, params: unknown) => Promise<unknown>)(name, params);
-    say({ kind: "answer", id, result });
-  } catch (error) {
-    const { code, message } = error instanceof MantouError ? error : { code: "bug", message: String(error) };
-    say({ kind: "refusal", id, code, message });
-  }
 }
 
 function say(message: ToKeeper): void {

@@ -20,7 +20,7 @@ const LISTED_COUNT_MAX = 100_000;
 
 export function startAutoSubscribe(api: PluginApi<z.output<typeof autoSubscribeOptions>>): void {
   const { subscriptions } = api.config;
-  const list = new SubscriptionList(join(api.dataDir, "subscriptions.json"));
+  const list = new SubscriptionList(join(api.nodeDir, "subscriptions.json"));
   const left = api.counter("left_out_total", "Subscriptions that do not fit a client's id or user name");
   api.setInterval(() => list.readAgain(), REREAD_MS);
   api.backend({

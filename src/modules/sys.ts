@@ -9,7 +9,7 @@
  * memory.
  */
 import fastJson from "fast-json-stringify";
-import type { AlarmNote, BrokerFigures, PluginApi, z } from "#plugins/plugin.ts";
+import { type AlarmNote, type BrokerFigures, MantouError, type PluginApi, type z } from "#plugins/plugin.ts";
 import type { sysOptions } from "./options.ts";
 
 const DESCRIPTION = "mantou MQTT broker";
@@ -60,7 +60,7 @@ function bothWays(...packets: string[]): Record<string, string> {
   return Object.fromEntries(ways.map(([packet, way]) => [`packets/${packet}/${way}`, `packets.${packet}.${way}`]));
 }
 
-export async function startSys(api: PluginApi<z.output<typeof sysOptions>>): Promise<void> {
+export function startSys(api: PluginApi<z.output<typeof sysOptions>>): void {
   const publish = publisher(api);
   followAlarms(api, publish);
   if (api.broker.worker !== 0) return;
@@ -74,15 +74,23 @@ export async function startSys(api: PluginApi<z.output<typeof sysOptions>>): Pro
     lastMs = nowMs;
     if (lagMs >= LAG_MS) publish("sysmon/long_schedule", `the event loop came ${Math.round(lagMs)} ms late`);
   }, SEC_MS);
-  const publishFigures = async (): Promise<void> => {
+  const publishNames = (): void => {
     api.publish("$SYS/brokers", api.broker.node, { isRetain: true });
     publish("version", api.broker.version, true);
     publish("sysdescr", DESCRIPTION, true);
-    for (const [name, value] of figures(await api.readFigures())) publish(name, String(value));
   };
+  publishNames();
   const { intervalSec } = api.config;
-  if (intervalSec > 0) api.setInterval(publishFigures, intervalSec * SEC_MS);
-  await publishFigures();
+  if (intervalSec === 0) return;
+  api.setInterval(async () => {
+    publishNames();
+    try {
+      for (const [name, value] of figures(await api.readFigures())) publish(name, String(value));
+    } catch (error) {
+      if (!(error instanceof MantouError)) throw error;
+      api.log.info("no figures this time", { why: error.message }); // a worker is being started again
+    }
+  }, intervalSec * SEC_MS);
 }
 
 type Publish = (name: string, text: string, isRetain?: boolean) => void;

@@ -108,8 +108,10 @@ export interface PluginApi<C = unknown> {
     /** How carefully what must survive is written, as `store.sync` says; memory: not at all. */
     readonly sync: "full" | "normal" | "off" | "memory";
   };
-  /** A directory of this plugin's own, below the broker's data; made when it is first asked for. */
+  /** A directory of this plugin's own in this worker process, below the broker's data; made when it is first asked for. */
   readonly dataDir: string;
+  /** One that all worker processes share. In a broker that is one process it is the same. */
+  readonly nodeDir: string;
 
   /** Listens at a hook point. */
   on<N extends HookName>(name: N, listener: HookListener<N>, options?: HookOptions): Undo;

@@ -45,6 +45,8 @@ export interface PluginGround {
   readonly worker: number;
   /** Below it each plugin has its directory. */
   readonly dataDir: string;
+  /** The same for all worker processes of the node, where that is another. */
+  readonly nodeDir?: string;
   readonly sync: PluginApi["broker"]["sync"];
   readFigures(): Promise<BrokerFigures>;
   /** How long a start and an end may take; 10 and 5 seconds. */
@@ -269,9 +271,11 @@ export class Scope implements PluginApi {
   }
 
   get dataDir(): string {
-    const path = join(this.ground.dataDir, this.name);
-    mkdirSync(path, { recursive: true });
-    return path;
+    return this.ownDir(this.ground.dataDir);
+  }
+
+  get nodeDir(): string {
+    return this.ownDir(this.ground.nodeDir ?? this.ground.dataDir);
   }
 
   disconnect(clientId: string, reasonCode: number = ADMINISTRATIVE_ACTION): boolean {
@@ -338,6 +342,12 @@ export class Scope implements PluginApi {
   }
 
   // ----
+
+  private ownDir(above: string): string {
+    const path = join(above, this.name);
+    mkdirSync(path, { recursive: true });
+    return path;
+  }
 
   private metricName(name: string): string {
     if (!METRIC_NAME.test(name)) throw wrong(`${name} is no name of a metric: lower case, digits, _`);
