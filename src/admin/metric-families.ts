@@ -95,7 +95,7 @@ const GAUGES: Readonly<Record<string, readonly [name: string, help: string]>> = 
 
 /** Asks the broker. No name is there twice. */
 export async function readMetrics(control: Control): Promise<Family[]> {
-  const [counters, stats, info, listeners, store, histograms, alarms, plugins] = await Promise.all([
+  const [counters, stats, info, listeners, store, histograms, alarms, slow, plugins] = await Promise.all([
     control("metrics.read", {}),
     control("stats.read", {}),
     control("broker.info", {}),
@@ -103,6 +103,7 @@ export async function readMetrics(control: Control): Promise<Family[]> {
     control("store.show", {}),
     control("histograms.read", {}),
     control("alarms.list", {}),
+    control("slow.list", {}),
     control("plugins.metrics", {}),
   ]);
   const families: Family[] = [
@@ -131,6 +132,7 @@ export async function readMetrics(control: Control): Promise<Family[]> {
         [{ value, labels: {} }],
       ),
     ),
+    gauge("slow_subscribers", "Clients that read too slowly, up to 10", [{ value: slow.length, labels: {} }]),
     gauge(
       "alarms_active",
       "Alarms that are active, by severity",

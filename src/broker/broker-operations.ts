@@ -281,7 +281,7 @@ export const brokerOperations = {
 
 type Histogram = z.output<typeof histogram>;
 
-function sumHistograms(a: Histogram, b: Histogram): Histogram {
+export function sumHistograms(a: Histogram, b: Histogram): Histogram {
   const counts = a.counts.map((number, i) => number + b.counts[i]);
   return { bounds: a.bounds, counts, sum: a.sum + b.sum, count: a.count + b.count };
 }

@@ -105,13 +105,16 @@ export interface Page<T> {
   readonly cursor?: string | undefined;
 }
 
-const SLICE_COUNT = 4096;
-const WALK_MS_MAX = 200;
+/** How often the clock is looked at, how long others wait, and after how many and how long a page goes out as it is. */
+const LOOK_COUNT = 1024;
+const SLICE_MS = 5;
+const WALK_COUNT_MIN = 100_000;
+const WALK_MS = 200;
 
 /**
  * Visits numbers from the cursor's on, below `high`, until the page is full; `rowOf` answers undefined for those that are
- * not meant. Between slices others are served; after `WALK_MS_MAX` the page goes out as it is, so that a filter that
- * finds nothing among millions holds nobody up.
+ * not meant. Between slices others are served; after `WALK_COUNT_MIN` numbers and `WALK_MS` the page goes out as it is, so that a filter
+ * that finds nothing among millions holds nobody up.
  */
 export async function walk<T>(
   { cursor, limit }: { cursor?: string | undefined; limit: number },
@@ -119,14 +122,18 @@ export async function walk<T>(
   rowOf: (number: number) => T | undefined,
 ): Promise<Page<T>> {
   const items: T[] = [];
-  const untilMs = performance.now() + WALK_MS_MAX;
+  const startMs = performance.now();
+  let sliceMs = startMs;
   let at = Number(cursor ?? 0);
   for (let visited = 1; at < high() && items.length < limit; visited++) {
     const row = rowOf(at++);
     if (row !== undefined) items.push(row);
-    if (visited % SLICE_COUNT !== 0) continue;
-    if (performance.now() >= untilMs) break;
+    if (visited % LOOK_COUNT !== 0) continue;
+    const nowMs = performance.now();
+    if (visited >= WALK_COUNT_MIN && nowMs - startMs >= WALK_MS) break;
+    if (nowMs - sliceMs < SLICE_MS) continue;
     await new Promise((resolve) => setImmediate(resolve));
+    sliceMs = performance.now();
   }
   return at < high() ? { items, cursor: String(at) } : { items };
 }

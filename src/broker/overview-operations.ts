@@ -1,9 +1,10 @@
 /** What is polled: one small answer for an overview, and whether the broker is ready for clients. */
 import { z } from "zod";
-import { brokerOperations } from "./broker-operations.ts";
+import { brokerOperations, sumHistograms } from "./broker-operations.ts";
 import { nothing, operation } from "./operation.ts";
 
 const { "broker.info": infoOf, "stats.read": statsOf, "metrics.read": metricsOf } = brokerOperations;
+const { "histograms.read": histogramsOf, "store.show": storeOf } = brokerOperations;
 
 /** Of the counters: traffic, drops, comings and goings. */
 const SHOWN = /^(bytes|messages)\.|^packets\.(received|sent)$|^connections\.(opened|closed|refused\.\w+)$|^bugs$/;
@@ -12,6 +13,7 @@ const overview = z.object({
   info: infoOf.result,
   stats: statsOf.result,
   counters: z.record(z.string(), z.number()).meta({ description: "since the start; rates are differences" }),
+  histograms: histogramsOf.result.extend({ commitMs: storeOf.result.shape.commitMs }),
   alarms: z.object({ critical: z.int(), error: z.int(), warning: z.int() }),
   nowMs: z.number().meta({ description: "wall clock of the figures" }),
 });
@@ -34,6 +36,12 @@ export const overviewOperations = {
         info: infoOf.merge!(answers.map(({ info }) => info)),
         stats: statsOf.merge!(answers.map(({ stats }) => stats)),
         counters: metricsOf.merge!(answers.map(({ counters }) => counters)),
+        histograms: {
+          ...histogramsOf.merge!(answers.map(({ histograms }) => histograms)),
+          commitMs: answers
+            .map(({ histograms }) => histograms.commitMs)
+            .reduce((a, b) => a && b && sumHistograms(a, b)),
+        },
         alarms: { critical: count("critical"), error: count("error"), warning: count("warning") },
         nowMs: answers[0].nowMs,
       };
@@ -46,6 +54,7 @@ export const overviewOperations = {
         info: await infoOf.run(parts, {}),
         stats: await statsOf.run(parts, {}),
         counters: Object.fromEntries(counters),
+        histograms: { ...(await histogramsOf.run(parts, {})), commitMs: (await storeOf.run(parts, {})).commitMs },
         alarms: { critical: count("critical"), error: count("error"), warning: count("warning") },
         nowMs: Date.now(),
       };

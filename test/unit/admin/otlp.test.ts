@@ -14,6 +14,7 @@ const control = (async (name: string) => {
     "store.show": { isWritable: true, counts: {} },
     "histograms.read": { lagMs: histogram, payloadBytes: histogram },
     "alarms.list": { active: [] },
+    "slow.list": [],
     "plugins.metrics": [{ name: "mantou_sessions", help: "not theirs", kind: "gauge", value: -1 }],
   };
   return answers[name];
