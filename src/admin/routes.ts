@@ -85,5 +85,6 @@ export const routes: readonly Route[] = [
 
   route("get", "/config", "config.show", "administrator"),
   route("post", "/config/check", "config.check", "administrator"),
+  route("post", "/config/reload", "config.reload", "administrator"),
   route("patch", "/config", "config.set", "administrator"),
 ];

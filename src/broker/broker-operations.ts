@@ -264,6 +264,17 @@ export const brokerOperations = {
     result: z.object({ problems: z.array(z.string()) }),
     run: ({ config }, { text }) => ({ problems: config.problemsOf(text) }),
   }),
+  "config.reload": operation({
+    about: "reads the configuration again, as SIGHUP does, and says what has changed and what waits for a restart",
+    spread: "all",
+    params: nothing,
+    result: z.object({ changed: z.array(z.string()), waiting: z.array(z.string()) }),
+    merge: ([first]) => first,
+    run: async ({ reload }) => {
+      const { changed, waiting } = await reload.run();
+      return { changed: [...changed], waiting: [...waiting] };
+    },
+  }),
   "config.set": operation({
     about: "changes values that can change while the broker runs, until it stops: all of them or none",
     spread: "all",

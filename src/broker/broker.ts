@@ -140,7 +140,7 @@ export async function startBroker(
     reloadCertificates: () => listeners.refresh(),
     applyListeners: (configs) => listeners.apply(configs),
     commits,
-    control: localControl({ ...parts, kept, config: live, startedAtSec: engine.nowSec }),
+    control: localControl({ ...parts, kept, config: live, reload, startedAtSec: engine.nowSec }),
     async stop() {
       listeners.stop();
       const deadlineMs = performance.now() + live.current.broker.drainSecMax * 1000;

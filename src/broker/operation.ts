@@ -14,6 +14,7 @@ import type { MqttContext } from "#mqtt/context.ts";
 import type { LoadMonitor } from "#transport/load-monitor.ts";
 import type { AccessSetup } from "./access-setup.ts";
 import type { Commits } from "./commits.ts";
+import type { ConfigReload } from "./config-reload.ts";
 import type { Gauges } from "./gauges.ts";
 import type { Histograms } from "./histograms.ts";
 import type { OpenListeners } from "./listener-setup.ts";
@@ -37,6 +38,7 @@ export interface ControlParts {
   readonly observation: Observation;
   readonly commits: Commits;
   readonly config: LiveConfig;
+  readonly reload: ConfigReload;
   readonly plugins: PluginSetup;
   /** Wall clock, seconds. */
   readonly startedAtSec: number;
