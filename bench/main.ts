@@ -43,6 +43,11 @@ const benches: Readonly<Record<string, Bench>> = {
     usage: "[--clients 10000] [--rounds 10]",
     run: async (args) => (await import("./admin/admin.ts")).runAdmin(args),
   },
+  workers: {
+    about: "several workers: what a message costs that crosses them (cost), and tens of thousands of clients (crowd)",
+    usage: "[cost|crowd] [--rounds 3] [--duration 3] [--clients 60000] [--workers 4] [--hold 45] [--rate 200]",
+    run: async (args) => (await import("./workers/workers.ts")).runWorkers(args),
+  },
   quick: {
     about: "our broker, and mosquitto if it is installed, in four scenarios: a picture in two minutes",
     usage: "[--generator own|mqload:PATH]",

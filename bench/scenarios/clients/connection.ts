@@ -14,6 +14,8 @@ type OnPacket = (connection: Connection, first: number, bytes: Buffer, from: num
 
 export interface ConnectionOptions {
   readonly port: number;
+  /** An address of the loopback; 127.0.0.1 by default. */
+  readonly host?: string;
   readonly clientId: string;
   readonly version?: Version;
   /** The session stays when the connection ends. */
@@ -65,7 +67,8 @@ export class Connection {
   static async open(options: ConnectionOptions): Promise<Connection> {
     const accepted = Promise.withResolvers<Connection>();
     const connection = new Connection(options, accepted);
-    await Bun.connect<Connection>({ hostname: "127.0.0.1", port: options.port, data: connection, socket: handlers });
+    const { host: hostname = "127.0.0.1", port } = options;
+    await Bun.connect<Connection>({ hostname, port, data: connection, socket: handlers });
     const { patienceMs = 0 } = options;
     const timer = patienceMs > 0 ? setTimeout(() => connection.giveUp(), patienceMs) : undefined;
     return accepted.promise.finally(() => clearTimeout(timer));
