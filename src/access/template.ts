@@ -15,6 +15,14 @@
  *   SQL            bindTemplate       placeholders; values are bound, never part of the text
  *   Redis, Mongo   expandText         one whole argument, one whole string: never split again, never parsed
  */
+import {
+  bindText,
+  type BoundText as SharedBoundText,
+  expandTemplate,
+  parseText,
+  type Template as SharedTemplate,
+  type VariableSyntax,
+} from "#base/template.ts";
 import type { ClientInfo } from "#core/ports.ts";
 
 const SHORT: Readonly<Record<string, VariableName>> = {
@@ -42,36 +50,28 @@ const NAMES = [
 ] as const;
 
 export type VariableName = (typeof NAMES)[number];
-interface Variable {
-  readonly variable: VariableName;
-}
-export type Template = readonly (string | Variable)[];
+export type Template = SharedTemplate<VariableName>;
 /** What is undefined is unknown: no user name, no certificate. `access` is emqttd's: 1 subscribe, 2 publish. */
 export type TemplateValues = Readonly<Partial<Record<VariableName, string | undefined>>>;
 
 /** `%c`, `%u`, `%a` … and `${clientid}` … are variables, everything else is itself. An unknown `${name}` is returned as the error's text. */
 export function parseTemplate(text: string): Template | { readonly unknown: string } {
-  return parse(text, /%[ucaPtA]|\$\{([^}]*)\}/g);
+  return parseText(text, SYNTAX);
 }
 
 /** A topic filter of a rule: also `$c` and `$u`, as whole levels, as emqttd has them. */
 export function parseFilterTemplate(text: string): Template | { readonly unknown: string } {
-  return parse(text, /%[uca]|\$\{([^}]*)\}|(?<=^|\/)\$[uc](?=\/|$)/g);
+  return parseText(text, FILTER_SYNTAX);
 }
 
-function parse(text: string, variable: RegExp): Template | { readonly unknown: string } {
-  const parts: (string | Variable)[] = [];
-  let at = 0;
-  for (const match of text.matchAll(variable)) {
-    const name = match[1] === undefined ? SHORT[match[0]] : NAMES.find((known) => known === match[1].toLowerCase());
-    if (name === undefined) return { unknown: match[0] };
-    if (match.index > at) parts.push(text.slice(at, match.index));
-    parts.push({ variable: name });
-    at = match.index + match[0].length;
-  }
-  if (at < text.length) parts.push(text.slice(at));
-  return parts;
-}
+const nameOf = (word: string): VariableName | undefined =>
+  word.startsWith("${") ? NAMES.find((known) => known === word.slice(2, -1).toLowerCase()) : SHORT[word];
+
+const SYNTAX: VariableSyntax<VariableName> = { word: "%[ucaPtA]|\\$\\{[^}]*\\}", nameOf };
+const FILTER_SYNTAX: VariableSyntax<VariableName> = {
+  word: "%[uca]|\\$\\{[^}]*\\}|(?<=^|/)\\$[uc](?=/|$)",
+  nameOf,
+};
 
 export function isTemplate(parsed: Template | { readonly unknown: string }): parsed is Template {
   return !("unknown" in parsed);
@@ -99,29 +99,17 @@ export function valuesOf(client: ClientInfo): TemplateValues {
   };
 }
 
-/** Undefined when a value is missing or `escape` refuses it. */
 function expand(
   template: Template,
   values: TemplateValues,
-  escape: (value: string) => string | undefined,
+  escape?: (value: string) => string | undefined,
 ): string | undefined {
-  let text = "";
-  for (const part of template) {
-    if (typeof part === "string") {
-      text += part;
-      continue;
-    }
-    const value = values[part.variable];
-    const escaped = value === undefined ? undefined : escape(value);
-    if (escaped === undefined) return undefined;
-    text += escaped;
-  }
-  return text;
+  return expandTemplate(template, (variable) => values[variable], escape);
 }
 
 /** Unescaped: for what takes the result as one whole value. Undefined when a value is missing. */
 export function expandText(template: Template, values: TemplateValues): string | undefined {
-  return expand(template, values, (value) => value);
+  return expand(template, values);
 }
 
 /** Undefined when a value is missing, or would be understood as a step in a path. */
@@ -168,40 +156,9 @@ function hex2(code: number): string {
   return code.toString(16).toUpperCase().padStart(2, "0");
 }
 
-const VARIABLE = /^(?<word>%[ucaPtA]|\$\{[^}]*\})/;
-const QUOTED_VARIABLE = /^(?<mark>['"]?)(?<word>%[ucaPtA]|\$\{[^}]*\})\k<mark>/;
+export type BoundText = SharedBoundText<VariableName>;
 
-export interface BoundText {
-  readonly text: string;
-  /** To be bound in this order; one that is used twice stands twice. A missing value is bound as NULL. */
-  readonly variables: readonly VariableName[];
-}
-
-/**
- * SQL with placeholders where the variables stood. `'%u'`, emqttd's way, loses its quotation marks; a variable within a
- * longer quotation could not be bound and is a fault, returned as `fault`.
- */
+/** See `bindText` of base/template.ts. */
 export function bindTemplate(sql: string, placeholder: (number: number) => string): BoundText | { fault: string } {
-  const variables: VariableName[] = [];
-  let text = "";
-  let quote = "";
-  for (let at = 0; at < sql.length;) {
-    const rest = sql.slice(at);
-    const found = (quote === "" ? QUOTED_VARIABLE : VARIABLE).exec(rest);
-    if (!found) {
-      const c = sql[at++];
-      if (quote === "" && (c === "'" || c === '"')) quote = c;
-      else if (c === quote) quote = "";
-      text += c;
-      continue;
-    }
-    const word = found.groups!["word"];
-    const part = parseTemplate(word);
-    if (!isTemplate(part)) return { fault: `${part.unknown} is no variable` };
-    if (quote !== "") return { fault: `${word} stands inside a longer quotation, where nothing can be bound` };
-    variables.push((part[0] as Variable).variable);
-    text += placeholder(variables.length);
-    at += found[0].length;
-  }
-  return { text, variables };
+  return bindText(sql, placeholder, SYNTAX);
 }

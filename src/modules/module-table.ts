@@ -15,6 +15,7 @@ import {
   sysOptions,
   topicMetricsOptions,
 } from "./options.ts";
+import { webhookOptions } from "./outlet-options.ts";
 
 interface Module<S extends z.ZodType> extends PluginDefinition<S> {
   readonly config: S;
@@ -75,6 +76,13 @@ export const modules = {
     config: delayedOptions,
     isOn: ({ enabled }) => enabled,
     start: async (api) => (await import("./delayed.ts")).startDelayed(api),
+  }),
+  webhook: module({
+    name: "webhook",
+    description: "events to HTTP services, in batches",
+    config: webhookOptions,
+    isOn: ({ hooks }) => hooks.length > 0,
+    start: async (api) => (await import("./webhook.ts")).startWebhook(api),
   }),
   topicMetrics: module({
     name: "topic-metrics",

@@ -4,9 +4,9 @@
  */
 import { isTopicFilter, wholeNumber, z } from "#plugins/plugin.ts";
 
-const filterError = "a topic filter, such as site/+/state";
+export const filterError = "a topic filter, such as site/+/state";
 
-function text(description: string, error: string) {
+export function text(description: string, error: string) {
   return z.string({ error }).min(1, { error }).meta({ description });
 }
 

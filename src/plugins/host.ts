@@ -122,7 +122,7 @@ export class PluginHost {
           "plugin_invalid",
           `${known.source.from}: it is now called ${definition.name}, not ${name}`,
         );
-      checkOptions(definition, known.source.options);
+      checkOptions(definition, known.source);
       await this.end(known);
       known.definition = definition;
       await this.start(known);
@@ -139,7 +139,7 @@ export class PluginHost {
   private async start(known: Known): Promise<void> {
     const { definition, source, faults } = known;
     const { name } = definition;
-    const scope = new Scope(name, checkOptions(definition, source.options), this.ground, faults);
+    const scope = new Scope(name, checkOptions(definition, source), this.ground, faults);
     const starting = Promise.try(() => definition.start(scope));
     try {
       const stop = await before(this.ground.startMsMax ?? START_MS_MAX, "it has not started", () => starting);
@@ -205,7 +205,8 @@ function checkDefinition(value: unknown, from: string): PluginDefinition {
   return found as PluginDefinition;
 }
 
-function checkOptions({ name, config }: PluginDefinition, options: unknown): unknown {
+function checkOptions({ name, config }: PluginDefinition, { kind, options }: PluginSource): unknown {
+  if (kind === "module") return options; // the configuration is made of its schema
   const given = options ?? {};
   if (!config) {
     const keys = Object.keys(given);

@@ -16,6 +16,7 @@ import type { Command, HttpPeer } from "#core/ports.ts";
 import type { HookListener, HookName, LaterHookListener, LaterHookName } from "./hook-name.ts";
 
 export { z } from "zod";
+export { secret } from "#access/option.ts";
 export { wholeNumber } from "./option-leaf.ts";
 export { isTopicFilter, isTopicName, topicMatcher } from "./topic.ts";
 export { MantouError } from "#base/error.ts";
