@@ -14,6 +14,7 @@ import { getCookie } from "hono/cookie";
 import { HTTPException } from "hono/http-exception";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
 import { z } from "zod";
+import { isEqualSecret } from "#access/password.ts";
 import { MantouError } from "#base/error.ts";
 import { type Control, operations } from "#broker/control.ts";
 import type { Logger } from "#broker/log.ts";
@@ -144,13 +145,14 @@ export function addResource(app: App, parts: AdminParts, resource: Resource): vo
   const template = `${API}${path}`.split("/");
   app.on(method.toUpperCase(), `${API}${path}`.replaceAll(/\{(\w+)\}/g, ":$1"), async (c) => {
     const { identity } = c.var;
-    if (role !== undefined) {
-      if (!identity) return c.json(STRANGER, 401);
-      if (!mayAct(identity.role, role)) throw new MantouError("forbidden", `this needs the role ${role}`);
-      if (method !== "get") checkCsrf(c, identity);
-    }
+    if (role !== undefined && !identity) return c.json(STRANGER, 401);
     const given = await readParams(c, method, template);
-    const run = async () => resource.run(check(params, given), c);
+    const run = async () => {
+      if (role !== undefined && !mayAct(identity!.role, role))
+        throw new MantouError("forbidden", `this needs the role ${role}`);
+      if (role !== undefined && method !== "get") checkCsrf(c, identity!);
+      return resource.run(check(params, given), c);
+    };
     const mustNote = method !== "get" && resource.isNoted !== false;
     const action = `${method.toUpperCase()} ${path}`;
     const answer = mustNote ? await audited(c, parts, { action, given }, run) : await run();
@@ -170,7 +172,7 @@ export async function audited<T>(
     noteAudit(c, parts, { ...what, outcome: 200 });
     return answer;
   } catch (error) {
-    if (error instanceof MantouError) noteAudit(c, parts, { ...what, outcome: statusOf(error) });
+    noteAudit(c, parts, { ...what, outcome: error instanceof MantouError ? statusOf(error) : 500 });
     throw error;
   }
 }
@@ -236,11 +238,12 @@ function readPath(path: string, template: readonly string[]): Record<string, str
   return names;
 }
 
-async function readBody(c: Asked): Promise<Record<string, unknown>> {
+/** Throws MantouError `params_invalid`. */
+export async function readBody(c: Asked): Promise<Record<string, unknown>> {
   const text = await c.req.text();
   if (text === "") return {};
   // A page of another origin may send any other type without asking.
-  if (!/^application\/json\b/i.test(c.req.header("content-type") ?? ""))
+  if (!c.env.peer.isSocket && !/^application\/json\b/i.test(c.req.header("content-type") ?? ""))
     throw new MantouError("params_invalid", "body: allowed: JSON, with Content-Type application/json");
   let body: unknown;
   try {
@@ -274,7 +277,8 @@ function findIdentity(c: Asked, { accounts }: AdminParts): Identity | undefined 
 }
 
 function checkCsrf(c: Asked, { way, csrfToken }: Identity): void {
-  if (way === "session" && c.req.header("x-csrf-token") !== csrfToken)
+  const given = Buffer.from(c.req.header("x-csrf-token") ?? "");
+  if (way === "session" && !isEqualSecret(given, Buffer.from(csrfToken!)))
     throw new MantouError("csrf", "X-CSRF-Token: allowed: the token of this session");
 }
 

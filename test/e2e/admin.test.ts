@@ -164,6 +164,8 @@ describe("roles", () => {
     expect(await codes(session)).toEqual([200, 200, 200]);
     const forged: Asker = (path, options) => session(path, { ...options, headers: { "x-csrf-token": "other" } });
     expect(await codes(forged)).toEqual([200, 403, 403]);
+    const audit = (await session("/api/v1/audit?limit=10")).body["items"] as object[];
+    expect(audit).toContainEqual(expect.objectContaining({ who: "admin", action: "PATCH /config", outcome: 403 }));
     const flood = await ask("/api/v1/sign-in", {
       method: "POST",
       body: { username: "admin", password: "x".repeat(20_000) },
