@@ -229,6 +229,24 @@ describe("crowds at the door", () => {
     for (const each of crowd) each.destroy();
   });
 
+  test("a flood of TLS handshakes, half of which are never finished, is served in order, and others meanwhile", async () => {
+    await using own = await start([
+      `tls://127.0.0.1:0?${files}&handshakesMax=4&handshakeSecMax=2`,
+      "tcp://127.0.0.1:0",
+    ]);
+    const { metrics } = own.broker.engine;
+    const inside = await client(own.port(1), "inside");
+    const halves = await Promise.all(Array.from({ length: 60 }, () => StreamClient.connect(at(own.port(0)))));
+    for (const half of halves) half.send(Buffer.from("16030102000100", "hex")); // the head of a ClientHello
+    const whole = Promise.all(Array.from({ length: 60 }, (_, i) => client(own.port(0), `whole-${i}`, {})));
+    for (let i = 0; i < 10; i++) await ping(inside);
+    for (const each of await whole) each.destroy();
+    await until(() => halves.every(({ isClosed }) => isClosed));
+    expect(metrics.get("connections.refused.handshake_timeout")).toBe(60);
+    await ping(inside);
+    inside.destroy();
+  });
+
   test("a publisher that is ten times too fast is slowed to its rate, loses nothing, and keeps its session", async () => {
     await using own = await start(["tcp://127.0.0.1:0?readRateBytes=50000&readBurstBytes=10000", "tcp://127.0.0.1:0"]);
     const reader = await client(own.port(1), "reader");

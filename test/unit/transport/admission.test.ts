@@ -188,6 +188,19 @@ describe("bytes a second", () => {
     expect(client.socket.writableLength).toBeGreaterThan(0);
   });
 
+  test("is told to have held input back until it has asked once after the last of it", async () => {
+    await using listening = await listen({ readRateBytes: 20_000, readBurstBytes: 1000 });
+    const client = await open(listening);
+    const recorder = await listening.next();
+    const { link } = recorder;
+    expect(link.takeHeldBack!()).toBe(false);
+    client.send(Buffer.alloc(4000));
+    await until(() => recorder.length > 0);
+    expect([link.takeHeldBack!(), link.takeHeldBack!()]).toEqual([true, true]);
+    await until(() => recorder.length === 4000);
+    expect([link.takeHeldBack!(), link.takeHeldBack!()]).toEqual([true, false]);
+  });
+
   test("what came before the end is handed on, and the end is seen", async () => {
     await using listening = await listen({ readRateBytes: 1000, readBurstBytes: 1000 });
     const client = await open(listening);
