@@ -12,6 +12,7 @@ import { join } from "node:path";
 import type { Engine } from "#core/engine.ts";
 import { Metrics } from "#core/metrics.ts";
 import { ValueStamps } from "#core/peer-mark.ts";
+import { PEER_PREFIX } from "#core/peers.ts";
 import type { Link, Protocol } from "#core/ports.ts";
 import { type Homes, homeOf } from "#fabric/home.ts";
 import { PeerFabric } from "#fabric/interest.ts";
@@ -19,7 +20,7 @@ import { Trunk, WaitingClient } from "#fabric/relay.ts";
 import { CLIENT_IDENTIFIER_NOT_VALID } from "#mqtt/codec/reason-code.ts";
 import type { Connection } from "#mqtt/connection.ts";
 import { MqttContext, type Reporter } from "#mqtt/context.ts";
-import { PEER_PREFIX, PeerConnection, type PeerHost } from "#mqtt/peer-connection.ts";
+import { PeerConnection, type PeerHost } from "#mqtt/peer-connection.ts";
 import { connectLocally, listenLocally } from "#transport/local-socket.ts";
 import { TcpLink, TcpTransport } from "#transport/tcp.ts";
 
@@ -163,6 +164,7 @@ export class WorkerLinks implements PeerHost {
 
   handleGone(peer: PeerConnection): void {
     this.fabric.removePeer(peer);
+    this.synced.delete(peer.node); // as long as this worker serves nobody, others do not wait for it with new filters
     this.giveUpLater(peer.node);
     if (peer.node >= 0 && peer.node < this.part.node) this.connectPeer(peer.node);
   }

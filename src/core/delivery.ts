@@ -252,7 +252,8 @@ export class Delivery {
       if (queue !== null) queue.droppedCount++;
     }
     if (this.hooks.messageDropped.isUsed) {
-      const clientId = session < 0 ? undefined : this.sessions.clientId(session);
+      const isClients = session >= 0 && this.sessions.isPeer[session] === 0;
+      const clientId = isClients ? this.sessions.clientId(session) : undefined;
       const message = this.describe(view);
       this.hooks.messageDropped.run(clientId, reason, message);
       message.close();

@@ -364,7 +364,7 @@ export class Engine {
       return 0;
     }
     const { publisher, publisherKey, isForwarded, valueStamp } = view;
-    this.later(() => {
+    const publish = (): void => {
       const later = new MessageView();
       this.messages.load(message, later);
       later.publisher = publisher;
@@ -373,7 +373,9 @@ export class Engine {
       later.valueStamp = valueStamp;
       this.publishOwn(later);
       this.messages.release(message);
-    });
+    };
+    if (this.peers === null || this.peers.isSynced) this.later(publish);
+    else this.peers.whenSynced(publish);
     return 0;
   }
 

@@ -15,6 +15,7 @@ import type { Hooks } from "./hooks.ts";
 import type { Limits } from "./limits.ts";
 import { expiryAt, type MessagePool, type MessageView, NEVER } from "./message.ts";
 import type { Metrics } from "./metrics.ts";
+import { PEER_PREFIX, type Peers } from "./peers.ts";
 import type { Fabric, Sink, Store, StoreRecord } from "./ports.ts";
 import type { Router } from "./router.ts";
 import type { Sender } from "./sender.ts";
@@ -57,6 +58,7 @@ export interface LifecycleParts {
   readonly timers: TimerWheel;
   readonly store: Store;
   readonly fabric: Fabric;
+  readonly peers: Peers | null;
   readonly nowMs: number;
   readonly nowSec: number;
   addTimerKind(fire: (owner: number) => void): number;
@@ -184,7 +186,8 @@ export class Lifecycle {
     const isEnding = isCleanStart || !this.parts.sessions.isPersistent(session);
     if (sink !== null) {
       const { sessionTakenOver } = this.parts.hooks;
-      if (sessionTakenOver.isUsed) sessionTakenOver.run(this.parts.sessions.clientId(session));
+      const isClients = this.parts.sessions.isPeer[session] === 0;
+      if (isClients && sessionTakenOver.isUsed) sessionTakenOver.run(this.parts.sessions.clientId(session));
       this.parts.sessions.sinks[session] = null;
       sink.end(SESSION_TAKEN_OVER); // [MQTT-3.1.4-3]
       this.parts.sessions.queueOf(session)?.inflight.rewind();
@@ -272,6 +275,7 @@ export class Lifecycle {
     const session = sessions.create(clientId, nowSec);
     sessions.isStored[session] = 1;
     sessions.expirySec[session] = expirySec;
+    if (this.parts.peers && clientId.toString().startsWith(PEER_PREFIX)) sessions.isPeer[session] = 1;
     this.wills.set(session, will);
     return session;
   }

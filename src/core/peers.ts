@@ -8,16 +8,22 @@
  */
 import type { Delivery } from "./delivery.ts";
 import type { MessageView } from "./message.ts";
-import type { ValueStamps } from "./peer-mark.ts";
+import { ownValues, readRetained, readShared, RETAINED_MARKS, SHARED_MARKS, type ValueStamps } from "./peer-mark.ts";
+import type { RetainedKeeper } from "./retained-keeper.ts";
 import type { Router } from "./router.ts";
 import type { SessionTable } from "./session-table.ts";
 import type { ShareGroups } from "./share-group.ts";
+
+/** Client ids of processes begin so; no client may have such a one. */
+export const PEER_PREFIX = "$worker/";
 
 interface PeerParts {
   readonly sessions: SessionTable;
   readonly router: Router;
   readonly groups: ShareGroups;
   readonly delivery: Delivery;
+  readonly keeper: RetainedKeeper;
+  readonly nowSec: number;
   routingDepth: number;
   begin(): void;
   later(task: () => void): void;
@@ -26,6 +32,12 @@ interface PeerParts {
 }
 
 export class Peers {
+  /** What waits until all other processes have said what they want; null when they have. */
+  private held: (() => void)[] | null = [];
+  private startMark: number | undefined;
+  private isSpreading = false;
+  private readonly answered = new Set<number>();
+
   constructor(
     private readonly parts: PeerParts,
     private readonly stamps: ValueStamps,
@@ -40,6 +52,33 @@ export class Peers {
     if (!router.peers.includes(session)) router.peers.push(session);
   }
 
+  /** Runs what may publish once all other processes have said what they want. */
+  whenSynced(task: () => void): void {
+    if (this.held === null) task();
+    else this.held.push(task);
+  }
+
+  get isSynced(): boolean {
+    return this.held === null;
+  }
+
+  /** What this process may lack since it started, as a mark for `sendValues` in process `node`; 0 when that one has answered. */
+  valuesMark(node: number): number {
+    this.startMark ??= this.stamps.mark;
+    return this.answered.has(node) ? 0 : this.startMark;
+  }
+
+  noteAnswered(node: number): void {
+    this.answered.add(node);
+  }
+
+  /** Sends a process the retained values that it asks for. */
+  sendValues(session: number, mark: number, node: number): void {
+    const { router, keeper } = this.parts;
+    this.parts.begin();
+    this.parts.routed(() => keeper.visitValues(mark, node, (view) => router.sendValue(view, session)));
+  }
+
   /** A value that a store had: those to come are newer. */
   seeStamp(stamp: number): void {
     this.stamps.see(stamp);
@@ -52,11 +91,19 @@ export class Peers {
   }
 
   /**
-   * Routes a message that another process sent here, its marks (peer-mark.ts) read into the view: to those who want it, or to one
+   * Routes a message that another process sent here, its marks (peer-mark.ts) in `view.ids`: to those who want it, or to one
    * member of the share group that two tokens name.
    */
-  publishForwarded(view: MessageView, isShared: boolean): void {
+  publishForwarded(view: MessageView): void {
     const { parts } = this;
+    const isShared = view.idCount === SHARED_MARKS;
+    if (isShared) readShared(view);
+    else if (view.idCount === RETAINED_MARKS) {
+      const isValueOnly = readRetained(view);
+      const isExpired = view.expiryAtSec <= parts.nowSec;
+      if (isExpired) view.payloadStart = view.payloadEnd; // it has taken another's place, and there is none now
+      if (isValueOnly || isExpired) return this.keepValue(view);
+    }
     const { routingDepth } = parts;
     parts.routingDepth = 0; // it goes to sessions that are here: other processes need not be there yet
     view.isForwarded = true;
@@ -70,17 +117,45 @@ export class Peers {
     }
   }
 
+  /** A value that this process has lost, or one that has expired on its way: no subscriber is sent it. */
+  private keepValue(view: MessageView): void {
+    const { parts } = this;
+    parts.begin();
+    this.stamps.see(view.valueStamp);
+    if (!parts.keeper.isKnown(view)) {
+      const message = parts.keeper.retain(view);
+      if (message >= 0) parts.keeper.release(message);
+      if (this.stamps.isOwn(view.valueStamp)) this.spreadValues();
+    }
+    view.valueStamp = 0;
+  }
+
+  /** Values of its own that it had lost are gone from its queues too, and not every other process may have got them. */
+  private spreadValues(): void {
+    if (this.isSpreading) return;
+    this.isSpreading = true;
+    this.whenSynced(() =>
+      this.parts.later(() => {
+        this.isSpreading = false;
+        for (const session of this.parts.router.peers)
+          this.sendValues(session, ownValues(this.startMark!), this.stamps.node);
+      }),
+    );
+  }
+
   private publishShared(view: MessageView): void {
     const { parts } = this;
     parts.begin();
     const group = parts.groups.findToken(view.ids[0], view.ids[1]);
-    if (group < 0) parts.delivery.drop("absent", -1, view);
+    if (group < 0)
+      parts.delivery.drop("session_ended", -1, view); // that of its last member
     else parts.routed(() => parts.router.routeShared(view, group));
   }
 
   /** All other processes have said what they want: what was published here until now goes out. */
   releasePublishes(): void {
     this.parts.routingDepth--;
-    this.parts.later(() => {}); // they wait for a turn
+    for (const task of this.held ?? []) this.parts.later(task);
+    this.held = null;
   }
 }

@@ -4,6 +4,7 @@ import type { Hooks } from "./hooks.ts";
 import type { Limits } from "./limits.ts";
 import { type MessagePool, MessageView, NEVER } from "./message.ts";
 import type { Metrics } from "./metrics.ts";
+import { isAskedFor } from "./peer-mark.ts";
 import type { Store } from "./ports.ts";
 import type { RetainedIndex } from "./retained.ts";
 
@@ -65,6 +66,30 @@ export class RetainedKeeper {
     return message;
   }
 
+  release(message: number): void {
+    this.parts.messages.release(message);
+  }
+
+  /** Visits the values, and those without payload that say of one that it was removed, for which another process asks by `mark`. */
+  visitValues(mark: number, node: number, visit: (view: MessageView) => void): void {
+    const { retainedIndex } = this.parts;
+    const view = new MessageView();
+    for (let at = 0; at < retainedIndex.high; at++) {
+      if (!retainedIndex.holds(at) || !isAskedFor(retainedIndex.valueStamp[at], mark, node)) continue;
+      retainedIndex.load(at, view);
+      view.valueStamp = retainedIndex.valueStamp[at];
+      visit(view);
+    }
+    for (const [topic, stamp] of this.removed) {
+      if (!isAskedFor(stamp, mark, node)) continue;
+      const bytes = Buffer.from(topic, "latin1");
+      view.reset(bytes, bytes.length);
+      view.isRetain = true;
+      view.valueStamp = stamp;
+      visit(view);
+    }
+  }
+
   /** Forgets a topic's value and tells no subscriber; false when there is none. */
   forget(topic: Buffer): boolean {
     const node = this.parts.retainedIndex.find(topic, 0, topic.length);
@@ -73,6 +98,14 @@ export class RetainedKeeper {
     this.parts.retainedIndex.load(node, this.expired);
     this.remove(this.expired, node);
     return true;
+  }
+
+  /** This value of a topic is here, or a newer one, or that it was removed since. */
+  isKnown(view: MessageView): boolean {
+    const { retainedIndex } = this.parts;
+    const known = retainedIndex.find(view.bytes, view.topicStart, view.topicEnd);
+    const stamp = known >= 0 ? retainedIndex.valueStamp[known] : (this.removed.get(topicOf(view)) ?? 0);
+    return stamp >= view.valueStamp;
   }
 
   /** Another process's value is greater. */

@@ -186,6 +186,16 @@ export class Router {
     view.idCount = 0;
   }
 
+  /** Sends another process a retained value, to be kept there and sent to nobody. */
+  sendValue(view: MessageView, session: number): void {
+    markRetained(view, true);
+    view.qos = 1;
+    this.delivery.kept = view.message < 0 ? NOT_KEPT : view.message;
+    this.delivery.lane = 0;
+    this.delivery.deliver(view, session, PEER | RETAIN_AS_PUBLISHED | 2, -1);
+    if (view.message < 0 && this.delivery.kept >= 0) this.messages.release(this.delivery.kept);
+  }
+
   /** Gives a message that another process has chosen this one for to a member of a share group here. */
   routeShared(view: MessageView, group: number): boolean {
     view.stamp = ++this.stamp;

@@ -78,10 +78,10 @@ export class Sender {
     const { head } = lane;
     const message = head.at(0, MESSAGE);
     const view = this.stored;
-    if (this.messages.expiryAtSec[message] <= this.delivery.nowSec) {
+    const delivery = head.at(0, DELIVERY);
+    if (this.isExpired(session, message, delivery)) {
       return this.delivery.dropHead(session, queue, lane, "expired"); // [MQTT-3.3.2-5]
     }
-    const delivery = head.at(0, DELIVERY);
     const ids = head.at(0, IDS);
     const group = head.at(0, GROUP);
     const seq = head.at(0, SEQ);
@@ -112,6 +112,12 @@ export class Sender {
     if (qos === 0 || (!isSent && !isGone)) this.delivery.free(message, ids);
   }
 
+  /** Another process is told of a retained value that has expired: it has taken the place of the one that is there. */
+  private isExpired(session: number, message: number, delivery: number): boolean {
+    if (this.messages.expiryAtSec[message] > this.delivery.nowSec) return false;
+    return this.sessions.isPeer[session] === 0 || (delivery & DELIVERY_RETAIN) === 0;
+  }
+
   /** The message that `inflight` has last came from a lane, where it had the number `seq`. */
   private assigned(session: number, inflight: Inflight, lane: number, seq: number): void {
     const last = inflight.positions - 1;
@@ -132,7 +138,7 @@ export class Sender {
       const qos = delivery & DELIVERY_QOS;
       if (qos === 2 && !this.store.isDurable(inflight.field(position, SEQ))) return;
       const isFirst = (delivery & DELIVERY_SENT) === 0;
-      if (isFirst && this.messages.expiryAtSec[inflight.field(position, MESSAGE)] <= this.delivery.nowSec) {
+      if (isFirst && this.isExpired(session, inflight.field(position, MESSAGE), delivery)) {
         this.messages.load(inflight.field(position, MESSAGE), this.stored);
         this.delivery.drop("expired", session, this.stored); // [MQTT-3.3.2-5]
         this.takeOut(session, inflight, position);

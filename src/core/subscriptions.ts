@@ -60,9 +60,15 @@ export class Subscriptions {
       codes[i] = this.addOne(session, item, retained);
       if (codes[i] >= 0x80 || fabric.isLocal) return;
       waiting++;
-      fabric.announce(item.filter, sessions.subscriptionCount[session] > before, done);
+      fabric.announce(this.nameOf(item.filter), sessions.subscriptionCount[session] > before, done);
     });
     done();
+  }
+
+  /** A filter as the other processes know it: of the two forms of one share group the same. */
+  private nameOf(filter: Buffer): Buffer {
+    const shared = isShared(filter) ? parseShared(filter) : undefined;
+    return shared ? this.parts.groups.filterOf(this.parts.groups.find(shared)) : filter;
   }
 
   /** Whether a session has a subscription to exactly this filter. */

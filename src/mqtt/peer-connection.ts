@@ -12,9 +12,10 @@
  */
 import type { EndedBy } from "#core/hook-event.ts";
 import { expiryAt, type MessageView, NEVER } from "#core/message.ts";
-import { readRetained, RETAINED_MARKS, SHARED_MARKS } from "#core/peer-mark.ts";
+import { SHARED_MARKS } from "#core/peer-mark.ts";
+import { PEER_PREFIX } from "#core/peers.ts";
 import type { Link } from "#core/ports.ts";
-import { SENT, addId } from "#core/delivery.ts";
+import { FLAG_DUP, SENT, addId } from "#core/delivery.ts";
 import { acked, decodeAck } from "./codec/ack.ts";
 import { decodeConnect, encodeConnack, withHeader } from "./codec/connect.ts";
 import {
@@ -33,12 +34,10 @@ import { checkPublishProperties, publishProperties, SUBSCRIPTION_IDENTIFIER } fr
 import { PROTOCOL_ERROR, QUOTA_EXCEEDED } from "./codec/reason-code.ts";
 import { decodeSubscribe, decodeUnsubscribe, encodeSuback } from "./codec/subscribe.ts";
 import { Connection } from "./connection.ts";
-import { CLOSED, OPEN, OPENING } from "./connection-state.ts";
+import { CLOSED, HANDLE_AGAIN, OPEN, OPENING } from "./connection-state.ts";
 import type { MqttContext } from "./context.ts";
 import { startKeepAlive } from "./keep-alive.ts";
 
-/** Client ids of processes begin so; no client may have such a one. */
-export const PEER_PREFIX = "$worker/";
 const SYNCED = Buffer.from("$synced");
 const WINDOW_MAX = 65_535;
 /** What a packet may grow by on its way between processes. */
@@ -64,6 +63,7 @@ export class PeerConnection extends Connection {
   private lastPacketId = 0;
   /** Subscriptions of an earlier connection that the other process has not said again. */
   private stale: Set<number> | null = null;
+  private isLinkWritable = true;
 
   /** `node`: the process to be asked, or −1 to wait for its CONNECT. */
   constructor(
@@ -85,7 +85,11 @@ export class PeerConnection extends Connection {
 
   /** Tells the other process of a filter; `complete` is called when it knows, or when the connection ends. */
   subscribe(filter: Buffer, memberCount: number, complete?: () => void): void {
-    const id = memberCount < 2 ? [] : [SUBSCRIPTION_IDENTIFIER, ...varint(memberCount)];
+    this.ask(filter, memberCount < 2 ? 0 : memberCount, complete);
+  }
+
+  private ask(filter: Buffer, number: number, complete?: () => void): void {
+    const id = number === 0 ? [] : [SUBSCRIPTION_IDENTIFIER, ...varint(number)];
     const head = Buffer.from([...this.nextId(), id.length, ...id, filter.length >> 8, filter.length & 0xff]);
     this.write(withHeader((SUBSCRIBE << 4) | 2, Buffer.concat([head, filter, Buffer.from([2])])));
     this.unanswered.push(complete ? [complete] : null);
@@ -104,9 +108,16 @@ export class PeerConnection extends Connection {
     this.unanswered[last].push(complete);
   }
 
-  /** All filters have been told: others of an earlier connection are not wanted any more. */
+  /**
+   * All filters have been told: others of an earlier connection are not wanted any more. A process that has just started says too
+   * which retained values it lacks.
+   */
   finishSync(complete: () => void): void {
-    this.subscribe(SYNCED, 1, complete);
+    const peers = this.context.engine.peers!;
+    this.ask(SYNCED, peers.valuesMark(this.node), () => {
+      if (this.state !== CLOSED) peers.noteAnswered(this.node);
+      complete();
+    });
   }
 
   // ---- packets
@@ -119,6 +130,7 @@ export class PeerConnection extends Connection {
     let body = start + 1;
     while (bytes[body++] >= 0x80);
     const fault = this.dispatch(bytes, start, body, end);
+    if (fault === HANDLE_AGAIN) return false;
     if (fault > 0) this.refuse(fault, bytes, start, end);
     return true;
   }
@@ -185,13 +197,11 @@ export class PeerConnection extends Connection {
     if (isAsked) this.write(encodeConnack(5, true, 0, {}));
     this.state = OPEN;
     this.windowMax = WINDOW_MAX;
-    this.isWritable = true;
     startKeepAlive(this);
     engine.peers!.add(this.session);
     this.stale = new Set();
     for (let sub = index.firstOfSession(this.session); sub >= 0; sub = index.nextOf[sub]) this.stale.add(sub);
     this.host.handleOpen(this);
-    engine.attach(this.session);
     this.unhold();
   }
 
@@ -200,22 +210,35 @@ export class PeerConnection extends Connection {
     const packet = decodeSubscribe(bytes, body, end, true);
     if (typeof packet === "number") return packet;
     const [{ filter, id }] = packet.items;
-    if (filter.equals(SYNCED)) this.dropStale();
+    engine.begin();
+    if (filter.equals(SYNCED)) this.handleSynced(id);
     else {
       const sub = engine.subscriptions.addPeer(this.session, filter, Math.max(id, 1));
       this.stale?.delete(sub);
     }
-    this.write(encodeSuback(SUBACK, packet.packetId, Uint8Array.of(2), 5));
+    this.afterCommit(() => this.write(encodeSuback(SUBACK, packet.packetId, Uint8Array.of(2), 5)));
     return 0;
   }
 
-  private dropStale(): void {
+  /** The other process has said all that it wants: from now on it is sent that. What it lacks is in its queue when that is answered. */
+  private handleSynced(mark: number): void {
     const { engine } = this.context;
     engine.routed(() => {
       for (const sub of this.stale ?? []) engine.subscriptions.dropPeer(this.session, sub);
     });
     this.stale = null;
+    this.isWritable = this.isLinkWritable;
+    engine.attach(this.session);
+    engine.begin();
+    if (mark > 0) engine.peers!.sendValues(this.session, mark, this.node);
+    const { storeSeq } = engine;
     this.host.handleSynced(this);
+    engine.noteSeq(storeSeq);
+  }
+
+  override handleWritable(isWritable: boolean): void {
+    this.isLinkWritable = isWritable;
+    if (this.stale === null) super.handleWritable(isWritable);
   }
 
   private handleUnsubscribe(bytes: Buffer, body: number, end: number): number {
@@ -232,7 +255,7 @@ export class PeerConnection extends Connection {
     const { engine, incoming: view } = this.context;
     const packetId = decodeForward(bytes, start, body, end, view, engine.nowSec);
     if (packetId < 0) return -packetId;
-    const { qos } = view;
+    const { qos } = view; // as it was sent: retained messages may have been published at less
     if (qos === 2 && engine.sessions.receiptsFor(this.session).has(packetId)) {
       engine.awaitAll();
       this.acknowledge(PUBREC, packetId, 0);
@@ -240,13 +263,21 @@ export class PeerConnection extends Connection {
     }
     // Not acknowledged, it comes again when the connection does.
     if (qos > 0 && !engine.store.isWritable && engine.isRefused(view)) return QUOTA_EXCEEDED;
-    const isShared = view.idCount === SHARED_MARKS;
-    if (view.idCount === RETAINED_MARKS) readRetained(view);
-    engine.peers!.publishForwarded(view, isShared);
+    // Its group is not known before all processes have said what they want.
+    if (view.idCount === SHARED_MARKS && !engine.peers!.isSynced) return this.handleLater();
+    engine.peers!.publishForwarded(view);
     if (qos === 0) return 0;
     if (qos === 2) engine.addReceipt(this.session, packetId);
     this.acknowledge(qos === 1 ? PUBACK : PUBREC, packetId, 0);
     return 0;
+  }
+
+  private handleLater(): typeof HANDLE_AGAIN {
+    this.hold();
+    this.context.engine.peers!.whenSynced(() => {
+      if (this.state !== CLOSED) this.unhold();
+    });
+    return HANDLE_AGAIN;
   }
 
   private handleAck(type: number, bytes: Buffer, body: number, end: number): number {
@@ -268,7 +299,7 @@ export class PeerConnection extends Connection {
   /** What goes to another process is no message that a client was sent. */
   override deliver(view: MessageView, flags: number, packetId: number): boolean {
     const isSent = super.deliver(view, flags, packetId);
-    if (isSent) this.context.engine.metrics.counts[SENT[(flags >> 1) & 3]]--;
+    if (isSent && (flags & FLAG_DUP) === 0) this.context.engine.metrics.counts[SENT[(flags >> 1) & 3]]--;
     return isSent;
   }
 

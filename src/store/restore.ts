@@ -55,7 +55,7 @@ export class Restore implements RecoveryReceiver {
     if (!wasConnected) parts.setClosedAt(session, meta.closedAtSec);
     for (const subscription of meta.subscriptions) engine.subscriptions.restore(session, subscription);
     if (queueBytes.length > 0) this.restoreQueue(engine.sessions.queueFor(session), queueBytes);
-    this.sessionCount++;
+    if (engine.sessions.isPeer[session] === 0) this.sessionCount++;
     this.restored.push({ session, closedAtSec: wasConnected ? undefined : meta.closedAtSec });
   }
 
@@ -119,14 +119,24 @@ export class Restore implements RecoveryReceiver {
     if (info.lastBody > 0) parts.releasedCount = 1; // what a crash left behind is collected when it is quiet
     parts.lastSession = Math.max(parts.lastSession, info.lastSession);
     parts.lastBatch = info.lastBatch;
+    const { peers } = parts.engine;
+    if (peers)
+      peers.whenSynced(() => this.arm()); // what is published then goes to all processes
+    else this.arm();
+    const { sessionCount, messageCount, retainedCount } = this;
+    this.complete({ sessionCount, messageCount, retainedCount, damage: info.damage });
+  }
+
+  /** Deadlines run, and messages of sessions that have ended go to others. */
+  private arm(): void {
+    const { parts } = this;
     for (const leaver of this.leavers) this.paging.adopt(leaver); // to sessions which are all here now
     for (const { session, closedAtSec } of this.restored) {
+      if (parts.engine.sessions.isPeer[session] !== 0) continue; // it does not end, and may be connected by now
       // While its will waits it counts as connected, so that the grace holds at the next start too.
       if (closedAtSec === undefined && parts.engine.lifecycle.willOf(session)) parts.setClosedAt(session, UNKNOWN_SEC);
       else if (closedAtSec === undefined) this.noteClosed(session);
       parts.engine.lifecycle.armRestored(session, closedAtSec);
     }
-    const { sessionCount, messageCount, retainedCount } = this;
-    this.complete({ sessionCount, messageCount, retainedCount, damage: info.damage });
   }
 }

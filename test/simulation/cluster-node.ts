@@ -118,6 +118,7 @@ export class ClusterLife implements PeerHost {
 
   handleGone(peer: PeerConnection): void {
     this.fabric.removePeer(peer);
+    this.synced.delete(peer.node);
     this.peers.delete(peer);
     if (peer.node >= 0 && peer.node < this.node) this.wanted.add(peer.node);
   }
