@@ -18,6 +18,7 @@ import type { HookListener, HookName, LaterHookListener, LaterHookName } from ".
 export { z } from "zod";
 export { secret } from "#access/option.ts";
 export { wholeNumber } from "./option-leaf.ts";
+export { type MessageProperties, propertiesOf } from "./message-properties.ts";
 export { isTopicFilter, isTopicName, topicMatcher } from "./topic.ts";
 export { MantouError } from "#base/error.ts";
 export type { HookMessage, MessageCopy } from "#core/hook-message.ts";

@@ -16,7 +16,7 @@ interface Heard {
 async function take(client: RawClient, count: number): Promise<Heard[]> {
   const heard: Heard[] = [];
   while (heard.length < count) {
-    const message = await client.take("publish");
+    const message = await client.take("publish", undefined, 10_000);
     await client.ack(message);
     const { topic, payload, qos, retain } = message;
     heard.push({ topic, payload: Buffer.from(payload).toString(), qos: qos ?? 0, isRetain: retain ?? false });

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Properties } from "#test/support/packets.ts";
 import { type BrokerInProcess, startInProcess } from "./broker-in-process.ts";
 
 let folder: string;
@@ -81,6 +82,30 @@ describe("a plugin in a file outside of the package", () => {
     expect(startWith(join(folder, "missing.ts"))).rejects.toThrow(/missing.ts: found nothing there, allowed: a file/);
     await startWith(join(folder, "missing.ts")).catch(() => {});
   });
+});
+
+test("a plugin reads the properties of a message, if it wants to", async () => {
+  const path = await write(
+    "properties",
+    `api.on("message.publish", (message) => {
+       const { contentType, userProperties = [], responseTopic } = propertiesOf(message);
+       message.payload = Buffer.from(JSON.stringify([contentType, userProperties, responseTopic?.toString()]));
+     });`,
+    `import { propertiesOf } from "mantou/plugin";`,
+  );
+  await using world = await startWith(path);
+  const v5 = await world.harness.connect({ version: 5, clientId: "v5" });
+  const v4 = await world.harness.connect({ version: 4, clientId: "v4" });
+  await v5.subscribe("t");
+  const properties: Properties = [
+    ["contentType", "text/x"],
+    ["responseTopic", "r"],
+    ["userProperty", ["k", "v"]],
+  ];
+  await v5.publish("t", "x", { properties });
+  await v5.expect("publish", { payload: `["text/x",[["k","v"]],"r"]` });
+  await v4.publish("t", "x");
+  await v5.expect("publish", { payload: `[null,[],null]` });
 });
 
 describe("a plugin that decides", () => {
