@@ -3,13 +3,24 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MqttContext } from "#mqtt/context.ts";
 import { PluginHost } from "#plugins/host.ts";
-import type { PluginApi } from "#plugins/plugin.ts";
-import { makeEngine, openClient, publishPacket, subscribePacket } from "./fixture.ts";
+import type { PluginDefinition } from "#plugins/plugin.ts";
+import { modules } from "#modules/module-table.ts";
+import { Connection } from "#mqtt/connection.ts";
+import {
+  connectPacket,
+  CountingLink,
+  makeEngine,
+  openClient,
+  packet,
+  publishPacket,
+  subscribePacket,
+} from "./fixture.ts";
 import type { Body, Suite } from "./recorder.ts";
 
 const TOPIC = "site/12/line/device4711/state";
 const WINDOW = 15;
 const ROUNDS = 20;
+const VISITS = 1000;
 
 export const suite: Suite = {
   about: "hooks: a QoS 0 message of 64 B from one connection to another, with plugins that listen (src/plugins/)",
@@ -39,12 +50,48 @@ export const suite: Suite = {
       "by a connection": await way(() => {}),
       "by api.subscribe": await way((api) => void api.subscribe(TOPIC, ({ payload }) => payload.length), false),
     });
+    const { presence } = modules;
+    await recorder.compare("CONNECT and DISCONNECT", VISITS, {
+      "without presence": await visits({ start: () => {} }),
+      "with presence, which nobody listens to": await visits(presence as unknown as PluginDefinition),
+    });
   },
 };
 
-async function way(start: (api: PluginApi) => void, hasSubscriber = true): Promise<Body> {
+async function way(start: PluginDefinition["start"], hasSubscriber = true): Promise<Body> {
+  const context = await contextWith({ start });
+  const { engine } = context;
+  const subscriber = openClient({ version: 4, context, clientId: "s" });
+  const publisher = openClient({ version: 4, context, clientId: "p" });
+  if (hasSubscriber) {
+    subscriber.connection.handleData(subscribePacket(TOPIC, 0, 4));
+    subscriber.connection.handleData(subscribePacket(`${TOPIC}/new`, 0, 4));
+  }
+  const sent = Buffer.concat(Array.from({ length: WINDOW }, () => publishPacket(TOPIC, 64, 0, 4)));
+  return () => {
+    for (let i = 0; i < ROUNDS; i++) publisher.connection.handleData(sent);
+    return publisher.link.written + subscriber.link.written + engine.metrics.get("messages.qos0.sent");
+  };
+}
+
+/** Clients that come and go, each with another id. */
+async function visits(plugin: Pick<PluginDefinition, "start" | "config">): Promise<Body> {
+  const context = await contextWith(plugin);
+  const link = new CountingLink();
+  const connects = Array.from({ length: VISITS }, (_, i) => connectPacket(`device-${i}`, 4));
+  const disconnect = packet({ cmd: "disconnect" });
+  return () => {
+    for (const connect of connects) {
+      const connection = new Connection(context, link, "bench");
+      connection.handleData(connect);
+      connection.handleData(disconnect);
+    }
+    return link.written;
+  };
+}
+
+async function contextWith(plugin: Pick<PluginDefinition, "start" | "config">): Promise<MqttContext> {
   const engine = makeEngine();
-  const context = new MqttContext(engine);
   const silent = (): void => {};
   const host = new PluginHost({
     engine,
@@ -59,17 +106,7 @@ async function way(start: (api: PluginApi) => void, hasSubscriber = true): Promi
     logOf: () => ({ debug: silent, info: silent, warn: silent, error: silent }),
     addBackend: () => silent,
   });
-  const definition = { name: "bench", version: "0", description: "listens", start };
+  const definition = { name: "bench", version: "0", description: "listens", ...plugin };
   await host.load(await host.know({ kind: "plugin", from: "bench", options: {}, read: async () => definition }));
-  const subscriber = openClient({ version: 4, context, clientId: "s" });
-  const publisher = openClient({ version: 4, context, clientId: "p" });
-  if (hasSubscriber) {
-    subscriber.connection.handleData(subscribePacket(TOPIC, 0, 4));
-    subscriber.connection.handleData(subscribePacket(`${TOPIC}/new`, 0, 4));
-  }
-  const sent = Buffer.concat(Array.from({ length: WINDOW }, () => publishPacket(TOPIC, 64, 0, 4)));
-  return () => {
-    for (let i = 0; i < ROUNDS; i++) publisher.connection.handleData(sent);
-    return publisher.link.written + subscriber.link.written + engine.metrics.get("messages.qos0.sent");
-  };
+  return new MqttContext(engine);
 }

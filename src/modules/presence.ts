@@ -69,22 +69,24 @@ export function startPresence(api: PluginApi<z.output<typeof presenceOptions>>):
   const { qos } = api.config;
   const prefix = `$SYS/brokers/${api.broker.node}/clients/`;
   const nowSec = (): number => Math.floor(Date.now() / 1000);
-  const publish = (clientId: string, event: string, json: string): void => {
+  const publish = (clientId: string, event: string, json: () => string): void => {
     const topic = `${prefix}${clientId.replaceAll("+", "%2B").replaceAll("#", "%23")}/${event}`;
-    if (isTopicName(topic)) api.publish(topic, json, { qos: qos as 0 | 1 | 2 });
+    if (api.isWanted(topic) && isTopicName(topic)) api.publish(topic, json(), { qos: qos as 0 | 1 | 2 });
   };
   const tellConnected = (client: ClientInfo, { isCleanStart, connack }: ConnectDetails): void => {
     const { clientId: clientid, username = null, address: ipaddress, version: protocol } = client;
-    const event = { clientid, username, ipaddress, session: !isCleanStart, protocol, connack, ts: nowSec() };
-    publish(clientid, "connected", connectedJson(event));
+    publish(clientid, "connected", () =>
+      connectedJson({ clientid, username, ipaddress, session: !isCleanStart, protocol, connack, ts: nowSec() }),
+    );
   };
   api.on("client.connected", tellConnected);
   api.on("client.refused", tellConnected);
   api.on(
     "client.disconnected",
     ({ clientId: clientid }, reasonCode, by) => {
-      const json = disconnectedJson({ clientid, reason: reasonWord(reasonCode, by), ts: nowSec() });
-      publish(clientid, "disconnected", json);
+      publish(clientid, "disconnected", () =>
+        disconnectedJson({ clientid, reason: reasonWord(reasonCode, by), ts: nowSec() }),
+      );
     },
     { needsAddress: false },
   );

@@ -131,6 +131,8 @@ export interface PluginApi<C = unknown> {
    * `store_full` when it could not be kept, which changes nothing, or `not_committed` when that takes long.
    */
   republish(message: MessageCopy): Promise<number>;
+  /** False when nobody would get a message of this topic now, unless it is retained: it need not be made then. */
+  isWanted(topic: string): boolean;
   /** Messages of a filter, in process, at QoS 0, none of them lost; retained ones come at once. */
   subscribe(filter: string, listener: (message: PluginMessage) => unknown): Undo;
 

@@ -234,6 +234,14 @@ export class Scope implements PluginApi {
     return reached;
   }
 
+  isWanted(topic: string): boolean {
+    const { index, fabric, hooks } = this.ground.engine;
+    if (fabric.isForwarding || hooks.messagePublish.isUsed) return true;
+    const bytes = Buffer.from(topic);
+    index.match(bytes, 0, bytes.length, index.hash(bytes, 0, bytes.length));
+    return index.foundCount > 0;
+  }
+
   subscribe(filter: string, listener: (message: PluginMessage) => unknown): Undo {
     if (this.isOver) return nothing;
     if (!isFilterText(filter, this.ground.engine.limits.mqtt)) throw wrong(`${filter} is no topic filter`);
