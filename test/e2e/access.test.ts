@@ -153,12 +153,12 @@ describe.each([
     const bystander = (await login({})).client;
     const first = [(await login(loud)).client, (await login(eve)).client];
     await mantou("bans add --client-id loud");
-    await mantou("bans add --user eve --for 4s");
-    const bans = JSON.parse(await mantou("bans list --json")) as { kind: string; untilSec: number }[];
+    const beforeMs = Date.now();
+    await mantou("bans add --user eve --for 10s");
     await Promise.all(first.map((client) => toldAndClosed(client, ADMINISTRATIVE_ACTION)));
     await bystander.ping();
     const second = await untilLogin(eve, 0);
-    expect(Date.now()).toBeGreaterThanOrEqual(bans.find(({ kind }) => kind === "username")!.untilSec * 1000);
+    expect(Date.now()).toBeGreaterThanOrEqual(beforeMs + 9000); // it counts in whole seconds
     expect((await login(loud)).reasonCode).toBe(BANNED);
     await mantou("bans delete --client-id loud");
     const third = await untilLogin(loud, 0);
