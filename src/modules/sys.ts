@@ -60,10 +60,33 @@ function bothWays(...packets: string[]): Record<string, string> {
   return Object.fromEntries(ways.map(([packet, way]) => [`packets/${packet}/${way}`, `packets.${packet}.${way}`]));
 }
 
-export function startSys(api: PluginApi<z.output<typeof sysOptions>>): void {
+export function startSys(api: PluginApi<z.output<typeof sysOptions>>): void | (() => void) {
   const publish = publisher(api);
   followAlarms(api, publish);
   if (api.broker.worker !== 0) return;
+  tellTime(api, publish);
+  const tellNames = (node: string, version: string, description: string): void => {
+    api.publish("$SYS/brokers", node, { isRetain: true });
+    publish("version", version, true);
+    publish("sysdescr", description, true);
+  };
+  const { node, version } = api.broker;
+  const tell = async (): Promise<void> => {
+    tellNames(node, version, DESCRIPTION);
+    try {
+      for (const [name, value] of figures(await api.readFigures())) publish(name, String(value));
+    } catch (error) {
+      if (!(error instanceof MantouError)) throw error;
+      api.log.info("no figures this time", { why: error.message }); // a worker is being started again
+    }
+  };
+  tellNames(node, version, DESCRIPTION);
+  const { intervalSec } = api.config;
+  if (intervalSec > 0) api.setInterval(tell, intervalSec * SEC_MS);
+  return () => tellNames("", "", ""); // they are retained no longer
+}
+
+function tellTime(api: PluginApi, publish: Publish): void {
   const startMs = performance.now();
   let lastMs = startMs;
   api.setInterval(() => {
@@ -74,23 +97,6 @@ export function startSys(api: PluginApi<z.output<typeof sysOptions>>): void {
     lastMs = nowMs;
     if (lagMs >= LAG_MS) publish("sysmon/long_schedule", `the event loop came ${Math.round(lagMs)} ms late`);
   }, SEC_MS);
-  const publishNames = (): void => {
-    api.publish("$SYS/brokers", api.broker.node, { isRetain: true });
-    publish("version", api.broker.version, true);
-    publish("sysdescr", DESCRIPTION, true);
-  };
-  publishNames();
-  const { intervalSec } = api.config;
-  if (intervalSec === 0) return;
-  api.setInterval(async () => {
-    publishNames();
-    try {
-      for (const [name, value] of figures(await api.readFigures())) publish(name, String(value));
-    } catch (error) {
-      if (!(error instanceof MantouError)) throw error;
-      api.log.info("no figures this time", { why: error.message }); // a worker is being started again
-    }
-  }, intervalSec * SEC_MS);
 }
 
 type Publish = (name: string, text: string, isRetain?: boolean) => void;

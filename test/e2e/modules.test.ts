@@ -348,6 +348,34 @@ describe("rewrite", () => {
     expect((await client.unsubscribe(["$share/g/new/s"])).reasonCodes).toEqual([0]);
   });
 
+  test("what waits for a client that is away has the new topic, over a restart as well", async () => {
+    const { mkdtempSync, rmSync } = await import("node:fs");
+    const data = mkdtempSync("/tmp/mantou-rewrite-");
+    const set = [...off, rules, `node.data=${data}`, "store.type=sqlite"];
+    const stays: [["sessionExpiryIntervalSec", number]] = [["sessionExpiryIntervalSec", 3600]];
+    const connect = ({ harness }: BrokerInProcess) =>
+      harness.connect({ version: 5, clientId: "away", cleanStart: false, properties: stays });
+    try {
+      {
+        await using world = await startInProcess(set);
+        const away = await connect(world);
+        await away.subscribe("old/#", 2);
+        await away.disconnect();
+        const publisher = await world.harness.connect({ version: 5 });
+        await publisher.publish("old/1", "one", { qos: 1 });
+        await publisher.publish("old/2", "two", { qos: 2, retain: true });
+      }
+      await using world = await startInProcess(set);
+      const away = await connect(world);
+      expect(await take(away, 2)).toMatchObject([
+        { topic: "new/1", payload: "one", qos: 1 },
+        { topic: "new/2", payload: "two", qos: 2 },
+      ]);
+    } finally {
+      rmSync(data, { recursive: true });
+    }
+  });
+
   test("what would be no topic any more stays as it was, and is counted", async () => {
     await using world = await startInProcess([...off, rules]);
     const client = await world.harness.connect({ version: 5 });
