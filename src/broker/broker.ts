@@ -144,7 +144,7 @@ export async function startBroker(
     async stop() {
       listeners.stop();
       const deadlineMs = performance.now() + live.current.broker.drainSecMax * 1000;
-      await drain(context, listeners, deadlineMs);
+      await drain(context, () => listeners.connectionCount + (parts.links?.remoteCount ?? 0), deadlineMs);
       await close(Math.max(STORE_CLOSE_MS, deadlineMs - performance.now()));
     },
   };
@@ -223,9 +223,9 @@ async function open(parts: Parts, kept: OpenStore, configs: Config["listeners"])
 }
 
 /** Tells the clients, and resolves when all links are closed or the deadline has passed. */
-async function drain(context: MqttContext, listeners: OpenListeners, deadlineMs: number): Promise<void> {
+async function drain(context: MqttContext, openCount: () => number, deadlineMs: number): Promise<void> {
   context.endAll(context.serverReference === "" ? SERVER_SHUTTING_DOWN : USE_ANOTHER_SERVER);
-  while (listeners.connectionCount > 0 && performance.now() < deadlineMs) await Bun.sleep(DRAIN_POLL_MS);
+  while (openCount() > 0 && performance.now() < deadlineMs) await Bun.sleep(DRAIN_POLL_MS);
 }
 
 function makeReload(

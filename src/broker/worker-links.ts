@@ -52,6 +52,8 @@ export class WorkerLinks implements PeerHost {
   private readonly prefix = Buffer.from(PEER_PREFIX);
   private readonly trunks = new Map<number, Trunk>();
   private readonly waitingClients = new Map<number, Map<WaitingClient, TcpLink>>();
+  /** Trunks that others have opened. */
+  private readonly incoming = new Set<Trunk>();
   private readonly synced = new Set<number>();
   private readonly stops: (() => void)[] = [];
   private readonly timers = new Set<Timer>();
@@ -62,6 +64,13 @@ export class WorkerLinks implements PeerHost {
   constructor(private readonly part: WorkerPart) {
     this.fabric = new PeerFabric(part.seed);
     this.stamps = new ValueStamps(part.node, () => performance.timeOrigin + performance.now());
+  }
+
+  /** Links of clients that others have accepted for this worker. */
+  get remoteCount(): number {
+    let count = 0;
+    for (const trunk of this.incoming) count += trunk.streamCount;
+    return count;
   }
 
   get node(): number {
@@ -185,12 +194,14 @@ export class WorkerLinks implements PeerHost {
     const trunk = new Trunk(link, {
       makeProtocol,
       handleGone: () => {
+        this.incoming.delete(trunk);
         if (this.trunks.get(other) !== trunk) return;
         this.trunks.delete(other);
         this.connectTrunk(other);
       },
     });
-    if (other >= 0) this.trunks.set(other, trunk);
+    if (other < 0) this.incoming.add(trunk);
+    else this.trunks.set(other, trunk);
     for (const [client, clientLink] of this.waitingClients.get(other) ?? []) {
       if (!client.isGone) clientLink.protocol = client.goOn(trunk);
     }

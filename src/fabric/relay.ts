@@ -264,6 +264,8 @@ export class WaitingClient implements Protocol {
 
 /** Where the client's socket is: stands for the protocol that is elsewhere. */
 class Relay implements Protocol, Stream {
+  /** The link closes when all is sent: what the trunk brought last must still arrive. */
+  private isEnding = false;
   private isTrunkBlocked = false;
   private isPaused = false;
 
@@ -294,8 +296,10 @@ class Relay implements Protocol, Stream {
   }
 
   handleSign(kind: number): void {
-    if (kind === END) this.link.end();
-    else if (kind === DESTROY) this.link.destroy();
+    if (kind === END) {
+      this.isEnding = true;
+      this.link.end();
+    } else if (kind === DESTROY) this.link.destroy();
     else if (kind === PAUSE || kind === RESUME) this.setPaused(kind === PAUSE, this.isTrunkBlocked);
   }
 
@@ -304,7 +308,7 @@ class Relay implements Protocol, Stream {
   }
 
   handleTrunkClosed(): void {
-    this.link.destroy();
+    if (!this.isEnding) this.link.destroy();
   }
 
   private setPaused(isPaused: boolean, isTrunkBlocked: boolean): void {
