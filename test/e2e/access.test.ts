@@ -14,6 +14,7 @@ const PATIENT_MS = 60_000;
 const ENTRY = resolve(import.meta.dir, "../../src/main.ts");
 const BAD_CREDENTIALS = 0x86;
 const NOT_AUTHORIZED = 0x87;
+const SERVER_BUSY = 0x89;
 const BANNED = 0x8a;
 const ADMINISTRATIVE_ACTION = 0x98;
 
@@ -40,10 +41,13 @@ async function startSite(access?: object): Promise<Site> {
   const broker = await startBroker(["--data", data, ...flags]);
   const harness = harnessOf(tcpTarget(broker.url));
   const login: Site["login"] = async ({ version = 5, ...options }) => {
-    const client = await harness.open(version);
-    client.send({ type: "connect", clientId: `c${++count}`, ...options });
-    const { reasonCode } = await client.expect("connack", {}, PATIENT_MS);
-    return { client, reasonCode };
+    for (;;) {
+      const client = await harness.open(version);
+      client.send({ type: "connect", clientId: `c${++count}`, ...options });
+      const { reasonCode } = await client.expect("connack", {}, PATIENT_MS);
+      if (reasonCode !== SERVER_BUSY) return { client, reasonCode };
+      await Bun.sleep(100); // a machine with much else to do
+    }
   };
   return {
     broker,
@@ -150,9 +154,8 @@ describe.each([
     await using site = await startSite(access);
     const { login, untilLogin, mantou } = site;
     const [loud, eve] = [{ clientId: "loud" }, { username: "eve", password: "x" }];
-    // A machine with much to do may be told to wait at first: Server busy.
-    const bystander = await untilLogin({}, 0);
-    const first = [await untilLogin(loud, 0), await untilLogin(eve, 0)];
+    const bystander = (await login({})).client;
+    const first = [(await login(loud)).client, (await login(eve)).client];
     await mantou("bans add --client-id loud");
     const beforeMs = Date.now();
     await mantou("bans add --user eve --for 10s");
