@@ -114,6 +114,13 @@ describe("presence", () => {
     ]);
   });
 
+  test("costs a connection nothing while it lasts", async () => {
+    await using world = await startInProcess([QUIET_SYS]);
+    await world.harness.connect({ version: 5, clientId: "idle" });
+    expect(world.broker.plugins.list()).toContainEqual(expect.objectContaining({ name: "presence", state: "running" }));
+    expect(world.connectionOf("idle").rare).toBeNull();
+  });
+
   test("a client id with wildcards stands in the topic as %2B and %23; off, nothing is told", async () => {
     await using world = await startInProcess([QUIET_SYS]);
     const watcher = await watch(world, `${NODE}/clients/#`);

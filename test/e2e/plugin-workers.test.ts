@@ -23,7 +23,9 @@ export default definePlugin({
 
 test("one broker of three workers", async () => {
   const flags = ["--workers", "3", "--set", "modules.sys.intervalSec=1", "--set", "plugins=[{from: ./p.ts}]"];
-  await using broker = await startBroker([...flags, "--set", "store.type=memory"], { files: { "p.ts": PLUGIN } });
+  await using broker = await startBroker([...flags, "--set", "store.type=memory", "--set", "broker.lagMsMax=600000"], {
+    files: { "p.ts": PLUGIN },
+  });
   const harness = harnessOf(tcpTarget(broker.url));
   const watcher = await harness.connect({ clientId: "watcher" });
   await watcher.subscribe([`${NODE}/clients/+/connected`, `${NODE}/stats/+/count`, `${NODE}/uptime`, "t/#"], 1);
