@@ -15,7 +15,7 @@ import {
   type SyncMode,
   unpack,
 } from "./journal-message.ts";
-import type { Packed } from "./journal-message.ts";
+import type { Packed, SqlStatement } from "./journal-message.ts";
 
 /** Freed pages beyond this many are given back to the file system. */
 const FREE_PAGES_MAX = 256;
@@ -138,4 +138,29 @@ function setAside(path: string, error: unknown): string {
     rmSync(path + suffix, { force: true });
   }
   return `${(error as Error).message}; it is now ${aside}`;
+}
+
+const BUSY_MS_MAX = 2000;
+
+/** A database that others read and write as well. */
+export class SqlDatabase {
+  private readonly db: Database;
+
+  /** @throws what SQLite says */
+  constructor(path: string, schema: readonly string[]) {
+    this.db = new Database(path, { create: true, readwrite: true, strict: true });
+    this.db.run("PRAGMA journal_mode = WAL");
+    this.db.run(`PRAGMA busy_timeout = ${BUSY_MS_MAX}`);
+    for (const sql of schema) this.db.run(sql);
+  }
+
+  run(statements: readonly SqlStatement[]): undefined {
+    this.db.transaction(() => {
+      for (const { sql, values } of statements) this.db.query(sql).run(...values);
+    })();
+  }
+
+  close(): void {
+    this.db.close();
+  }
 }

@@ -28,7 +28,17 @@ export type JournalRequest =
   | { readonly kind: "due"; readonly dueMax: number; readonly countMax: number; readonly bytesMax: number }
   /** By number. */
   | { readonly kind: "page"; readonly after: number; readonly countMax: number; readonly bytesMax: number }
+  /** A database of somebody else's tables, and statements that are run as one transaction. */
+  | { readonly kind: "sql-open"; readonly path: string; readonly schema: readonly string[] }
+  | { readonly kind: "sql-run"; readonly statements: readonly SqlStatement[] }
   | { readonly kind: "close" };
+
+export type SqlValue = string | number | Uint8Array | null;
+
+export interface SqlStatement {
+  readonly sql: string;
+  readonly values: readonly SqlValue[];
+}
 
 export interface JournalState {
   readonly count: number;
@@ -50,6 +60,8 @@ export interface JournalAnswers {
   readonly write: { readonly removedCount: number; readonly removedBytes: number };
   readonly due: JournalPart;
   readonly page: JournalPart;
+  readonly "sql-open": undefined;
+  readonly "sql-run": undefined;
   readonly close: undefined;
 }
 

@@ -1,5 +1,5 @@
 /** Entry of the thread of all journals of a process: requests in, answers out, one after the other. journal.ts is the other side. */
-import { JournalFile } from "./journal-file-sqlite.ts";
+import { JournalFile, SqlDatabase } from "./journal-file-sqlite.ts";
 import {
   type FromJournalThread,
   type JournalAnswers,
@@ -14,6 +14,7 @@ declare const self: {
 };
 
 const files = new Map<number, JournalFile>();
+const databases = new Map<number, SqlDatabase>();
 
 self.onmessage = ({ data: { id, journal, request } }) => {
   try {
@@ -30,7 +31,19 @@ function handle(journal: number, request: JournalRequest): JournalAnswers[keyof 
     files.set(journal, file);
     return file.state();
   }
+  if (request.kind === "sql-open") {
+    databases.set(journal, new SqlDatabase(request.path, request.schema));
+    return undefined;
+  }
+  if (request.kind === "sql-run") return databases.get(journal)?.run(request.statements);
   const file = files.get(journal);
+  if (request.kind === "close") {
+    databases.get(journal)?.close();
+    databases.delete(journal);
+    file?.close();
+    files.delete(journal);
+    return undefined;
+  }
   if (!file) throw new Error("the journal is not open");
   switch (request.kind) {
     case "write":
@@ -39,10 +52,6 @@ function handle(journal: number, request: JournalRequest): JournalAnswers[keyof 
       return file.readDue(request.dueMax, request.countMax, request.bytesMax);
     case "page":
       return file.readPage(request.after, request.countMax, request.bytesMax);
-    case "close":
-      files.delete(journal);
-      file.close();
-      return undefined;
   }
 }
 

@@ -19,6 +19,7 @@ import {
   type JournalState,
   memoryOf,
   pack,
+  type SqlStatement,
   type SyncMode,
   type ToJournalThread,
   unpack,
@@ -79,6 +80,11 @@ class JournalThread {
 
 let thread: JournalThread | undefined;
 
+function threadOf(): JournalThread {
+  if (!thread || thread.isDead) thread = new JournalThread();
+  return thread;
+}
+
 function fault(words: string): MantouError {
   return new MantouError("journal_failed", words);
 }
@@ -112,9 +118,9 @@ export class Journal {
 
   /** `path`: `:memory:` for one that is gone with the process. @throws MantouError `journal_failed` */
   static async open(path: string, sync: SyncMode): Promise<Journal> {
-    if (!thread || thread.isDead) thread = new JournalThread();
-    const number = thread.newJournal();
-    return new Journal(thread, number, await thread.ask(number, { kind: "open", path, sync }));
+    const opened = threadOf();
+    const number = opened.newJournal();
+    return new Journal(opened, number, await opened.ask(number, { kind: "open", path, sync }));
   }
 
   /** A number for the next entry. */
@@ -189,5 +195,29 @@ export class Journal {
       }
     }
     this.writing = undefined;
+  }
+}
+
+/** A database of somebody else's tables, written by the same thread. Everything rejects with MantouError `journal_failed`. */
+export class SqlFile {
+  private constructor(
+    private readonly thread: JournalThread,
+    private readonly number: number,
+  ) {}
+
+  static async open(path: string, schema: readonly string[]): Promise<SqlFile> {
+    const opened = threadOf();
+    const number = opened.newJournal();
+    await opened.ask(number, { kind: "sql-open", path, schema });
+    return new SqlFile(opened, number);
+  }
+
+  /** All of them, or none. */
+  run(statements: readonly SqlStatement[]): Promise<undefined> {
+    return this.thread.ask(this.number, { kind: "sql-run", statements });
+  }
+
+  close(): Promise<void> {
+    return this.thread.ask(this.number, { kind: "close" });
   }
 }

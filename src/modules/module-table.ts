@@ -16,6 +16,7 @@ import {
   topicMetricsOptions,
 } from "./options.ts";
 import { webhookOptions } from "./outlet-options.ts";
+import { storageOptions } from "./storage-options.ts";
 
 interface Module<S extends z.ZodType> extends PluginDefinition<S> {
   readonly config: S;
@@ -83,6 +84,13 @@ export const modules = {
     config: webhookOptions,
     isOn: ({ hooks }) => hooks.length > 0,
     start: async (api) => (await import("./webhook.ts")).startWebhook(api),
+  }),
+  storage: module({
+    name: "storage",
+    description: "messages and events to databases, in batches",
+    config: storageOptions,
+    isOn: ({ targets }) => targets.length > 0,
+    start: async (api) => (await import("./storage.ts")).startStorage(api),
   }),
   topicMetrics: module({
     name: "topic-metrics",

@@ -3,25 +3,25 @@ import { isTopicFilter, secret, wholeNumber, z } from "#plugins/plugin.ts";
 import { eventKinds } from "./event-kind.ts";
 import { filterError, text } from "./options.ts";
 
-const nameError = "letters, digits, - and _, at most 64, a different one for each";
+export const nameError = "letters, digits, - and _, at most 64, a different one for each";
 
-const outletName = z
+export const outletName = z
   .string({ error: nameError })
   .regex(/^[A-Za-z0-9_-]{1,64}$/, { error: nameError })
   .meta({ description: "in metrics, alarms and the name of its file on disk" });
 
-function hasNamesOfItsOwn(list: readonly { readonly name: string }[]): boolean {
+export function hasNamesOfItsOwn(list: readonly { readonly name: string }[]): boolean {
   return new Set(list.map(({ name }) => name)).size === list.length;
 }
 
 const eventsError = `events of ${eventKinds.join(", ")}`;
 
-const wantedEvents = z
+export const wantedEvents = z
   .array(z.enum(eventKinds, { error: eventsError }), { error: `a list of ${eventsError}` })
   .default(["message.publish"])
   .meta({ description: "which events" });
 
-function wantedTopics() {
+export function wantedTopics() {
   return z
     .array(z.string({ error: filterError }).refine(isTopicFilter, { error: filterError }), {
       error: "a list of topic filters",
@@ -30,7 +30,7 @@ function wantedTopics() {
     .meta({ description: "of messages and subscriptions: those of these topics" });
 }
 
-const queueOptions = z
+export const queueOptions = z
   .strictObject({
     countMax: wholeNumber("countMax", { min: 1, max: 10_000_000, initial: 10_000 }, "events that wait in memory"),
     bytesMax: wholeNumber(

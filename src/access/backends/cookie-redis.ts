@@ -37,7 +37,10 @@ export const cookieRedis = cookieLookup({
         `access: ${parts.name}: redis: allowed: field with hash and json, and only there`,
       );
     const guard = new RemoteGuard(limits);
-    const server = new RedisServer(serverOptions, limits.deadlineMs, parts);
+    const server = new RedisServer(serverOptions, limits.deadlineMs, {
+      label: `access: ${parts.name}`,
+      baseDir: parts.baseDir,
+    });
     let key: string | undefined;
     const usernameOf = async (session: string, signal: AbortSignal): Promise<string | undefined> => {
       const words = kind === "hash" ? ["HGET", prefix + session, field!] : ["GET", prefix + session];

@@ -13,11 +13,10 @@
  */
 import { Cluster, Redis } from "ioredis";
 import { readFileSync } from "node:fs";
-import { isAbsolute, join } from "node:path";
 import { z } from "zod";
-import type { BackendParts } from "#access/backend.ts";
 import { choice, secret, text, wholeNumber } from "#access/option.ts";
 import { MantouError } from "#base/error.ts";
+import { pathOf, type ServerPlace } from "./sql-server.ts";
 
 const addressError = "host:port, such as 127.0.0.1:6379 or [::1]:6379";
 const ADDRESS = /^(?:\[(?<v6>[0-9a-fA-F:.]+)\]|(?<host>[^\s:[\]]+)):(?<port>\d{1,5})$/;
@@ -57,11 +56,11 @@ export class RedisServer {
   constructor(
     private readonly options: RedisServerOptions,
     private readonly deadlineMs: number,
-    private readonly parts: BackendParts,
+    private readonly place: ServerPlace,
   ) {
     const { mode, master, sentinelPassword, addresses, database } = options;
     const refuse = (words: string): never => {
-      throw new MantouError("access_invalid", `access: ${parts.name}: server: ${words}`);
+      throw new MantouError("access_invalid", `${place.label}: server: ${words}`);
     };
     if ((mode === "sentinel") !== (master !== undefined)) refuse("allowed: master with mode sentinel, and only there");
     if (mode !== "sentinel" && sentinelPassword) refuse("found sentinelPassword, allowed: with mode sentinel");
@@ -91,12 +90,12 @@ export class RedisServer {
   }
 
   /** `words` are the command and its arguments, each one whole. Rejects with WrongType, or with what failed. */
-  async ask(words: readonly string[], signal: AbortSignal): Promise<unknown> {
+  async ask(words: readonly (string | Buffer)[], signal: AbortSignal): Promise<unknown> {
     const client = this.client!;
     await this.whenReady(client, signal);
     const [name, ...args] = words;
     try {
-      return await client.call(name, ...args);
+      return await client.call(String(name), ...args);
     } catch (error) {
       const { message } = error as Error;
       if (message.startsWith("WRONGTYPE ")) throw new WrongType(message);
@@ -168,12 +167,12 @@ export class RedisServer {
     const { tls, caFile } = this.options;
     if (tls === "off") return undefined;
     if (caFile === undefined) return { rejectUnauthorized: true };
-    const path = isAbsolute(caFile) ? caFile : join(this.parts.baseDir, caFile);
+    const path = pathOf(caFile, this.place);
     try {
       return { ca: readFileSync(path, "utf8"), rejectUnauthorized: true };
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code ?? "not readable";
-      throw new MantouError("access_invalid", `access: ${this.parts.name}: caFile: ${path}: ${code}`);
+      throw new MantouError("access_invalid", `${this.place.label}: caFile: ${path}: ${code}`);
     }
   }
 }

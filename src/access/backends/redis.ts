@@ -77,7 +77,10 @@ export const redis = backendKind({
     const { authCommand, superCommand, aclCommand, subscribeCommand } = commands;
     const { name, log, passwords } = parts;
     const guard = new RemoteGuard(limits);
-    const server = new RedisServer(serverOptions, limits.deadlineMs, parts);
+    const server = new RedisServer(serverOptions, limits.deadlineMs, {
+      label: `access: ${parts.name}`,
+      baseDir: parts.baseDir,
+    });
     if (Object.values(commands).every((line) => line === undefined))
       throw invalid(name, `found no command, allowed: ${Object.keys(COMMANDS).join(", ")}`);
     const fault = (what: string): void => log.warn("what a command has found cannot be used", { what });

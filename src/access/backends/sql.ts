@@ -14,8 +14,6 @@
  * not count against the server. Costs one query a question that the guard has not kept.
  */
 import type { SQL } from "bun";
-import { readFileSync } from "node:fs";
-import { isAbsolute, join } from "node:path";
 import { z } from "zod";
 import { type Backend, type BackendParts, backendKind } from "#access/backend.ts";
 import {
@@ -31,12 +29,13 @@ import {
   subscriptionsFetched,
   type Unusable,
 } from "#access/fetched.ts";
-import { choice, guardOptions, passwordScheme, secret, text, wholeNumber } from "#access/option.ts";
+import { guardOptions, passwordScheme, text } from "#access/option.ts";
 import { RemoteGuard } from "#access/remote-guard.ts";
 import { parseSubscriptions, type SubscriptionList } from "#access/subscription-list.ts";
 import { bindTemplate, type BoundText, valuesOf, type VariableName } from "#access/template.ts";
 import { MantouError } from "#base/error.ts";
 import type { ClientInfo } from "#core/ports.ts";
+import { connectionOptions, pathOf, serverOptions, type ServerPlace } from "./sql-server.ts";
 import { SqlPool, type SqlRow, type SqlValue, WordsRefused } from "./sql-pool.ts";
 
 const queryOptions = {
@@ -51,29 +50,17 @@ const queryOptions = {
 const queryOptionsSchema = z.strictObject(queryOptions);
 type QueryOptions = z.output<typeof queryOptionsSchema>;
 
-function serverOptions(port: number) {
-  return z.strictObject({
-    host: text("name or address of the server").default("127.0.0.1"),
-    port: wholeNumber(1, 65_535, "its port").default(port),
-    database: text("the database"),
-    username: text("whom the broker is to the server: a user who may only read"),
-    password: secret("this user's password").optional(),
-    tls: choice(["off", "verify"], "verify: TLS, and the certificate and its name must be right").default("off"),
-    caFile: text("PEM: who may have signed it; unset: those whom the system trusts").optional(),
-  });
-}
-
-type ServerOptions = z.output<ReturnType<typeof serverOptions>>;
+const READER = "whom the broker is to the server: a user who may only read";
 
 const ROLES = ["authenticate", "authorize"] as const;
 
 export const postgresql = backendKind({
   type: "postgresql",
   roles: ROLES,
-  options: z.strictObject({ server: serverOptions(5432), ...queryOptions }),
+  options: z.strictObject({ server: serverOptions(5432, READER), ...queryOptions }),
   make: ({ server, ...options }, parts) =>
     makeBackend(options, parts, {
-      connection: () => connectionOptions("postgres", server, parts),
+      connection: () => connectionOptions("postgres", server, placeOf(parts)),
       place: `${server.host}:${server.port}`,
       placeholder: (number) => `$${number}`,
     }),
@@ -82,10 +69,10 @@ export const postgresql = backendKind({
 export const mysql = backendKind({
   type: "mysql",
   roles: ROLES,
-  options: z.strictObject({ server: serverOptions(3306), ...queryOptions }),
+  options: z.strictObject({ server: serverOptions(3306, READER), ...queryOptions }),
   make: ({ server, ...options }, parts) =>
     makeBackend(options, parts, {
-      connection: () => connectionOptions("mysql", server, parts),
+      connection: () => connectionOptions("mysql", server, placeOf(parts)),
       place: `${server.host}:${server.port}`,
       placeholder: () => "?",
     }),
@@ -103,54 +90,15 @@ export const sqlite = backendKind({
     }),
 });
 
+function placeOf({ name, baseDir }: BackendParts): ServerPlace {
+  return { label: `access: ${name}`, baseDir };
+}
+
 interface Dialect {
   /** Throws MantouError when a secret or file is missing. */
   readonly connection: () => SQL.Options;
   readonly place: string;
   readonly placeholder: (number: number) => string;
-}
-
-/** Closed when unused for this long; opened anew after that long, so that a server that has moved is found. */
-const IDLE_SEC = 60;
-const LIFETIME_SEC = 1800;
-
-function connectionOptions(
-  adapter: "postgres" | "mysql",
-  { host, port, database, username, password, tls, caFile }: ServerOptions,
-  parts: BackendParts,
-): SQL.Options {
-  return {
-    adapter,
-    // Without one, DATABASE_URL and its like would have a say; all that matters in it is said by what follows.
-    url: `${adapter}://localhost`,
-    hostname: host,
-    port,
-    database,
-    username,
-    password: password?.reveal() ?? "",
-    tls: tls === "off" ? "disable" : { rejectUnauthorized: true, ...caOf(caFile, parts) },
-    max: 1,
-    idleTimeout: IDLE_SEC,
-    maxLifetime: LIFETIME_SEC,
-    // The guard's deadline is what counts.
-    connectionTimeout: 0,
-    bigint: false,
-  };
-}
-
-function caOf(file: string | undefined, parts: BackendParts): { ca?: string } {
-  if (file === undefined) return {};
-  const path = pathOf(file, parts);
-  try {
-    return { ca: readFileSync(path, "utf8") };
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? "not readable";
-    throw new MantouError("access_invalid", `access: ${parts.name}: caFile: ${path}: ${code}`);
-  }
-}
-
-function pathOf(file: string, { baseDir }: BackendParts): string {
-  return isAbsolute(file) ? file : join(baseDir, file);
 }
 
 const ABOUT_A_TOPIC: readonly VariableName[] = ["topic", "action", "access"];

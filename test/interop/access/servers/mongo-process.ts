@@ -59,9 +59,15 @@ function answer(peer: Peer, command: Document): Document {
     }
     case "insert": {
       const documents = command["documents"] as Document[];
-      (collections[place] ??= []).push(...documents);
+      const known = (collections[place] ??= []);
+      const ids = new Set(known.map(({ _id }) => JSON.stringify(_id)));
+      const isThere = documents.map(({ _id }) => ids.has(JSON.stringify(_id)));
+      known.push(...documents.filter((_, index) => !isThere[index]));
       writeFileSync(file, BSON.EJSON.stringify(collections));
-      return { n: documents.length };
+      const writeErrors = isThere.flatMap((is, index) =>
+        is ? [{ index, code: 11_000, errmsg: "duplicate key" }] : [],
+      );
+      return { n: documents.length - writeErrors.length, ...(writeErrors.length > 0 && { writeErrors }) };
     }
     default:
       throw new Error(`no such command: ${name}`);
