@@ -35,6 +35,8 @@ export interface AccessRequest {
   readonly log: Logger;
   readonly limitedLog: LimitedLog;
   readonly seed: number;
+  /** Says at the start what is open: one of several processes does. */
+  readonly isSpeaker: boolean;
   readonly nowSec: () => number;
 }
 
@@ -138,7 +140,8 @@ export class AccessSetup {
       for (const backend of started) await backend.stop?.();
       throw error;
     }
-    const { log } = this.request;
+    const { log, isSpeaker } = this.request;
+    if (!isSpeaker) return;
     if (this.members.some(({ type }) => type === "anonymous"))
       log.warn("anonymous clients are allowed: anybody who can reach a listener may come in");
     if (this.chain.isOpen) log.warn("no access rules: every client may publish and subscribe to every topic");

@@ -156,7 +156,7 @@ type Parts = ReturnType<typeof assemble>;
 function assemble(config: Config, log: Logger, kept: OpenStore, part: BrokerPart | undefined) {
   const faults = new LimitedLog(log, { linesPerSec: FAULT_LINES_PER_SEC, nowMs: () => performance.now() });
   const links = part && new WorkerLinks(part);
-  const access = makeAccess(config, log, faults);
+  const access = makeAccess(config, log, faults, part);
   const engine = makeEngine(config, kept, { access, links, faults });
   const reporter = reportTo(faults);
   const context = makeContext(config, engine, reporter, links);
@@ -183,7 +183,7 @@ function assemble(config: Config, log: Logger, kept: OpenStore, part: BrokerPart
   });
   const place = { count: part?.count ?? 1, node: worker };
   const listeners = makeListeners({ config, context, transport, mounts: plugins.mounts, place }, log);
-  const load = new LoadMonitor(config.broker, TICK_MS);
+  const load = new LoadMonitor(config.broker, TICK_MS, undefined, undefined, place.count);
   const histograms = new Histograms(engine.metrics, context);
   const observation: Observation = new Observation({
     config,
@@ -286,7 +286,7 @@ function runClock(
   };
 }
 
-function makeAccess(config: Config, log: Logger, faults: LimitedLog): AccessSetup {
+function makeAccess(config: Config, log: Logger, faults: LimitedLog, part: BrokerPart | undefined): AccessSetup {
   return new AccessSetup({
     config: config.access,
     dataDir: config.node.data,
@@ -294,6 +294,7 @@ function makeAccess(config: Config, log: Logger, faults: LimitedLog): AccessSetu
     log,
     limitedLog: faults,
     seed: randomInt(1, 0x7fff_ffff),
+    isSpeaker: part === undefined || part.node === 0,
     nowSec: wallSec,
   });
 }

@@ -15,7 +15,7 @@ const COLLECT_MS = 30_000;
 
 export interface LoadMarks {
   readonly lagMsMax: number;
-  /** Of the resident set; 0: nine tenths of what the machine, or its container, has. */
+  /** Of the resident set; 0: nine tenths of what the machine, or its container, has, or this process's part of that. */
   readonly memoryBytesMax: number;
 }
 
@@ -38,11 +38,13 @@ export class LoadMonitor {
     private readonly tickMs: number,
     private readonly readMemory: () => number = process.memoryUsage.rss,
     private readonly collect: () => void = () => Bun.gc(false),
+    /** Processes that share the machine's memory. */
+    private readonly processCount: number = 1,
   ) {}
 
   /** Beyond it the process is busy. */
   get memoryBytesMax(): number {
-    return this.marks.memoryBytesMax > 0 ? this.marks.memoryBytesMax : 0.9 * machineBytes;
+    return this.marks.memoryBytesMax > 0 ? this.marks.memoryBytesMax : (0.9 * machineBytes) / this.processCount;
   }
 
   /** To be called every `tickMs`; true when busy. */
