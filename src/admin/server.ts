@@ -17,6 +17,7 @@ import { addAccountRoutes } from "./account-routes.ts";
 import { Accounts } from "./accounts.ts";
 import { AdminDb } from "./admin-db.ts";
 import { OtlpExport } from "./otlp.ts";
+import { addDashboard } from "./dashboard-files.ts";
 import { addPages } from "./pages.ts";
 import { Feed } from "./feed.ts";
 import type { Peer } from "./identity.ts";
@@ -60,6 +61,7 @@ export async function startAdmin(options: AdminOptions): Promise<RunningAdmin> {
   const feed = new Feed(control, (error) => log.error({ err: error }, "the live feed cannot ask the broker"));
   addAccountRoutes(app, parts);
   addPages(app, parts, feed);
+  addDashboard(app);
   const servers: Server<undefined>[] = [];
   const otlp = startOtlp(options);
   const stop = async (): Promise<void> => {

@@ -1,0 +1,126 @@
+/**
+ * A chart over the last minutes. The canvas is for the eye; what it shows now stands beside it as text, which is what screen
+ * readers read. Under the pointer the text shows the values of that moment.
+ */
+import { useEffect, useRef, useState } from "preact/hooks";
+import uPlot from "uplot";
+import { useCell } from "./cell.ts";
+import { colours } from "./theme.ts";
+import { clock } from "./words.ts";
+
+const HEIGHT_PIXELS = 168;
+const COLOUR_COUNT = 6;
+
+export interface Series {
+  readonly label: string;
+  readonly values: readonly number[];
+}
+
+export interface ChartProps {
+  readonly title: string;
+  /** Seconds since 1970; all series are as long. */
+  readonly times: readonly number[];
+  readonly series: readonly Series[];
+  readonly format: (value: number) => string;
+  /** What is said instead while there is nothing to show. */
+  readonly nothing?: string;
+}
+
+export function Chart({ title, times, series, format, nothing }: ChartProps) {
+  const box = useRef<HTMLDivElement>(null);
+  const plot = useRef<uPlot>(undefined);
+  const [at, setAt] = useState<number | undefined>(undefined);
+  const shape = series.map(({ label }) => label).join("\n");
+  const palette = useCell(colours);
+  const formatNow = useRef(format);
+  formatNow.current = format;
+  useEffect(() => {
+    const target = box.current!;
+    if (series.length === 0) return;
+    const own = new uPlot(optionsOf(target, series.length, formatNow, setAt), dataOf(times, series), target);
+    plot.current = own;
+    const resizing = new ResizeObserver(() => own.setSize({ width: target.clientWidth, height: HEIGHT_PIXELS }));
+    resizing.observe(target);
+    return () => {
+      resizing.disconnect();
+      own.destroy();
+      plot.current = undefined;
+    };
+  }, [shape, palette]);
+  useEffect(() => plot.current?.setData(dataOf(times, series)), [times]);
+  const shown = at !== undefined && at < times.length ? at : times.length - 1;
+  return (
+    <figure class="chart">
+      <figcaption>
+        <span class="chart-title">{title}</span>
+        {at !== undefined && times[shown] !== undefined && <span class="chart-time">{clock(times[shown] * 1000)}</span>}
+        <span class="legend">
+          {series.map(({ label, values }, i) => (
+            <span key={label} class={`legend-item colour-${i % COLOUR_COUNT}`}>
+              <i aria-hidden="true" />
+              {label} <b>{values[shown] === undefined ? "–" : format(values[shown])}</b>
+            </span>
+          ))}
+        </span>
+      </figcaption>
+      <div class="plot" ref={box} aria-hidden="true">
+        {series.length === 0 && <p class="plot-nothing">{nothing}</p>}
+        {Array.from({ length: COLOUR_COUNT }, (_, i) => (
+          <i key={i} class={`swatch colour-${i}`} />
+        ))}
+        <i class="swatch colour-grid" />
+        <i class="swatch colour-axis" />
+      </div>
+    </figure>
+  );
+}
+
+function dataOf(times: readonly number[], series: readonly Series[]): uPlot.AlignedData {
+  return [times as number[], ...series.map(({ values }) => values as number[])];
+}
+
+/** A canvas knows no CSS variables: colours are read from elements that have them. */
+function colourOf(target: HTMLElement, name: string): string {
+  return getComputedStyle(target.querySelector(`.swatch.colour-${name}`)!).color;
+}
+
+function optionsOf(
+  target: HTMLElement,
+  seriesCount: number,
+  format: { readonly current: (value: number) => string },
+  onPoint: (at: number | undefined) => void,
+): uPlot.Options {
+  const axis = {
+    stroke: colourOf(target, "axis"),
+    grid: { stroke: colourOf(target, "grid"), width: 1 },
+    ticks: { show: false },
+    font: "11px system-ui, sans-serif",
+  };
+  return {
+    width: target.clientWidth,
+    height: HEIGHT_PIXELS,
+    padding: [8, 0, 0, 0],
+    legend: { show: false },
+    cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
+    scales: { y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
+    axes: [
+      { ...axis, grid: { show: false }, space: 72, values: (_, splits) => splits.map((sec) => minuteOf(sec)) },
+      { ...axis, size: 64, space: 36, values: (_, splits) => splits.map((value) => format.current(value)) },
+    ],
+    series: [
+      {},
+      ...Array.from({ length: seriesCount }, (_, i) => ({
+        stroke: colourOf(target, String(i % COLOUR_COUNT)),
+        width: 1.5,
+        points: { show: false },
+        spanGaps: true,
+      })),
+    ],
+    hooks: { setCursor: [({ cursor }) => onPoint(cursor.idx ?? undefined)] },
+  };
+}
+
+function minuteOf(sec: number): string {
+  const date = new Date(sec * 1000);
+  return [date.getHours(), date.getMinutes(), date.getSeconds()].map((part) => String(part).padStart(2, "0")).join(":");
+}

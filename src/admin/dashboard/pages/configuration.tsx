@@ -1,0 +1,133 @@
+/** The configuration in effect: each value with where it comes from; what can change while the broker runs is changed here. */
+import { useState } from "preact/hooks";
+import { ApiError, ask, type ConfigValue } from "#admin/dashboard/api.ts";
+import { askForm } from "#admin/dashboard/dialogs.tsx";
+import { Table } from "#admin/dashboard/list.tsx";
+import { notify } from "#admin/dashboard/notices.tsx";
+import { Badge, Button, Empty, PageHead, Show, useLoaded } from "#admin/dashboard/parts.tsx";
+import { t } from "#admin/dashboard/words.ts";
+
+export function ConfigPage() {
+  const config = useLoaded(() => ask<ConfigValue[]>("GET", "/config"));
+  const [search, setSearch] = useState("");
+  const [only, setOnly] = useState<"all" | "live" | "set">("all");
+  const change = ({ path, value }: ConfigValue): void =>
+    askForm({
+      title: path,
+      text: t("changeText"),
+      fields: [{ name: "value", label: t("value"), value: shown(value), hint: t("valueHint") }],
+      action: t("save"),
+      async run({ value: entered = "" }) {
+        await ask("PATCH", "/config", { values: { [path]: parsed(entered, value) } });
+        notify(t("saved", { name: path }));
+        await config.reload();
+      },
+    });
+  const isMeant = ({ path, isLive, origin }: ConfigValue): boolean =>
+    path.toLowerCase().includes(search.toLowerCase()) &&
+    (only === "all" || (only === "live" ? isLive : origin !== "default"));
+  return (
+    <>
+      <PageHead title={t("configuration")} about={t("configurationAbout")}>
+        <Button onClick={config.reload}>{t("refresh")}</Button>
+        <Button onClick={checkText}>{t("checkFile")}</Button>
+      </PageHead>
+      <form class="filters" role="search" onSubmit={(event) => event.preventDefault()}>
+        <input
+          type="search"
+          aria-label={t("searchKeys")}
+          placeholder={t("searchKeys")}
+          spellcheck={false}
+          onInput={(event) => setSearch(event.currentTarget.value.trim())}
+        />
+        <select
+          aria-label={t("show")}
+          value={only}
+          onChange={(event) => setOnly(event.currentTarget.value as typeof only)}
+        >
+          <option value="all">{t("showAll")}</option>
+          <option value="live">{t("showLive")}</option>
+          <option value="set">{t("showSet")}</option>
+        </select>
+      </form>
+      <Show of={config}>
+        {(values) => {
+          const rows = values.filter(isMeant);
+          if (rows.length === 0) return <Empty title={t("noKeys")} />;
+          return (
+            <Table
+              label={t("configuration")}
+              rows={rows}
+              keyOf={({ path }) => path}
+              columns={[
+                {
+                  title: t("key"),
+                  cell: ({ path }) => (
+                    <span class="mono" title={path}>
+                      {path}
+                    </span>
+                  ),
+                  share: 3,
+                },
+                {
+                  title: t("value"),
+                  cell: ({ value }) => (
+                    <span class="mono" title={shown(value)}>
+                      {shown(value) || "–"}
+                    </span>
+                  ),
+                  share: 3,
+                },
+                {
+                  title: t("origin"),
+                  cell: ({ origin }) => (origin === "default" ? <span class="faint">{t("default")}</span> : origin),
+                  isWide: true,
+                },
+                {
+                  title: t("actions"),
+                  share: 1,
+                  cell: (row) =>
+                    row.isLive ? (
+                      <Button kind="quiet" label={t("changeOne", { name: row.path })} onClick={() => change(row)}>
+                        {t("change")}
+                      </Button>
+                    ) : (
+                      <Badge>{t("restart")}</Badge>
+                    ),
+                },
+              ]}
+            />
+          );
+        }}
+      </Show>
+    </>
+  );
+}
+
+function shown(value: unknown): string {
+  return typeof value === "string" ? value : value === null ? "" : JSON.stringify(value);
+}
+
+/** What was a word stays one, also when it looks like a number. */
+function parsed(entered: string, before: unknown): unknown {
+  if (typeof before === "string") return entered;
+  try {
+    return JSON.parse(entered) as unknown;
+  } catch {
+    return entered;
+  }
+}
+
+function checkText(): void {
+  askForm({
+    title: t("checkFile"),
+    text: t("checkFileText"),
+    fields: [{ name: "text", label: "mantou.yaml", type: "textarea" }],
+    action: t("check"),
+    async run({ text = "" }) {
+      const { problems } = await ask<{ problems: string[] }>("POST", "/config/check", { text });
+      if (problems.length > 0) throw new ApiError("config_invalid", problems.join("\n"), 400);
+      notify(t("fileIsFine"));
+    },
+  });
+}
