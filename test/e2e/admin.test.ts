@@ -78,11 +78,10 @@ async function documented(): Promise<Documented[]> {
 }
 
 describe("a stranger", () => {
-  test("reaches status, health and the sign-in, and nothing else", async () => {
+  test("reaches status, health and the page to sign in, and nothing else", async () => {
     const resources = await documented();
     expect(resources.length).toBeGreaterThan(40);
     const other = [
-      "/",
       "/metrics",
       "/api/v1/feed",
       "/api/v1/openapi.json",
@@ -104,6 +103,7 @@ describe("a stranger", () => {
       expect(`${method} ${path} ${status}`).toBe(`${method} ${path} ${isSignIn ? 400 : 401}`);
       if (!isSignIn) expect(body["error"].code).toBe("unauthorized");
     }
+    expect((await ask("/")).headers.get("content-security-policy")).toMatch(/^default-src 'none'; script-src 'self';/);
     expect((await ask("/status")).body["text"]).toBe("Node mantou@127.0.0.1 is started\nemqttd is running");
     expect(await ask("/health/live")).toMatchObject({ status: 200, body: { isLive: true } });
     expect(await ask("/health/ready")).toMatchObject({ status: 200, body: { isReady: true } });

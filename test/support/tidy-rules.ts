@@ -94,7 +94,7 @@ function problem(source: { path: string; text: string }, offset: number, says: s
 }
 
 function isSource(path: string): boolean {
-  return path.startsWith("src/") && path.endsWith(".ts");
+  return /^src\/.*\.tsx?$/.test(path);
 }
 
 function layerOf(path: string): string {
@@ -215,8 +215,8 @@ export function sizeProblems(path: string, text: string): Problem[] {
 }
 
 export function nameProblems(path: string, text: string): Problem[] {
-  if (!path.endsWith(".ts")) return [];
-  const kebab = /^[a-z0-9]+([-.][a-z0-9]+)*(\.test|\.d)?(\.ts)?$/;
+  if (!/\.tsx?$/.test(path)) return [];
+  const kebab = /^[a-z0-9]+([-.][a-z0-9]+)*(\.test|\.d)?(\.tsx?)?$/;
   return path
     .split("/")
     .filter((part) => !kebab.test(part))

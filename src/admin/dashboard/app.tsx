@@ -29,6 +29,7 @@ import { WebSocketPage } from "./pages/web-socket.tsx";
 import { Button, Empty, Loading, PageHead } from "./parts.tsx";
 import { askPassword, SignIn } from "./sign-in.tsx";
 import { hrefOf, type Route, route } from "./route.ts";
+import { isNarrow } from "./theme.ts";
 import { language, t, type TextKey } from "./words.ts";
 
 interface Place {
@@ -181,8 +182,12 @@ function TopBar({ isOpen, onMenu }: { isOpen: boolean; onMenu: () => void }) {
       </a>
       <span class="node">{node}</span>
       <div class="top-end">
-        <LanguageChoice />
-        <ThemeChoice />
+        {!useCell(isNarrow) && (
+          <>
+            <LanguageChoice />
+            <ThemeChoice />
+          </>
+        )}
         <details class="account">
           <summary>
             {username} <span class="role">{t(role)}</span>
@@ -223,6 +228,12 @@ function Navigation({ name, isOpen }: { name: string; isOpen: boolean }) {
           </ul>
         </div>
       ))}
+      {useCell(isNarrow) && (
+        <div class="nav-choices">
+          <LanguageChoice />
+          <ThemeChoice />
+        </div>
+      )}
     </nav>
   );
 }

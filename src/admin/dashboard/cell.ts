@@ -1,5 +1,5 @@
 /** A value that components follow: the smallest thing that serves instead of a state library. */
-import { useEffect, useState } from "preact/hooks";
+import { useLayoutEffect, useState } from "preact/hooks";
 
 export class Cell<T> {
   private readonly followers = new Set<(value: T) => void>();
@@ -12,7 +12,7 @@ export class Cell<T> {
 
   set(value: T): void {
     this.current = value;
-    for (const follower of [...this.followers]) follower(value);
+    for (const follower of this.followers) follower(value);
   }
 
   /** Calls back at each change; the answer ends that. */
@@ -25,6 +25,10 @@ export class Cell<T> {
 /** Draws the component anew whenever the cell is set. */
 export function useCell<T>(cell: Cell<T>): T {
   const [, draw] = useState({});
-  useEffect(() => cell.follow(() => draw({})), [cell]);
-  return cell.value;
+  const { value } = cell;
+  useLayoutEffect(() => {
+    if (cell.value !== value) draw({});
+    return cell.follow(() => draw({}));
+  }, [cell]);
+  return value;
 }

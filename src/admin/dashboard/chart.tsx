@@ -10,6 +10,8 @@ import { clock } from "./words.ts";
 
 const HEIGHT_PIXELS = 168;
 const COLOUR_COUNT = 6;
+const SPAN_SEC_MIN = 60;
+const BYTE_STEPS = Array.from({ length: 40 }, (_, i) => 2 ** i);
 
 export interface Series {
   readonly label: string;
@@ -22,11 +24,13 @@ export interface ChartProps {
   readonly times: readonly number[];
   readonly series: readonly Series[];
   readonly format: (value: number) => string;
+  /** Values are bytes: the axis counts in powers of two. */
+  readonly isBytes?: boolean;
   /** What is said instead while there is nothing to show. */
   readonly nothing?: string;
 }
 
-export function Chart({ title, times, series, format, nothing }: ChartProps) {
+export function Chart({ title, times, series, format, isBytes = false, nothing }: ChartProps) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>(undefined);
   const [at, setAt] = useState<number | undefined>(undefined);
@@ -37,7 +41,11 @@ export function Chart({ title, times, series, format, nothing }: ChartProps) {
   useEffect(() => {
     const target = box.current!;
     if (series.length === 0) return;
-    const own = new uPlot(optionsOf(target, series.length, formatNow, setAt), dataOf(times, series), target);
+    const own = new uPlot(
+      optionsOf(target, { count: series.length, isBytes, format: formatNow, onPoint: setAt }),
+      dataOf(times, series),
+      target,
+    );
     plot.current = own;
     const resizing = new ResizeObserver(() => own.setSize({ width: target.clientWidth, height: HEIGHT_PIXELS }));
     resizing.observe(target);
@@ -56,8 +64,8 @@ export function Chart({ title, times, series, format, nothing }: ChartProps) {
         {at !== undefined && times[shown] !== undefined && <span class="chart-time">{clock(times[shown] * 1000)}</span>}
         <span class="legend">
           {series.map(({ label, values }, i) => (
-            <span key={label} class={`legend-item colour-${i % COLOUR_COUNT}`}>
-              <i aria-hidden="true" />
+            <span key={label} class="legend-item">
+              <i aria-hidden="true" class={`colour-${i % COLOUR_COUNT}`} />
               {label} <b>{values[shown] === undefined ? "–" : format(values[shown])}</b>
             </span>
           ))}
@@ -86,9 +94,17 @@ function colourOf(target: HTMLElement, name: string): string {
 
 function optionsOf(
   target: HTMLElement,
-  seriesCount: number,
-  format: { readonly current: (value: number) => string },
-  onPoint: (at: number | undefined) => void,
+  {
+    count,
+    isBytes,
+    format,
+    onPoint,
+  }: {
+    readonly count: number;
+    readonly isBytes: boolean;
+    readonly format: { readonly current: (value: number) => string };
+    readonly onPoint: (at: number | undefined) => void;
+  },
 ): uPlot.Options {
   const axis = {
     stroke: colourOf(target, "axis"),
@@ -102,14 +118,29 @@ function optionsOf(
     padding: [8, 0, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
-    scales: { y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
+    scales: {
+      x: { range: (_, min, max) => windowOf(min, max) },
+      y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] },
+    },
     axes: [
-      { ...axis, grid: { show: false }, space: 72, values: (_, splits) => splits.map((sec) => minuteOf(sec)) },
-      { ...axis, size: 64, space: 36, values: (_, splits) => splits.map((value) => format.current(value)) },
+      {
+        ...axis,
+        grid: { show: false },
+        size: 26,
+        space: 72,
+        values: (_, splits) => splits.map((sec) => minuteOf(sec)),
+      },
+      {
+        ...axis,
+        size: 64,
+        space: 36,
+        ...(isBytes && { incrs: BYTE_STEPS }),
+        values: (_, splits) => splits.map((value) => format.current(value)),
+      },
     ],
     series: [
       {},
-      ...Array.from({ length: seriesCount }, (_, i) => ({
+      ...Array.from({ length: count }, (_, i) => ({
         stroke: colourOf(target, String(i % COLOUR_COUNT)),
         width: 1.5,
         points: { show: false },
@@ -118,6 +149,12 @@ function optionsOf(
     ],
     hooks: { setCursor: [({ cursor }) => onPoint(cursor.idx ?? undefined)] },
   };
+}
+
+/** At least a minute, so that the first points do not stand alone. */
+function windowOf(min: number | null, max: number | null): [number, number] {
+  const end = max ?? Date.now() / 1000;
+  return [Math.min(min ?? end, end - SPAN_SEC_MIN), end];
 }
 
 function minuteOf(sec: number): string {

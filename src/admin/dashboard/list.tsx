@@ -9,7 +9,9 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Page } from "./api.ts";
+import { useCell } from "./cell.ts";
 import { Button, Empty, Failure } from "./parts.tsx";
+import { isNarrow } from "./theme.ts";
 import { number, t } from "./words.ts";
 
 const ROW_PIXELS = 38;
@@ -54,14 +56,17 @@ export function useRows<T>(
 ): Rows<T> {
   const [state, setState] = useState<State<T>>(fresh);
   const run = useRef(0);
+  /** Of the latest drawing: a dialog may reload the list long after it was opened. */
+  const latest = useRef(load);
+  latest.current = load;
   const fetchFrom = async (before: readonly T[], from: string | undefined): Promise<void> => {
     const own = ++run.current;
     setState({ rows: before, cursor: from, isLoading: true, isBegun: before.length > 0, error: undefined });
     try {
-      let page = await load({ cursor: from, limit: PAGE_COUNT });
+      let page = await latest.current({ cursor: from, limit: PAGE_COUNT });
       for (let i = 0; i < EMPTY_PAGES_MAX && page.items.length === 0 && page.cursor !== undefined; i++) {
         if (own !== run.current) return;
-        page = await load({ cursor: page.cursor, limit: PAGE_COUNT });
+        page = await latest.current({ cursor: page.cursor, limit: PAGE_COUNT });
       }
       if (own !== run.current) return;
       setState({
@@ -96,7 +101,9 @@ export interface TableProps<T> {
   readonly onNearEnd?: () => void;
 }
 
-export function Table<T>({ label, columns, rows, keyOf, hasMore = false, onNearEnd }: TableProps<T>) {
+export function Table<T>({ label, columns: all, rows, keyOf, hasMore = false, onNearEnd }: TableProps<T>) {
+  const isTight = useCell(isNarrow);
+  const columns = isTight ? all.filter(({ isWide }) => !isWide) : all;
   const box = useRef<HTMLDivElement>(null);
   const [top, setTop] = useState(0);
   const height = box.current?.clientHeight ?? 800;
@@ -118,14 +125,14 @@ export function Table<T>({ label, columns, rows, keyOf, hasMore = false, onNearE
     >
       <table aria-rowcount={hasMore ? -1 : rows.length + 1}>
         <colgroup>
-          {columns.map(({ title, isWide, share = 2 }) => (
-            <col key={title} class={isWide ? "wide" : ""} style={{ width: `${(100 * share) / shares}%` }} />
+          {columns.map(({ title, share = 2 }) => (
+            <col key={title} style={{ width: `${(100 * share) / shares}%` }} />
           ))}
         </colgroup>
         <thead>
           <tr>
-            {columns.map(({ title, isNumber, isWide }) => (
-              <th key={title} scope="col" class={classOf(isNumber, isWide)}>
+            {columns.map(({ title, isNumber }) => (
+              <th key={title} scope="col" class={isNumber ? "number" : ""}>
                 {title}
               </th>
             ))}
@@ -135,8 +142,8 @@ export function Table<T>({ label, columns, rows, keyOf, hasMore = false, onNearE
           <Gap rows={first} columns={columns.length} />
           {rows.slice(first, last).map((row, i) => (
             <tr key={keyOf(row)} aria-rowindex={first + i + 2}>
-              {columns.map(({ title, cell, isNumber, isWide }) => (
-                <td key={title} class={classOf(isNumber, isWide)}>
+              {columns.map(({ title, cell, isNumber }) => (
+                <td key={title} class={isNumber ? "number" : ""}>
                   {cell(row)}
                 </td>
               ))}
@@ -156,10 +163,6 @@ function Gap({ rows, columns }: { rows: number; columns: number }) {
       <td colSpan={columns} class="gap" style={{ height: `${rows * ROW_PIXELS}px` }} />
     </tr>
   );
-}
-
-function classOf(isNumber = false, isWide = false): string {
-  return `${isNumber ? "number" : ""} ${isWide ? "wide" : ""}`;
 }
 
 /** A table with its states: loading, nothing there, failed, more to come. */

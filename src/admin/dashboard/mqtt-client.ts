@@ -13,7 +13,7 @@ import {
   unsubscribePacket,
 } from "./mqtt-packet.ts";
 
-export interface Incoming {
+interface Incoming {
   readonly topic: string;
   readonly payload: Uint8Array;
   readonly qos: number;

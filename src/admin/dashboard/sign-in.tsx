@@ -62,7 +62,16 @@ export function askPassword(): void {
   const own = session.value!;
   askForm({
     title: t("changePassword"),
-    text: own.mustChangePassword ? t("defaultPasswordText") : undefined,
+    text: (
+      <>
+        {own.mustChangePassword && (
+          <p>
+            {t("defaultPasswordTitle")} {t("defaultPasswordText")}
+          </p>
+        )}
+        <input hidden type="text" autocomplete="username" defaultValue={own.username} />
+      </>
+    ),
     fields: [
       { name: "oldPassword", label: t("oldPassword"), type: "password", autocomplete: "current-password" },
       {

@@ -23,4 +23,10 @@ export function applyTheme(): void {
   colours.set({});
 }
 
+const narrowScreen = matchMedia("(max-width: 760px)");
+
+/** The screen is narrow, as a phone's: the style sheet draws the same line. */
+export const isNarrow = new Cell(narrowScreen.matches);
+narrowScreen.addEventListener("change", () => isNarrow.set(narrowScreen.matches));
+
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => colours.set({}));

@@ -171,7 +171,10 @@ function SessionFacts({ session }: { session: SessionRow }) {
 }
 
 function Actions({ clientId, known, reload }: { clientId: string; known: Known; reload: () => Promise<void> }) {
-  if (!known.session) return null;
+  const { session } = known;
+  if (!session) return null;
+  /** A session that ends with its connection is no more. */
+  const afterEnd = (): unknown => (session.expirySec === 0 ? go("clients") : reload());
   const subscribe = (): void =>
     askForm({
       title: t("subscribeFor"),
@@ -203,9 +206,9 @@ function Actions({ clientId, known, reload }: { clientId: string; known: Known; 
     <>
       <Button onClick={subscribe}>{t("subscribeFor")}</Button>
       <Button onClick={() => go("trace", "client", clientId)}>{t("trace")}</Button>
-      <Button onClick={() => askBan({ kind: "clientId", value: clientId }, reload)}>{t("ban")}</Button>
+      <Button onClick={() => askBan({ kind: "clientId", value: clientId }, afterEnd)}>{t("ban")}</Button>
       {known.client && (
-        <Button kind="danger" onClick={() => askKick(clientId, reload)}>
+        <Button kind="danger" onClick={() => askKick(clientId, afterEnd)}>
           {t("kick")}
         </Button>
       )}

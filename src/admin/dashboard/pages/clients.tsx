@@ -46,15 +46,15 @@ export function ClientsPage() {
       share: 3,
       isWide: true,
     },
-    { title: t("listener"), cell: ({ listener }) => listener, share: 1, isWide: true },
-    { title: "MQTT", cell: ({ version }) => versionOf(version), share: 1 },
+    { title: t("listener"), cell: ({ listener }) => listener, isWide: true },
+    { title: "MQTT", cell: ({ version }) => versionOf(version), isWide: true },
     { title: t("connectedFor"), cell: (row) => sinceOf(row.connectedAtSec), isNumber: true, isWide: true },
-    { title: t("queued"), cell: ({ queuedCount }) => number(queuedCount), isNumber: true, share: 1 },
+    { title: t("queued"), cell: ({ queuedCount }) => number(queuedCount), isNumber: true },
   ];
   if (may("operator"))
     columns.push({
       title: t("actions"),
-      share: 1,
+      share: 2,
       cell: ({ clientId }) => (
         <Button kind="quiet" label={t("kickOne", { clientId })} onClick={() => askKick(clientId, () => rows.reload())}>
           {t("kick")}

@@ -2,27 +2,17 @@
 import { useState } from "preact/hooks";
 import { ApiError, ask, type ConfigValue } from "#admin/dashboard/api.ts";
 import { askForm } from "#admin/dashboard/dialogs.tsx";
-import { Table } from "#admin/dashboard/list.tsx";
+import { type Column, Table } from "#admin/dashboard/list.tsx";
 import { notify } from "#admin/dashboard/notices.tsx";
 import { Badge, Button, Empty, PageHead, Show, useLoaded } from "#admin/dashboard/parts.tsx";
 import { t } from "#admin/dashboard/words.ts";
 
+type Choice = "all" | "live" | "set";
+
 export function ConfigPage() {
   const config = useLoaded(() => ask<ConfigValue[]>("GET", "/config"));
   const [search, setSearch] = useState("");
-  const [only, setOnly] = useState<"all" | "live" | "set">("all");
-  const change = ({ path, value }: ConfigValue): void =>
-    askForm({
-      title: path,
-      text: t("changeText"),
-      fields: [{ name: "value", label: t("value"), value: shown(value), hint: t("valueHint") }],
-      action: t("save"),
-      async run({ value: entered = "" }) {
-        await ask("PATCH", "/config", { values: { [path]: parsed(entered, value) } });
-        notify(t("saved", { name: path }));
-        await config.reload();
-      },
-    });
+  const [only, setOnly] = useState<Choice>("all");
   const isMeant = ({ path, isLive, origin }: ConfigValue): boolean =>
     path.toLowerCase().includes(search.toLowerCase()) &&
     (only === "all" || (only === "live" ? isLive : origin !== "default"));
@@ -40,68 +30,62 @@ export function ConfigPage() {
           spellcheck={false}
           onInput={(event) => setSearch(event.currentTarget.value.trim())}
         />
-        <select
-          aria-label={t("show")}
-          value={only}
-          onChange={(event) => setOnly(event.currentTarget.value as typeof only)}
-        >
+        <select aria-label={t("show")} value={only} onChange={(event) => setOnly(event.currentTarget.value as Choice)}>
           <option value="all">{t("showAll")}</option>
           <option value="live">{t("showLive")}</option>
           <option value="set">{t("showSet")}</option>
         </select>
       </form>
-      <Show of={config}>
-        {(values) => {
-          const rows = values.filter(isMeant);
-          if (rows.length === 0) return <Empty title={t("noKeys")} />;
-          return (
-            <Table
-              label={t("configuration")}
-              rows={rows}
-              keyOf={({ path }) => path}
-              columns={[
-                {
-                  title: t("key"),
-                  cell: ({ path }) => (
-                    <span class="mono" title={path}>
-                      {path}
-                    </span>
-                  ),
-                  share: 3,
-                },
-                {
-                  title: t("value"),
-                  cell: ({ value }) => (
-                    <span class="mono" title={shown(value)}>
-                      {shown(value) || "–"}
-                    </span>
-                  ),
-                  share: 3,
-                },
-                {
-                  title: t("origin"),
-                  cell: ({ origin }) => (origin === "default" ? <span class="faint">{t("default")}</span> : origin),
-                  isWide: true,
-                },
-                {
-                  title: t("actions"),
-                  share: 1,
-                  cell: (row) =>
-                    row.isLive ? (
-                      <Button kind="quiet" label={t("changeOne", { name: row.path })} onClick={() => change(row)}>
-                        {t("change")}
-                      </Button>
-                    ) : (
-                      <Badge>{t("restart")}</Badge>
-                    ),
-                },
-              ]}
-            />
-          );
-        }}
-      </Show>
+      <Show of={config}>{(values) => <ValueTable rows={values.filter(isMeant)} reload={config.reload} />}</Show>
     </>
   );
+}
+
+function ValueTable({ rows, reload }: { rows: readonly ConfigValue[]; reload: () => Promise<void> }) {
+  if (rows.length === 0) return <Empty title={t("noKeys")} />;
+  const columns: Column<ConfigValue>[] = [
+    { title: t("key"), cell: ({ path }) => <Word text={path} />, share: 3 },
+    { title: t("value"), cell: ({ value }) => <Word text={shown(value) || "–"} />, share: 3 },
+    {
+      title: t("origin"),
+      cell: ({ origin }) => (origin === "default" ? <span class="faint">{t("default")}</span> : origin),
+      isWide: true,
+    },
+    {
+      title: t("actions"),
+      cell: (row) =>
+        row.isLive ? (
+          <Button kind="quiet" label={t("changeOne", { name: row.path })} onClick={() => change(row, reload)}>
+            {t("change")}
+          </Button>
+        ) : (
+          <Badge>{t("restart")}</Badge>
+        ),
+    },
+  ];
+  return <Table label={t("configuration")} rows={rows} keyOf={({ path }) => path} columns={columns} />;
+}
+
+function Word({ text }: { text: string }) {
+  return (
+    <span class="mono" title={text}>
+      {text}
+    </span>
+  );
+}
+
+function change({ path, value }: ConfigValue, then: () => Promise<void>): void {
+  askForm({
+    title: path,
+    text: t("changeText"),
+    fields: [{ name: "value", label: t("value"), value: shown(value), hint: t("valueHint") }],
+    action: t("save"),
+    async run({ value: entered = "" }) {
+      await ask("PATCH", "/config", { values: { [path]: parsed(entered, value) } });
+      notify(t("saved", { name: path }));
+      await then();
+    },
+  });
 }
 
 function shown(value: unknown): string {

@@ -218,7 +218,7 @@ function Keys() {
                 },
                 {
                   title: t("actions"),
-                  share: 1,
+                  share: 2,
                   cell: (key) => (
                     <Button kind="quiet" label={t("deleteOne", { name: key.name })} onClick={() => remove(key)}>
                       {t("delete")}

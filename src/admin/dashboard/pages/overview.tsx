@@ -110,6 +110,7 @@ function Charts({ samples }: { samples: readonly Sample[] }) {
           times={times}
           series={[column("received", (s) => s.bytesInPerSec), column("sent", (s) => s.bytesOutPerSec)]}
           format={bytes}
+          isBytes
         />
         <Chart
           title={t("droppedPerSecond")}
@@ -126,7 +127,7 @@ function Charts({ samples }: { samples: readonly Sample[] }) {
           format={milliseconds}
           nothing={t("noCommits")}
         />
-        <Chart title={t("memory")} times={times} series={byProcess((s) => s.memoryBytes)} format={bytes} />
+        <Chart title={t("memory")} times={times} series={byProcess((s) => s.memoryBytes)} format={bytes} isBytes />
         <Chart
           title={t("cpu")}
           times={times}

@@ -54,7 +54,7 @@ export function RetainedPage() {
             ? [
                 {
                   title: t("actions"),
-                  share: 1,
+                  share: 2,
                   cell: ({ topic }: Retained) => (
                     <Button kind="quiet" label={t("deleteOne", { name: topic })} onClick={() => remove(topic)}>
                       {t("delete")}

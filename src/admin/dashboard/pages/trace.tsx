@@ -111,41 +111,54 @@ function columnsOf(reload: () => Promise<void>) {
   ];
 }
 
-function useEvents(name: string) {
-  const [events, setEvents] = useState<readonly (TraceEvent & { id: number })[]>([]);
+interface Following {
+  readonly events: readonly (TraceEvent & { id: number })[];
+  readonly isEnded: boolean;
+  clear(): void;
+  /** Resolves when nothing is being fetched any more. */
+  stop(): Promise<void>;
+}
+
+function useEvents(name: string): Following {
+  const [events, setEvents] = useState<Following["events"]>([]);
   const [isEnded, setEnded] = useState(false);
-  const lastId = useRef(0);
+  const reading = useRef<Promise<void>>(undefined);
+  const timer = useRef<ReturnType<typeof setInterval>>(undefined);
   useEffect(() => {
-    let isBusy = false;
+    let lastId = 0;
     const read = async (): Promise<void> => {
-      if (isBusy || document.hidden) return;
-      isBusy = true;
       try {
         const { events: fresh } = await ask<{ events: TraceEvent[] }>("POST", at("traces", name, "read"));
-        const numbered = fresh.map((event) => ({ ...event, id: ++lastId.current })).toReversed();
+        const numbered = fresh.map((event) => ({ ...event, id: ++lastId })).toReversed();
         if (numbered.length > 0) setEvents((before) => [...numbered, ...before].slice(0, SHOWN_COUNT));
       } catch (error) {
-        if (error instanceof ApiError && error.code === "not_found") {
-          setEnded(true);
-          clearInterval(timer);
-        }
-      } finally {
-        isBusy = false;
+        if (!(error instanceof ApiError) || error.code !== "not_found") return;
+        setEnded(true);
+        clearInterval(timer.current);
       }
     };
-    const timer = setInterval(() => void read(), READ_MS);
-    void read();
-    return () => clearInterval(timer);
+    const look = (): void => {
+      if (document.hidden) return;
+      reading.current ??= read().finally(() => (reading.current = undefined));
+    };
+    timer.current = setInterval(look, READ_MS);
+    look();
+    return () => clearInterval(timer.current);
   }, [name]);
-  return { events, isEnded, clear: () => setEvents([]) };
+  const stop = async (): Promise<void> => {
+    clearInterval(timer.current);
+    await reading.current;
+  };
+  return { events, isEnded, clear: () => setEvents([]), stop };
 }
 
 function Live({ name }: { name: string }) {
-  const { events, isEnded, clear } = useEvents(name);
+  const { events, isEnded, clear, stop: stopReading } = useEvents(name);
   const [isHeld, setHeld] = useState(false);
   const held = useRef(events);
   if (!isHeld) held.current = events;
   const stop = async (): Promise<void> => {
+    await stopReading();
     if (await act(ask("DELETE", at("traces", name)), t("traceEnded"))) go("trace");
   };
   return (

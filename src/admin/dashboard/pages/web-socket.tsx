@@ -129,100 +129,106 @@ function Connect({ url }: { url: string | undefined }) {
   );
 }
 
+function handled(work: (form: HTMLFormElement) => Promise<void>) {
+  return (event: Event & { currentTarget: HTMLFormElement }): void => {
+    event.preventDefault();
+    work(event.currentTarget).catch(tell);
+  };
+}
+
 function Desk({ client }: { client: MqttClient }) {
-  const { filters, lines } = useCell(state);
-  useEffect(() => document.querySelector<HTMLElement>("[name=filter]")?.focus(), []);
-  const subscribe = async (form: HTMLFormElement): Promise<void> => {
-    const { filter = "", qos } = valuesOf(form);
-    try {
-      const granted = await client.subscribe(filter, Number(qos));
-      change({ filters: [...state.value.filters.filter(([known]) => known !== filter), [filter, granted]] });
-      form.reset();
-    } catch (error) {
-      tell(error);
-    }
-  };
-  const publish = async (form: HTMLFormElement): Promise<void> => {
-    const { topic = "", payload = "", qos, isRetain } = valuesOf(form);
-    try {
-      await client.publish({ topic, payload, qos: Number(qos), isRetain: isRetain === "true" });
-      addLine({ direction: "out", topic, text: payload, note: `QoS ${qos}` });
-    } catch (error) {
-      tell(error);
-    }
-  };
-  const handled =
-    (work: (form: HTMLFormElement) => Promise<void>) => (event: Event & { currentTarget: HTMLFormElement }) => {
-      event.preventDefault();
-      void work(event.currentTarget);
-    };
   return (
     <>
       <div class="columns">
-        <Section title={t("subscribe")}>
-          <form class="form" onSubmit={handled(subscribe)}>
-            <FieldRow field={{ name: "filter", label: t("filter"), hint: t("filterHint") }} />
-            <FieldRow field={{ name: "qos", label: "QoS", type: "select", options: qosOptions, value: "0" }} />
-            <button type="submit" class="button primary">
-              {t("subscribe")}
-            </button>
-          </form>
-          <ul class="chips" aria-label={t("subscriptions")}>
-            {filters.map(([filter, qos]) => (
-              <li key={filter}>
-                <span class="mono">{filter}</span> QoS {qos}
-                <Button kind="quiet" label={t("unsubscribeOne", { filter })} onClick={() => leave(client, filter)}>
-                  ×
-                </Button>
-              </li>
-            ))}
-          </ul>
-        </Section>
-        <Section title={t("publish")}>
-          <form class="form" onSubmit={handled(publish)}>
-            <FieldRow field={{ name: "topic", label: t("topic") }} />
-            <FieldRow field={{ name: "payload", label: t("payload"), type: "textarea", isOptional: true }} />
-            <FieldRow field={{ name: "qos", label: "QoS", type: "select", options: qosOptions, value: "0" }} />
-            <FieldRow field={{ name: "isRetain", label: t("retain"), type: "checkbox" }} />
-            <button type="submit" class="button primary">
-              {t("publish")}
-            </button>
-          </form>
-        </Section>
+        <Subscribe client={client} />
+        <Publish client={client} />
       </div>
-      <Section
-        title={t("messages")}
-        actions={lines.length > 0 && <Button onClick={() => change({ lines: [] })}>{t("clear")}</Button>}
-      >
-        {lines.length === 0 ? (
-          <Empty title={t("noMessages")}>{t("noMessagesText")}</Empty>
-        ) : (
-          <div class="log" role="log" aria-label={t("messages")} tabIndex={0}>
-            <ol>
-              {lines.map(({ id, atMs, direction, topic, text, note }) => (
-                <li key={id} class={direction}>
-                  <span class="log-time">{clock(atMs)}</span>
-                  <Badge tone={direction === "in" ? "good" : "calm"}>
-                    {t(direction === "in" ? "received" : "sent")}
-                  </Badge>
-                  <span class="mono">{topic}</span>
-                  <span class="faint">{note}</span>
-                  <pre>{text}</pre>
-                </li>
-              ))}
-            </ol>
-          </div>
-        )}
-      </Section>
+      <Messages />
     </>
   );
 }
 
-async function leave(client: MqttClient, filter: string): Promise<void> {
-  try {
+function Subscribe({ client }: { client: MqttClient }) {
+  const { filters } = useCell(state);
+  useEffect(() => document.querySelector<HTMLElement>("[name=filter]")?.focus(), []);
+  const subscribe = async (form: HTMLFormElement): Promise<void> => {
+    const { filter = "", qos } = valuesOf(form);
+    const granted = await client.subscribe(filter, Number(qos));
+    change({ filters: [...state.value.filters.filter(([known]) => known !== filter), [filter, granted]] });
+    form.reset();
+  };
+  const leave = async (filter: string): Promise<void> => {
     await client.unsubscribe(filter);
     change({ filters: state.value.filters.filter(([known]) => known !== filter) });
-  } catch (error) {
-    tell(error);
-  }
+  };
+  return (
+    <Section title={t("subscribe")}>
+      <form class="form" onSubmit={handled(subscribe)}>
+        <FieldRow field={{ name: "filter", label: t("filter"), hint: t("filterHint") }} />
+        <FieldRow field={{ name: "qos", label: "QoS", type: "select", options: qosOptions, value: "0" }} />
+        <button type="submit" class="button primary">
+          {t("subscribe")}
+        </button>
+      </form>
+      <ul class="chips" aria-label={t("subscriptions")}>
+        {filters.map(([filter, qos]) => (
+          <li key={filter}>
+            <span class="mono">{filter}</span> QoS {qos}
+            <Button kind="quiet" label={t("unsubscribeOne", { filter })} onClick={() => leave(filter).catch(tell)}>
+              ×
+            </Button>
+          </li>
+        ))}
+      </ul>
+    </Section>
+  );
+}
+
+function Publish({ client }: { client: MqttClient }) {
+  const publish = async (form: HTMLFormElement): Promise<void> => {
+    const { topic = "", payload = "", qos, isRetain } = valuesOf(form);
+    await client.publish({ topic, payload, qos: Number(qos), isRetain: isRetain === "true" });
+    addLine({ direction: "out", topic, text: payload, note: `QoS ${qos}` });
+  };
+  return (
+    <Section title={t("publish")}>
+      <form class="form" onSubmit={handled(publish)}>
+        <FieldRow field={{ name: "topic", label: t("topic") }} />
+        <FieldRow field={{ name: "payload", label: t("payload"), type: "textarea", isOptional: true }} />
+        <FieldRow field={{ name: "qos", label: "QoS", type: "select", options: qosOptions, value: "0" }} />
+        <FieldRow field={{ name: "isRetain", label: t("retain"), type: "checkbox" }} />
+        <button type="submit" class="button primary">
+          {t("publish")}
+        </button>
+      </form>
+    </Section>
+  );
+}
+
+function Messages() {
+  const { lines } = useCell(state);
+  return (
+    <Section
+      title={t("messages")}
+      actions={lines.length > 0 && <Button onClick={() => change({ lines: [] })}>{t("clear")}</Button>}
+    >
+      {lines.length === 0 ? (
+        <Empty title={t("noMessages")}>{t("noMessagesText")}</Empty>
+      ) : (
+        <div class="log" role="log" aria-label={t("messages")} tabIndex={0}>
+          <ol>
+            {lines.map(({ id, atMs, direction, topic, text, note }) => (
+              <li key={id} class={direction}>
+                <span class="log-time">{clock(atMs)}</span>
+                <Badge tone={direction === "in" ? "good" : "calm"}>{t(direction === "in" ? "received" : "sent")}</Badge>
+                <span class="mono">{topic}</span>
+                <span class="faint">{note}</span>
+                <pre>{text}</pre>
+              </li>
+            ))}
+          </ol>
+        </div>
+      )}
+    </Section>
+  );
 }
