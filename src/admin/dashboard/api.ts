@@ -65,6 +65,9 @@ export const hasExpired = new Cell(false);
 type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 type Params = Readonly<Record<string, unknown>>;
 
+/** While a session gives way to the next one, whatever else is asked waits. */
+let renewal: Promise<void> | undefined;
+
 /** Joins what stands below the API, each part encoded: `at("clients", clientId)`. */
 export function at(...parts: readonly string[]): string {
   return `/${parts.map(encodeURIComponent).join("/")}`;
@@ -72,6 +75,11 @@ export function at(...parts: readonly string[]): string {
 
 /** Rejects with ApiError. Parameters that are undefined or empty are left out. */
 export async function ask<T>(method: Method, path: string, params: Params = {}): Promise<T> {
+  await renewal;
+  return send(method, path, params);
+}
+
+async function send<T>(method: Method, path: string, params: Params): Promise<T> {
   const given = Object.entries(params).filter(([, value]) => value !== undefined && value !== "");
   const isInQuery = method === "GET" || method === "DELETE";
   const query = isInQuery ? new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString() : "";
@@ -106,10 +114,20 @@ export async function findSession(): Promise<void> {
 }
 
 export async function signIn(username: string, password: string): Promise<void> {
-  const own = await ask<Session>("POST", "/sign-in", { username, password });
+  const own = await send<Session>("POST", "/sign-in", { username, password });
   localStorage.setItem(HINT, "1");
   hasExpired.set(false);
   session.set(own);
+}
+
+/** All sessions of the account end with its password, so the new one signs in at once. */
+export async function changePassword(username: string, oldPassword: string, password: string): Promise<void> {
+  const work = (async () => {
+    await send("PUT", "/session/password", { oldPassword, password });
+    await signIn(username, password);
+  })();
+  renewal = work.catch(() => {}).finally(() => (renewal = undefined));
+  await work;
 }
 
 export async function signOut(): Promise<void> {

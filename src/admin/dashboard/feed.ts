@@ -12,7 +12,7 @@ import { Cell } from "./cell.ts";
 const HISTORY_COUNT = 300;
 const RETRY_MS = 3000;
 /** Overviews come each second: when none has for so long, the connection is lost, whatever the browser thinks. */
-const SILENCE_MS = 6000;
+const SILENCE_MS = 10_000;
 
 export interface Sample {
   readonly atSec: number;

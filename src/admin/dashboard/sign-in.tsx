@@ -1,6 +1,6 @@
 /** Signing in, and changing one's own password. */
 import { useEffect, useState } from "preact/hooks";
-import { ApiError, ask, hasExpired, session, signIn } from "./api.ts";
+import { ApiError, changePassword, hasExpired, session, signIn } from "./api.ts";
 import { useCell } from "./cell.ts";
 import { LanguageChoice, Mark, ThemeChoice } from "./choices.tsx";
 import { askForm, FieldRow, valuesOf } from "./dialogs.tsx";
@@ -57,7 +57,6 @@ export function SignIn() {
   );
 }
 
-/** All sessions of the account end with its password, so one signs in again with the new one. */
 export function askPassword(): void {
   const own = session.value!;
   askForm({
@@ -86,8 +85,7 @@ export function askPassword(): void {
     action: t("changePassword"),
     async run({ oldPassword = "", password = "", repeated }) {
       if (password !== repeated) throw new ApiError("passwords_differ", "", 400);
-      await ask("PUT", "/session/password", { oldPassword, password });
-      await signIn(own.username, password);
+      await changePassword(own.username, oldPassword, password);
       notify(t("passwordChanged"));
     },
   });
