@@ -3,7 +3,7 @@
  * themes, a phone's width, accessibility; and all the while no error of the console and nothing that its own policy forbids.
  */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { source as AXE } from "axe-core";
 import mqtt, { type MqttClient } from "mqtt";
 import { type Browser, chromium, type Locator, type Page } from "playwright-core";
 import { type BrokerProcess, startBroker } from "#test/support/broker-process.ts";
@@ -11,7 +11,6 @@ import { missing } from "./fixture.ts";
 
 setDefaultTimeout(60_000);
 
-const AXE = readFileSync(Bun.resolveSync("axe-core/axe.min.js", import.meta.dir), "utf8");
 const PASSWORD = "a better password";
 const CROWD_COUNT = 150;
 const absent = missing(["chromium"]);
@@ -51,7 +50,7 @@ beforeAll(async () => {
   browser = await chromium.launch({ executablePath: Bun.which("chromium")!, args: ["--no-sandbox"] });
   page = await browser.newPage({ locale: "en-GB", colorScheme: "light", viewport: { width: 1280, height: 800 } });
   page.on("console", (message) => {
-    if (/^Failed to load resource: the server responded/.test(message.text())) return;
+    if (message.text().startsWith("Failed to load resource: the server responded")) return;
     if (message.type() === "error" || message.type() === "warning") complaints.push(message.text());
   });
   page.setDefaultTimeout(15_000);
