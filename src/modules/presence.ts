@@ -35,6 +35,8 @@ const disconnectedJson = fastJson({
   properties: { clientid: { type: "string" }, reason: { type: "string" }, ts: { type: "integer" } },
 });
 
+const WILD = /[+#]/;
+
 /** By 5.0 reason code; what is not here ends with a fault that no client can help. */
 const REASONS: Readonly<Record<number, string>> = {
   0x81: "malformed_packet",
@@ -70,7 +72,8 @@ export function startPresence(api: PluginApi<z.output<typeof presenceOptions>>):
   const prefix = `$SYS/brokers/${api.broker.node}/clients/`;
   const nowSec = (): number => Math.floor(Date.now() / 1000);
   const publish = (clientId: string, event: string, json: () => string): void => {
-    const topic = `${prefix}${clientId.replaceAll("+", "%2B").replaceAll("#", "%23")}/${event}`;
+    const name = WILD.test(clientId) ? clientId.replaceAll("+", "%2B").replaceAll("#", "%23") : clientId;
+    const topic = `${prefix}${name}/${event}`;
     if (api.isWanted(topic) && isTopicName(topic)) api.publish(topic, json(), { qos: qos as 0 | 1 | 2 });
   };
   const tellConnected = (client: ClientInfo, { isCleanStart, connack }: ConnectDetails): void => {

@@ -237,8 +237,8 @@ export class Scope implements PluginApi {
   isWanted(topic: string): boolean {
     const { index, fabric, hooks } = this.ground.engine;
     if (fabric.isForwarding || hooks.messagePublish.isUsed) return true;
-    const bytes = Buffer.from(topic);
-    index.match(bytes, 0, bytes.length, index.hash(bytes, 0, bytes.length));
+    const length = scratch.write(topic);
+    index.match(scratch, 0, length, index.hash(scratch, 0, length));
     return index.foundCount > 0;
   }
 
@@ -404,6 +404,8 @@ export class Scope implements PluginApi {
 }
 
 const nothing: Undo = () => {};
+/** A topic is 65,535 bytes at most. */
+const scratch = Buffer.allocUnsafeSlow(65_536);
 
 function prefixOf(name: LaterHookName, below: string): TopicPrefix & { readonly text: string } {
   const levels = below.split("/");
