@@ -6,10 +6,17 @@ import { type Receiver, TcpLink, type TcpTransport } from "./tcp.ts";
 
 type MakeProtocol = (link: Link) => Protocol;
 
+/** Carries many clients: it takes no turns with links that carry one (fair-share.ts), which have taken theirs. */
+class LocalLink extends TcpLink {
+  override handleData(chunk: Buffer): void {
+    this.handleShare(chunk);
+  }
+}
+
 function handlersOf(transport: TcpTransport, makeProtocol: MakeProtocol) {
   return {
     open(socket: Socket<Receiver>): void {
-      const link = new TcpLink(transport, socket);
+      const link = new LocalLink(transport, socket);
       socket.data = link;
       link.protocol = makeProtocol(link);
     },
