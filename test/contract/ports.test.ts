@@ -1,5 +1,6 @@
 /** The ports of one process, and the delayed ones that tests stand on. */
 import { LocalFabric, OpenAccess, VolatileStore } from "#core/local-ports.ts";
+import { PeerFabric } from "#fabric/interest.ts";
 import { DelayedAccess, DelayedFabric, DelayedStore } from "#test/support/delayed-ports.ts";
 import { DurableBroker } from "#test/support/durable-broker.ts";
 import { viewOf } from "#test/support/test-broker.ts";
@@ -33,6 +34,21 @@ storeContract("durable", () => {
   return { store, commit, session, subscription: engine.index.find(session, Buffer.from("t")), message };
 });
 
+fabricContract("peers", () => {
+  const unanswered: (() => void)[] = [];
+  const fabric = new PeerFabric(1);
+  fabric.addPeer({
+    node: 1,
+    subscribe: (_filter, _memberCount, complete = nothing) => void unanswered.push(complete),
+    unsubscribe: nothing,
+    whenKnown: (complete) => void unanswered.push(complete),
+    finishSync: (complete) => void unanswered.push(complete),
+  });
+  const settle = (): void => {
+    for (const complete of unanswered.splice(0)) complete();
+  };
+  return { fabric, settle };
+});
 fabricContract("local", () => ({ fabric: new LocalFabric(), settle: nothing }));
 fabricContract("delayed", () => {
   const fabric = new DelayedFabric();

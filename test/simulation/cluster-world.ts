@@ -109,7 +109,9 @@ export class ClusterWorld implements Stage, NodeHost {
     this.ledger.life++;
     this.ledger.readyMs = Infinity;
     life.engine.hooks.messageDropped.add((id, reason, { payload, topic }) => {
-      this.log(`node ${node.number} drops ${payload.subarray(0, 6)} of ${topic} for ${id}: ${reason}`);
+      this.trace?.(
+        `${this.nowMs} node ${node.number} drops ${payload.subarray(0, 6)} of ${topic} for ${id}: ${reason}`,
+      );
       this.guard(() => this.ledger.onDrop(id, reason, payload));
     });
     const undo = this.plant?.(life);
@@ -189,7 +191,7 @@ export class ClusterWorld implements Stage, NodeHost {
     model.version = client.version;
     model.session = this.sessions.get(client.id)!;
     const link = new SimLink(model, this.ledger, (judgement) => this.guard(judgement));
-    link.onPacket = (packet) => this.log(`link ${model.no} < ${describePacket(packet)}`);
+    link.onPacket = (packet) => this.trace?.(`${this.nowMs} link ${model.no} < ${describePacket(packet)}`);
     this.log(`link ${model.no} is opened by ${client.id}, of node ${this.homeOf(client.id)}`);
     this.links.push(link);
     link.protocol = new Connection(this.lifeOf(client)!.context, link, "simulation");
@@ -233,7 +235,7 @@ export class ClusterWorld implements Stage, NodeHost {
       left -= bytes.length;
       this.call(() => {
         for (const input of inputs) {
-          this.log(`link ${link.model.no} > ${describeInput(input)}`);
+          this.trace?.(`${this.nowMs} link ${link.model.no} > ${describeInput(input)}`);
           this.ledger.handleInput(link.model, input);
         }
         link.protocol!.handleData(bytes);
