@@ -6,7 +6,12 @@ import type { MemoryLog } from "#test/support/memory-log.ts";
 import { type Message, numberIn } from "./model.ts";
 import type { SimClient } from "./sim-client.ts";
 
+/** Longer than any retained message that expires lives. */
+const EXPIRED_MS = 8000;
+
 export function judgeEnd(world: ClusterWorld): void {
+  world.moveClock(EXPIRED_MS);
+  world.calm(() => world.unrest() === "");
   compareRetained(world);
   crashOnceMore(world);
   compareRetained(world);

@@ -271,6 +271,7 @@ export class CrashLedger extends CrashWills {
   onDrop(clientId: string | undefined, reason: string, payload: Uint8Array): void {
     if (reason === "slow_subscriber" || reason === "absent" || reason === "no_subscriber") return; // nobody was promised it
     const no = numberIn(payload);
+    if (no < 0) return; // it has no number
     const isTrue = reason === "expired" ? this.messages[no]?.expirySec !== undefined : this.canDrop(reason);
     this.check(isTrue, () => `message ${no} is dropped for ${clientId} as ${reason}, which cannot be`);
     if (reason === "memory_full" && this.messages[no]?.publisher === clientId) this.refuseWill(this.messages[no]!);
@@ -389,7 +390,8 @@ export class CrashLedger extends CrashWills {
       const parts = [...publishers].map((each) => list.filter(({ publisher }) => publisher === each));
       const allowed = parts.flatMap((own) => own.slice(Math.max(0, own.findLastIndex(done))));
       const value = values.get(topic);
-      const isEmptyRight = !list.some(done) || allowed.some(({ payload }) => payload.length === 0);
+      const isGone = ({ payload, expirySec }: Message): boolean => payload.length === 0 || expirySec !== undefined;
+      const isEmptyRight = !list.some(done) || allowed.some(isGone);
       const isRight = value ? allowed.includes(value) : isEmptyRight;
       const wanted = allowed.map(({ no, payload }) => (payload.length === 0 ? `none (${no})` : no));
       this.check(isRight, () => `the retained message of ${topic} is ${value?.no ?? "gone"}, not one of ${wanted}`);

@@ -142,7 +142,9 @@ export class CrashScript {
     const { dice } = this.world;
     const owner = this.hasCommonTopics && dice.chance(60) ? "all" : client.id;
     const topic = `r/${owner}/${qos}/${dice.below(2)}`;
-    const part = { topic, qos, isRetain: true, isWill: false, expirySec: undefined, hasUserProperty: false };
+    const isShort = this.hasCommonTopics && client.version === 5 && dice.chance(10);
+    const expirySec = isShort ? dice.between(1, 4) : undefined;
+    const part = { topic, qos, isRetain: true, isWill: false, expirySec, hasUserProperty: false };
     const size = dice.chance(25) ? -1 : dice.pick([8, 100]);
     return this.world.makeMessage({ ...part, publisher: client.id, version: client.version }, size);
   }

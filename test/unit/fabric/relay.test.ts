@@ -251,7 +251,10 @@ function judge(pair: Pair): void {
   pair.settle();
   pair.clients.forEach((client, i) => {
     const far = pair.fars[i];
-    if (!far) return expect(pair.isLost).toBe(true);
+    if (!far) {
+      if (!pair.isLost) throw new Error("a client has nobody who speaks for it");
+      return;
+    }
     expect(far.got).toEqual([...bytesFrom(0, far.got.length)]);
     expect(client.got).toEqual([...bytesFrom(0, client.got.length)]);
     if (pair.isLost) return;
@@ -324,7 +327,7 @@ describe("relays", () => {
     }
     expect(client.sentCount).toBeLessThan(100_000);
     client.protocol = waiting.goOn(pair.trunk);
-    expect(client.isPaused).toBe(false);
+    expect([client.isPaused]).toEqual([false]);
     pair.settle();
     expect(pair.fars[0]!.got).toEqual([...bytesFrom(0, client.sentCount)]);
   });
