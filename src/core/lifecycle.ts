@@ -275,7 +275,7 @@ export class Lifecycle {
     const session = sessions.create(clientId, nowSec);
     sessions.isStored[session] = 1;
     sessions.expirySec[session] = expirySec;
-    if (this.parts.peers && clientId.toString().startsWith(PEER_PREFIX)) sessions.isPeer[session] = 1;
+    if (clientId.toString().startsWith(PEER_PREFIX)) this.parts.peers?.add(session);
     this.wills.set(session, will);
     return session;
   }

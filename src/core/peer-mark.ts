@@ -51,11 +51,6 @@ export function readRetained(view: MessageView): boolean {
 
 const ALL_VALUES = 1;
 
-/** Of the values that a mark asks for those that the process has stamped itself. */
-export function ownValues(mark: number): number {
-  return Math.max(mark, ALL_VALUES + 1);
-}
-
 /** Whether process `node` asks for the value with the stamp by `mark`, see `ValueStamps.mark`. */
 export function isAskedFor(stamp: number, mark: number, node: number): boolean {
   if (mark === ALL_VALUES) return true;

@@ -8,7 +8,7 @@
  */
 import type { Delivery } from "./delivery.ts";
 import type { MessageView } from "./message.ts";
-import { ownValues, readRetained, readShared, RETAINED_MARKS, SHARED_MARKS, type ValueStamps } from "./peer-mark.ts";
+import { readRetained, readShared, RETAINED_MARKS, SHARED_MARKS, type ValueStamps } from "./peer-mark.ts";
 import type { RetainedKeeper } from "./retained-keeper.ts";
 import type { Router } from "./router.ts";
 import type { SessionTable } from "./session-table.ts";
@@ -35,7 +35,6 @@ export class Peers {
   /** What waits until all other processes have said what they want; null when they have. */
   private held: (() => void)[] | null = [];
   private startMark: number | undefined;
-  private isSpreading = false;
   private readonly answered = new Set<number>();
 
   constructor(
@@ -125,22 +124,16 @@ export class Peers {
     if (!parts.keeper.isKnown(view)) {
       const message = parts.keeper.retain(view);
       if (message >= 0) parts.keeper.release(message);
-      if (this.stamps.isOwn(view.valueStamp)) this.spreadValues();
+      if (this.stamps.isOwn(view.valueStamp)) this.spread(view);
     }
     view.valueStamp = 0;
   }
 
-  /** Values of its own that it had lost are gone from its queues too, and not every other process may have got them. */
-  private spreadValues(): void {
-    if (this.isSpreading) return;
-    this.isSpreading = true;
-    this.whenSynced(() =>
-      this.parts.later(() => {
-        this.isSpreading = false;
-        for (const session of this.parts.router.peers)
-          this.sendValues(session, ownValues(this.startMark!), this.stamps.node);
-      }),
-    );
+  /** A value of its own that it had lost is gone from its queues too, and not every other process may have got it. */
+  private spread(view: MessageView): void {
+    const { parts } = this;
+    view.message = -1;
+    parts.routed(() => parts.router.peers.forEach((session) => parts.router.sendValue(view, session)));
   }
 
   private publishShared(view: MessageView): void {

@@ -21,6 +21,7 @@ import { decodeConnect, encodeConnack, withHeader } from "./codec/connect.ts";
 import {
   CONNACK,
   CONNECT,
+  DISCONNECT,
   PUBACK,
   PUBCOMP,
   PUBLISH,
@@ -152,6 +153,9 @@ export class PeerConnection extends Connection {
         return this.handleUnsubscribe(bytes, body, end);
       case SUBACK:
         for (const complete of this.unanswered.shift() ?? []) complete();
+        return 0;
+      case DISCONNECT: // another connection has taken its place there
+        this.close(0);
         return 0;
       default:
         return PROTOCOL_ERROR;

@@ -18,6 +18,45 @@ const atOnce = (original: Method): Method =>
   };
 
 export const clusterPlants: Record<string, ClusterPlant> = {
+  "a share group chooses on each node": () =>
+    patch(
+      Router.prototype,
+      "route",
+      (original) =>
+        function (...args) {
+          const [view] = args as unknown as [{ isForwarded: boolean }];
+          const was = view.isForwarded;
+          view.isForwarded = false;
+          const reached = original.apply(this, args);
+          view.isForwarded = was;
+          return reached;
+        },
+    ),
+  "the stamps of values are not stored": ({ store }) =>
+    patch(
+      store,
+      "retain",
+      (original) =>
+        function (...args) {
+          const [view, message, deadlineSec] = args as unknown as [{ valueStamp: number }, number, number];
+          const unstamped = Object.create(view as object, { valueStamp: { value: 0 } }) as never;
+          return original.apply(this, [unstamped, message as never, deadlineSec as never]);
+        },
+    ),
+  "what comes from another node is sent on to the others": () =>
+    patch(
+      Router.prototype,
+      "settle",
+      (original) =>
+        function (...args) {
+          const [view] = args as unknown as [{ isForwarded: boolean }];
+          const was = view.isForwarded;
+          view.isForwarded = false;
+          const options = original.apply(this, args);
+          view.isForwarded = was;
+          return options;
+        },
+    ),
   "a forward is acknowledged before the commit": () =>
     patch(
       PeerConnection.prototype,
@@ -63,49 +102,8 @@ export const clusterPlants: Record<string, ClusterPlant> = {
   "the last value to come is kept, whatever its stamp": () =>
     patch(RetainedKeeper.prototype, "isOld", () => () => false),
   "it is not remembered that a value was removed": () => patch(RetainedKeeper.prototype, "noteRemoved", nothing),
-  "the stamps of values are not stored": ({ store }) =>
-    patch(
-      store,
-      "retain",
-      (original) =>
-        function (...args) {
-          const [view, message, deadlineSec] = args as unknown as [{ valueStamp: number }, number, number];
-          const unstamped = Object.create(view as object, { valueStamp: { value: 0 } }) as never;
-          return original.apply(this, [unstamped, message as never, deadlineSec as never]);
-        },
-    ),
   "a node does not ask for what a crash took": () => patch(Peers.prototype, "valuesMark", () => () => 0),
-  "what comes from another node is sent on to the others": () =>
-    patch(
-      Router.prototype,
-      "settle",
-      (original) =>
-        function (...args) {
-          const [view] = args as unknown as [{ isForwarded: boolean }];
-          const was = view.isForwarded;
-          view.isForwarded = false;
-          const options = original.apply(this, args);
-          view.isForwarded = was;
-          return options;
-        },
-    ),
-  "a share group chooses on each node": () =>
-    patch(
-      Router.prototype,
-      "route",
-      (original) =>
-        function (...args) {
-          const [view] = args as unknown as [{ isForwarded: boolean }];
-          const was = view.isForwarded;
-          view.isForwarded = false;
-          const reached = original.apply(this, args);
-          view.isForwarded = was;
-          return reached;
-        },
-    ),
   "a share group does not know its members elsewhere": () => patch(ShareGroups.prototype, "setWeight", nothing),
   "subscriptions of an earlier connection stay": () => patch(Subscriptions.prototype, "dropPeer", nothing),
   "an unsubscribed filter stays told": () => patch(PeerFabric.prototype, "withdraw", nothing),
-  "wills and leavers do not wait for the others": () =>
-    patch(Peers.prototype, "whenSynced", () => ((task: () => void) => task()) as never),
 };

@@ -30,6 +30,8 @@ interface GroupRecord {
 
 /** How far a session's end may be from what the client reckons: the store counts in seconds. */
 const EXPIRY_SLACK_MS = 2500;
+/** So long a connection whose link is gone may wait for other nodes with what its client has said. */
+const HELD_MS = 15_000;
 
 export class CrashLedger extends CrashWills {
   readonly messages: Message[] = [];
@@ -150,7 +152,8 @@ export class CrashLedger extends CrashWills {
     if (presence === "unknown") return undefined;
     if (this.nowMs - leftMs < expirySec * 1000 - EXPIRY_SLACK_MS) return true;
     const sinceMs = Math.max(lostMs, this.readyMs);
-    return !link && this.nowMs - sinceMs > expirySec * 1000 + EXPIRY_SLACK_MS ? false : undefined;
+    const slackMs = this.isSlow ? HELD_MS : EXPIRY_SLACK_MS;
+    return !link && this.nowMs - sinceMs > expirySec * 1000 + slackMs ? false : undefined;
   }
 
   private handlePublish(link: LinkRecord, message: Message, packetId: number): void {
@@ -312,7 +315,9 @@ export class CrashLedger extends CrashWills {
     const isInTime = open.some(
       ({ firmAt, leavingAt, qos }) => firmAt <= firstHandedAt && leavingAt > firstHandedAt && qos > 0,
     );
-    if (isFirst && isInTime) this.checkOrder(epoch, message, packet.qos);
+    // What comes late may have missed the session between two subscriptions, and then be sent again.
+    const hasLasted = !this.isSlow || this.isStillOwed(epoch, message);
+    if (isFirst && isInTime && hasLasted) this.checkOrder(epoch, message, packet.qos);
     epoch.seen.add(message);
   }
 

@@ -6,7 +6,6 @@ import {
   isAskedFor,
   markRetained,
   markShared,
-  ownValues,
   readRetained,
   readShared,
   RETAINED_MARKS,
@@ -96,7 +95,6 @@ describe("what a process that starts asks for", () => {
     const { mark } = new ValueStamps(1, () => NOW_MS);
     const value = new ValueStamps(2, () => NOW_MS - 1e9).next();
     expect(isAskedFor(value, mark, 1)).toBe(true);
-    expect(isAskedFor(value, ownValues(mark), 1)).toBe(false);
   });
 
   test("is else its own that are as new as the newest that it has, or newer", () => {

@@ -327,7 +327,7 @@ describe("relays", () => {
     }
     expect(client.sentCount).toBeLessThan(100_000);
     client.protocol = waiting.goOn(pair.trunk);
-    expect([client.isPaused]).toEqual([false]);
+    expect(client).toMatchObject({ isPaused: false });
     pair.settle();
     expect(pair.fars[0]!.got).toEqual([...bytesFrom(0, client.sentCount)]);
   });
