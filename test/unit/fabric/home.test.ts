@@ -2,11 +2,11 @@ import { expect, test } from "bun:test";
 import { homeOf } from "#fabric/home.ts";
 
 test("a client id has one home, and clients are spread over all", () => {
-  const counts = new Array(5).fill(0);
+  const counts = [0, 0, 0, 0, 0];
   for (let i = 0; i < 5000; i++) {
     const home = homeOf(Buffer.from(`device-${i}`), { count: 5, seed: 77 });
     expect(homeOf(Buffer.from(`device-${i}`), { count: 5, seed: 77 })).toBe(home);
-    counts[home]++;
+    counts[home]!++;
   }
   for (const count of counts) expect(Math.abs(count - 1000)).toBeLessThan(150);
 });
