@@ -44,6 +44,7 @@ export const RULES = `
 
 /** Returns the path of the configuration. Synchronous, with a hash of a tenth of a second for a slow password. */
 export function writeAccess(dir: string, access: AccessKind): string {
+  if (access.kind === "stored") return write(dir, { modules: modulesOf(dir, access) });
   const { username, password } = LOGIN;
   const others = Array.from({ length: OTHERS_COUNT }, (_, i) => `other-${i}:${sha256(`other ${i}`)}`);
   writeFileSync(join(dir, "users"), [...others, `${username}:${sha256(password)}`, ""].join("\n"));
@@ -63,9 +64,25 @@ export function writeAccess(dir: string, access: AccessKind): string {
     writeFileSync(join(dir, SERVICE_FILE), String(port));
     authenticate.push({ type: "http", auth: { url: `http://127.0.0.1:${port}/auth` }, guard: access.guard });
   }
+  return write(dir, { access: config });
+}
+
+function write(dir: string, config: object): string {
   const path = join(dir, CONFIG_FILE);
-  writeFileSync(path, JSON.stringify({ access: config })); // YAML too
+  writeFileSync(path, JSON.stringify(config)); // YAML too
   return path;
+}
+
+function modulesOf(dir: string, { where }: Extract<AccessKind, { kind: "stored" }>): object {
+  if (where === "away") return { webhook: { hooks: [{ name: "away", url: `http://127.0.0.1:${freePort()}/` }] } };
+  const sqlite = {
+    name: "stored",
+    type: "sqlite",
+    file: join(dir, "stored.db"),
+    schema: ["CREATE TABLE IF NOT EXISTS stored (id TEXT PRIMARY KEY, at, clientid, topic, payload)"],
+    rules: [{ statement: "INSERT INTO stored VALUES (${id}, ${time}, ${clientid}, ${topic}, ${payloadbytes})" }],
+  };
+  return { storage: { targets: [sqlite] } };
 }
 
 /** Where the broker in `dir` looks for its service. */

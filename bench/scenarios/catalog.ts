@@ -11,9 +11,10 @@ import { durable } from "./durable.ts";
 import { guide } from "./guide.ts";
 import { type MetricName, metricKinds, type Scenario } from "./scenario.ts";
 import { sieges } from "./siege.ts";
+import { stored } from "./stored.ts";
 import { table } from "./table.ts";
 
-export const scenarios: readonly Scenario[] = [...table, ...guide, ...durable, ...access, ...sieges];
+export const scenarios: readonly Scenario[] = [...table, ...guide, ...durable, ...access, ...stored, ...sieges];
 
 const FLAGS = {
   broker: { type: "string", default: "mantou" },

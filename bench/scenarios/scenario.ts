@@ -54,7 +54,7 @@ export interface Companion {
 /** Where brokers keep sessions and messages; on the disk, what an acknowledgement waits for is said as our own broker does. */
 export type StoreKind = "memory" | "full" | "normal" | "off";
 
-/** Who may come in and do what, beside the clients that the load measures: those have a password that costs nothing. */
+/** What the broker's configuration has: who may come in and do what, beside the clients that the load measures (those have a password that costs nothing). */
 export type AccessKind =
   /** A file of users and one of about twenty rules. */
   | { readonly kind: "files" }
@@ -65,6 +65,8 @@ export type AccessKind =
       readonly waitingMax: number;
       readonly isCheap?: boolean;
     }
+  /** Everybody may do everything; every message is written to an SQLite file, or is to go to a service that is away. */
+  | { readonly kind: "stored"; readonly where: "sqlite" | "away" }
   /** As `files`, and an HTTP service that is asked about all others; who runs it is the load's client. */
   | { readonly kind: "service"; readonly guard: { readonly deadlineMs: number; readonly openMs: number } };
 

@@ -5,7 +5,6 @@
  *   hook ─► wanted by an outlet (kind, topic filter)? ─► event ─► put into each of these
  */
 import { randomBytes } from "node:crypto";
-import fastJson from "fast-json-stringify";
 import { type ClientInfo, type HookMessage, type PluginApi, topicMatcher } from "#plugins/plugin.ts";
 import type { EventKind } from "./event-kind.ts";
 
@@ -53,15 +52,11 @@ export interface Observer extends Interest {
 export function observe(api: PluginApi, observers: readonly Observer[]): void {
   const prefix = `${randomBytes(6).toString("hex")}-`;
   let number = 0;
-  const give = (
-    kind: EventKind,
-    topic: string | undefined,
-    make: () => Omit<BrokerEvent, "id" | "event" | "ts">,
-  ): void => {
-    let event: BrokerEvent | undefined;
+  const give: Give = (kind, topic, fill) => {
+    let event: Draft | undefined;
     for (const observer of observers)
       if (observer.wants(kind, topic)) {
-        event ??= { id: prefix + number++, event: kind, ts: Date.now(), ...make() };
+        if (!event) fill((event = draftOf(prefix + number++, kind, topic)));
         observer.put(event);
       }
   };
@@ -70,60 +65,81 @@ export function observe(api: PluginApi, observers: readonly Observer[]): void {
   observeMessages(api, isWanted, give);
 }
 
-type Give = (kind: EventKind, topic: string | undefined, make: () => Omit<BrokerEvent, "id" | "event" | "ts">) => void;
+type Draft = { -readonly [K in keyof BrokerEvent]: BrokerEvent[K] };
+type Give = (kind: EventKind, topic: string | undefined, fill: (event: Draft) => void) => void;
 type IsWanted = (kind: EventKind) => boolean;
 
+/** All of one shape. */
+function draftOf(id: string, event: EventKind, topic: string | undefined): Draft {
+  const rest = { clientid: undefined, username: undefined, ipaddress: undefined, qos: undefined, retain: undefined };
+  return { id, event, ts: Date.now(), topic, ...rest, payload: undefined, publisher: undefined, reason: undefined };
+}
+
+function fillClient(event: Draft, { clientId, username, address }: ClientInfo): void {
+  event.clientid = clientId;
+  event.username = username;
+  event.ipaddress = address;
+}
+
+function fillMessage(event: Draft, { qos, isRetain, payload }: HookMessage): void {
+  event.qos = qos;
+  event.retain = isRetain;
+  event.payload = payload;
+}
+
 function observeClients(api: PluginApi, isWanted: IsWanted, give: Give): void {
-  const clientOf = ({ clientId: clientid, username, address: ipaddress }: ClientInfo) => ({
-    clientid,
-    username,
-    ipaddress,
-  });
   if (isWanted("client.connected"))
-    api.on("client.connected", (client) => give("client.connected", undefined, () => clientOf(client)));
+    api.on("client.connected", (client) => give("client.connected", undefined, (event) => fillClient(event, client)));
+  const tell = (kind: "client.refused" | "client.disconnected", client: ClientInfo, reason: number): void =>
+    give(kind, undefined, (event) => {
+      fillClient(event, client);
+      event.reason = `${reason}`;
+    });
   if (isWanted("client.refused"))
-    api.on("client.refused", (client, { connack }) =>
-      give("client.refused", undefined, () => ({ ...clientOf(client), reason: `${connack}` })),
-    );
+    api.on("client.refused", (client, { connack }) => tell("client.refused", client, connack));
   if (isWanted("client.disconnected"))
-    api.on("client.disconnected", (client, reasonCode) =>
-      give("client.disconnected", undefined, () => ({ ...clientOf(client), reason: `${reasonCode}` })),
-    );
+    api.on("client.disconnected", (client, reasonCode) => tell("client.disconnected", client, reasonCode));
   for (const kind of ["session.created", "session.ended"] as const)
-    if (isWanted(kind)) api.on(kind, (clientid) => give(kind, undefined, () => ({ clientid })));
+    if (isWanted(kind))
+      api.on(kind, (clientId) =>
+        give(kind, undefined, (event) => {
+          event.clientid = clientId;
+        }),
+      );
   for (const kind of ["session.subscribed", "session.unsubscribed"] as const)
     if (isWanted(kind))
-      api.on(kind, (clientid: string, topic: string, qos?: number) =>
-        give(kind, topic, () => ({ clientid, topic, qos })),
+      api.on(kind, (clientId: string, filter: string, qos?: number) =>
+        give(kind, filter, (event) => {
+          event.clientid = clientId;
+          event.qos = qos;
+        }),
       );
 }
 
 function observeMessages(api: PluginApi, isWanted: IsWanted, give: Give): void {
-  const messageOf = ({ topic, qos, isRetain: retain, payload }: HookMessage) => ({ topic, qos, retain, payload });
   if (isWanted("message.publish"))
     api.on(
       "message.publish",
       (message) =>
-        give("message.publish", message.topic, () => {
-          const { username, address: ipaddress } = message.client ?? {};
-          return { clientid: message.publisher, username, ipaddress, ...messageOf(message) };
+        give("message.publish", message.topic, (event) => {
+          const { client } = message;
+          if (client) fillClient(event, client);
+          else event.clientid = message.publisher;
+          fillMessage(event, message);
         }),
       { priority: 1000 }, // as it has become
     );
+  const tell = (kind: EventKind, clientId: string | undefined, message: HookMessage, reason?: string): void =>
+    give(kind, message.topic, (event) => {
+      event.clientid = clientId;
+      event.publisher = message.publisher;
+      event.reason = reason;
+      fillMessage(event, message);
+    });
   for (const kind of ["message.delivered", "message.acked"] as const)
-    if (isWanted(kind))
-      api.on(kind, (clientid: string, message: HookMessage) =>
-        give(kind, message.topic, () => ({ clientid, publisher: message.publisher, ...messageOf(message) })),
-      );
+    if (isWanted(kind)) api.on(kind, (clientId: string, message: HookMessage) => tell(kind, clientId, message));
   if (isWanted("message.dropped"))
-    api.on("message.dropped", (clientid, reason, message) =>
-      give("message.dropped", message.topic, () => ({
-        clientid,
-        publisher: message.publisher,
-        reason,
-        ...messageOf(message),
-      })),
-    );
+    api.on("message.dropped", (clientId, reason, message) => tell("message.dropped", clientId, message, reason));
 }
 
 // ---- as bytes
@@ -148,15 +164,16 @@ export const eventSchema = { type: "object", properties } as const;
 
 export type PayloadForm = "utf8" | "base64" | "none";
 
-export function plainEvent(event: BrokerEvent, form: PayloadForm): Record<keyof BrokerEvent, unknown> {
+/** Field by field: objects of one shape are what JSON writers are fast with. */
+export function plainEvent(event: BrokerEvent, form: PayloadForm): Readonly<Record<keyof BrokerEvent, unknown>> {
+  const { id, ts, clientid, username, ipaddress, topic, qos, retain, publisher, reason } = event;
   const payload = form === "none" ? undefined : event.payload?.toString(form);
-  return { ...event, payload } as Record<keyof BrokerEvent, unknown>;
+  return { id, event: event.event, ts, clientid, username, ipaddress, topic, qos, retain, payload, publisher, reason };
 }
 
-const writeEvent = fastJson(eventSchema);
-
+/** For the disk. */
 export function encodeEvent(event: BrokerEvent): Uint8Array {
-  return Buffer.from(writeEvent(plainEvent(event, "base64")));
+  return Buffer.from(JSON.stringify(plainEvent(event, "base64")));
 }
 
 /** Undefined for what is none. */

@@ -154,9 +154,10 @@ export class SqlDatabase {
     for (const sql of schema) this.db.run(sql);
   }
 
-  run(statements: readonly SqlStatement[]): undefined {
+  run(texts: readonly string[], statements: readonly SqlStatement[]): undefined {
+    const prepared = texts.map((text) => this.db.query(text));
     this.db.transaction(() => {
-      for (const { sql, values } of statements) this.db.query(sql).run(...values);
+      for (const { text, values } of statements) prepared[text]!.run(...values);
     })();
   }
 

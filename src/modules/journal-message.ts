@@ -5,7 +5,7 @@
  *   Packed   seqs [s0 s1 …]   dues [d0 d1 …]   ends [e0 e1 …]   bytes | body 0 | body 1 | …
  */
 
-/** Something that is kept. `seq` ascends and is never used twice; `due` is what entries are read by: wall-clock milliseconds, or 0. */
+/** Something that is kept. `seq` ascends, from above what is kept already; `due` is what entries are read by: wall-clock milliseconds, or 0. */
 export interface JournalEntry {
   readonly seq: number;
   readonly due: number;
@@ -30,13 +30,14 @@ export type JournalRequest =
   | { readonly kind: "page"; readonly after: number; readonly countMax: number; readonly bytesMax: number }
   /** A database of somebody else's tables, and statements that are run as one transaction. */
   | { readonly kind: "sql-open"; readonly path: string; readonly schema: readonly string[] }
-  | { readonly kind: "sql-run"; readonly statements: readonly SqlStatement[] }
+  | { readonly kind: "sql-run"; readonly texts: readonly string[]; readonly statements: readonly SqlStatement[] }
   | { readonly kind: "close" };
 
 export type SqlValue = string | number | Uint8Array | null;
 
 export interface SqlStatement {
-  readonly sql: string;
+  /** Its place in `texts`. */
+  readonly text: number;
   readonly values: readonly SqlValue[];
 }
 

@@ -35,7 +35,7 @@ function handle(journal: number, request: JournalRequest): JournalAnswers[keyof 
     databases.set(journal, new SqlDatabase(request.path, request.schema));
     return undefined;
   }
-  if (request.kind === "sql-run") return databases.get(journal)?.run(request.statements);
+  if (request.kind === "sql-run") return databases.get(journal)?.run(request.texts, request.statements);
   const file = files.get(journal);
   if (request.kind === "close") {
     databases.get(journal)?.close();

@@ -213,8 +213,8 @@ export class SqlFile {
   }
 
   /** All of them, or none. */
-  run(statements: readonly SqlStatement[]): Promise<undefined> {
-    return this.thread.ask(this.number, { kind: "sql-run", statements });
+  run(texts: readonly string[], statements: readonly SqlStatement[]): Promise<undefined> {
+    return this.thread.ask(this.number, { kind: "sql-run", texts, statements });
   }
 
   close(): Promise<void> {

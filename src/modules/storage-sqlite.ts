@@ -40,9 +40,10 @@ export class SqliteWriter implements Writer {
   async write(rows: readonly StoredRow[]): Promise<void> {
     try {
       await this.file.run(
+        this.statements.map(({ text }) => text),
         rows.map(({ rule, event }) => {
-          const { text, variables } = this.statements[rule]!;
-          return { sql: text, values: variables.map((variable) => sqliteValue(valueOf(event, variable, this.node))) };
+          const { variables } = this.statements[rule]!;
+          return { text: rule, values: variables.map((variable) => sqliteValue(valueOf(event, variable, this.node))) };
         }),
       );
     } catch (error) {
