@@ -64,6 +64,23 @@ describe("the executable", () => {
     await smoke(executable, join(dir, "workers"), "--workers", "2");
   });
 
+  test("has the dashboard in it, with headers as from source", async () => {
+    const broker = await startBroker(["--listen", "tcp://127.0.0.1:0", "--listen", "admin://127.0.0.1:0"], {
+      command: [executable],
+    });
+    const admin = broker.addresses.get("admin")!;
+    const page = await fetch(admin);
+    expect(page.headers.get("content-security-policy")).toContain("default-src 'none'; script-src 'self'");
+    const files = [...(await page.text()).matchAll(/(?:src|href)="(\/[^"]+)"/g)].map(([, path]) => path!);
+    expect(files.map((path) => path.replace(/.*\./, "")).toSorted()).toEqual(["css", "js", "svg"]);
+    for (const path of files) {
+      const file = await fetch(`${admin}${path}`);
+      expect([file.status, file.headers.get("cache-control")]).toEqual([200, "public, max-age=31536000, immutable"]);
+      expect((await file.text()).length).toBeGreaterThan(100);
+    }
+    await broker.stop();
+  });
+
   test("does not read what lies in its working directory", async () => {
     const cwd = join(dir, "hostile");
     mkdirSync(cwd);

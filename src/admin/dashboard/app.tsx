@@ -30,7 +30,7 @@ import { Button, Empty, Loading, PageHead } from "./parts.tsx";
 import { askPassword, SignIn } from "./sign-in.tsx";
 import { hrefOf, type Route, route } from "./route.ts";
 import { isNarrow } from "./theme.ts";
-import { language, t, type TextKey } from "./words.ts";
+import { alarmTitle, language, t, type TextKey } from "./words.ts";
 
 interface Place {
   readonly name: string;
@@ -132,8 +132,8 @@ function Frame() {
   );
 }
 
-function alarmWords({ title, clearedMs }: NonNullable<typeof alarmNews.value>): string {
-  return t(clearedMs === undefined ? "alarmSet" : "alarmCleared", { title });
+function alarmWords(alarm: NonNullable<typeof alarmNews.value>): string {
+  return t(alarm.clearedMs === undefined ? "alarmSet" : "alarmCleared", { title: alarmTitle(alarm) });
 }
 
 function skip(event: MouseEvent): void {

@@ -115,7 +115,7 @@ function optionsOf(
   return {
     width: target.clientWidth,
     height: HEIGHT_PIXELS,
-    padding: [8, 0, 0, 0],
+    padding: [8, 20, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
     scales: {

@@ -45,6 +45,14 @@ export const texts = {
   error: w("Error", "错误"),
   critical: w("Critical", "严重"),
 
+  "alarm.store_not_writable": w("The store cannot write", "存储无法写入"),
+  "alarm.event_loop_lag": w("The broker answers late", "服务器响应延迟"),
+  "alarm.memory_high": w("Memory is running out", "内存占用过高"),
+  "alarm.descriptors_high": w("Connections approach the descriptor limit", "文件描述符占用过高"),
+  "alarm.certificate_expiring": w("A certificate expires", "证书即将过期或已过期"),
+  "alarm.access_backend_down": w("An access backend is down", "访问控制后端故障"),
+  "alarm.queue_high_watermark": w("The queue of a session is nearly full", "会话队列即将写满"),
+
   // ---- diagnosis
   diagnosis: w("Diagnosis", "诊断"),
   diagnosisAbout: w("Where to look when something is slow", "排查性能问题"),

@@ -35,6 +35,13 @@ export function named(prefix: string, name: string): string {
   return Object.hasOwn(texts, key) ? t(key as TextKey) : name;
 }
 
+/** Of an alarm: what comes after a dot in its id says what it is about. */
+export function alarmTitle({ id, title }: { readonly id: string; readonly title: string }): string {
+  const kind = id.split(".")[0]!;
+  const words = named("alarm", kind);
+  return words === kind ? title : words;
+}
+
 const locale = (): string => (language.value === "zh" ? "zh-CN" : "en-GB");
 
 export function number(value: number, digits = 0): string {

@@ -57,7 +57,7 @@ export function Users() {
           },
           {
             title: t("actions"),
-            share: 3,
+            share: 5,
             cell: (user) => (
               <>
                 <Button kind="quiet" label={`${t("setPassword")}: ${user.username}`} onClick={() => put(user)}>

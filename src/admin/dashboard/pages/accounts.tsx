@@ -32,10 +32,10 @@ export function AccountsPage() {
       ),
       share: 3,
     },
-    { title: t("role"), cell: ({ role }) => t(role) },
+    { title: t("role"), cell: ({ role }) => t(role), isWide: true },
     {
       title: t("actions"),
-      share: 3,
+      share: 4,
       cell: (account) => (
         <>
           <Button

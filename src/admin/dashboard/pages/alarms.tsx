@@ -3,7 +3,7 @@ import { useEffect } from "preact/hooks";
 import { type Alarm, type Alarms, ask } from "#admin/dashboard/api.ts";
 import { alarmNews } from "#admin/dashboard/feed.ts";
 import { Badge, Empty, PageHead, Section, Show, type Tone, useLoaded } from "#admin/dashboard/parts.tsx";
-import { duration, t, time } from "#admin/dashboard/words.ts";
+import { alarmTitle, duration, t, time } from "#admin/dashboard/words.ts";
 
 const tones: Readonly<Record<Alarm["severity"], Tone>> = { warning: "warn", error: "bad", critical: "bad" };
 
@@ -36,7 +36,8 @@ function Entries({ of }: { of: readonly Alarm[] }) {
         <li key={`${id} ${setMs}`}>
           <div>
             <h3>
-              {title} <Badge tone={clearedMs === undefined ? tones[severity] : "calm"}>{t(severity)}</Badge>
+              {alarmTitle({ id, title })}{" "}
+              <Badge tone={clearedMs === undefined ? tones[severity] : "calm"}>{t(severity)}</Badge>
             </h3>
             <p>{summary}</p>
             <p class="about">

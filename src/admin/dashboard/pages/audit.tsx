@@ -55,7 +55,6 @@ export function AuditPage() {
           {
             title: t("outcome"),
             cell: ({ outcome }) => <Badge tone={outcome === OK ? "good" : "bad"}>{outcome}</Badge>,
-            share: 1,
           },
         ]}
       />

@@ -101,6 +101,7 @@ function Subscriptions({
   if (may("operator"))
     columns.push({
       title: t("actions"),
+      share: 3,
       cell: ({ filter }) => (
         <Button kind="quiet" label={t("unsubscribeOne", { filter })} onClick={() => unsubscribe(filter)}>
           {t("unsubscribe")}

@@ -54,7 +54,7 @@ export function ClientsPage() {
   if (may("operator"))
     columns.push({
       title: t("actions"),
-      share: 2,
+      share: 3,
       cell: ({ clientId }) => (
         <Button kind="quiet" label={t("kickOne", { clientId })} onClick={() => askKick(clientId, () => rows.reload())}>
           {t("kick")}

@@ -43,7 +43,7 @@ export function RetainedPage() {
             ),
           },
           { title: t("payload"), cell: ({ preview }) => <span class="mono">{preview}</span>, share: 4, isWide: true },
-          { title: t("size"), cell: ({ payloadBytes }) => bytes(payloadBytes), isNumber: true, share: 1 },
+          { title: t("size"), cell: ({ payloadBytes }) => bytes(payloadBytes), isNumber: true },
           { title: "QoS", cell: ({ qos }) => qos, isNumber: true, share: 1, isWide: true },
           {
             title: t("expires"),
