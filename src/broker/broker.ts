@@ -87,8 +87,11 @@ export interface RunningBroker {
   readonly commits: Commits;
   /** What admin and the command line may ask. */
   readonly control: Control;
-  /** Stops accepting, tells the clients, and resolves when all links are closed or `drainSecMax` has passed. */
-  stop(): Promise<void>;
+  /**
+   * Stops accepting, tells the clients, and resolves when all links are closed or `drainSecMax` has passed. One of several workers
+   * goes on serving the others until these have what is on its way to them and, within the same time, `othersDrained` has resolved.
+   */
+  stop(othersDrained?: () => Promise<void>): Promise<void>;
 }
 
 /**
@@ -101,7 +104,7 @@ export async function startBroker(
   source: ConfigSource = { read: () => ({ config, originOf: () => APPLICATION, file: undefined }) },
   part?: BrokerPart,
 ): Promise<RunningBroker> {
-  const kept = await openStore(config, log, part?.dataDir);
+  const kept = await openStore(config, log, part);
   const parts = assemble(config, log, kept, part);
   const { engine, context, transport, access, plugins, listeners, load, observation, commits } = parts;
   const live = new LiveConfig(config, source.originOf, engine.limits, log);
@@ -141,10 +144,11 @@ export async function startBroker(
     applyListeners: (configs) => listeners.apply(configs),
     commits,
     control: localControl({ ...parts, kept, config: live, reload, startedAtSec: engine.nowSec }),
-    async stop() {
+    async stop(othersDrained) {
       listeners.stop();
       const deadlineMs = performance.now() + live.current.broker.drainSecMax * 1000;
       await drain(context, () => listeners.connectionCount + (parts.links?.remoteCount ?? 0), deadlineMs);
+      if (othersDrained) await drainForwards(engine, deadlineMs, othersDrained);
       await close(Math.max(STORE_CLOSE_MS, deadlineMs - performance.now()));
     },
   };
@@ -226,6 +230,12 @@ async function open(parts: Parts, kept: OpenStore, configs: Config["listeners"])
 async function drain(context: MqttContext, openCount: () => number, deadlineMs: number): Promise<void> {
   context.endAll(context.serverReference === "" ? SERVER_SHUTTING_DOWN : USE_ANOTHER_SERVER);
   while (openCount() > 0 && performance.now() < deadlineMs) await Bun.sleep(DRAIN_POLL_MS);
+}
+
+/** Resolves when nothing is on its way between workers any more, or the deadline has passed. */
+async function drainForwards(engine: Engine, deadlineMs: number, othersDrained: () => Promise<void>): Promise<void> {
+  while (engine.peers!.hasForwards && performance.now() < deadlineMs) await Bun.sleep(DRAIN_POLL_MS);
+  await Promise.race([othersDrained(), Bun.sleep(Math.max(0, deadlineMs - performance.now()))]);
 }
 
 function makeReload(

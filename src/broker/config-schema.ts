@@ -66,7 +66,7 @@ function isFilter(text: string): boolean {
   return !isShared(filter) && isTopicFilter(filter, 0, filter.length, limits);
 }
 
-const WORKERS_MAX = 64;
+export const WORKERS_MAX = 64;
 const WORKERS_ALLOWED = `auto, or a whole number from 1 to ${WORKERS_MAX}`;
 
 const drainSec = { min: 0, max: 3600 };

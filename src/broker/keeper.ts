@@ -9,19 +9,19 @@
  * broker there is an error and not a silent sharer, and asks the workers what an operator wants to know. A worker whose keeper
  * is gone ends at once (worker.ts).
  */
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { Subprocess } from "bun";
 import { MantouError } from "#base/error.ts";
 import { homeOf } from "#fabric/home.ts";
+import { claimLayout, readSeed } from "#store/layout-sqlite.ts";
 import { StoreLock } from "#store/store-file-sqlite.ts";
 import { probePort } from "#transport/websocket-server.ts";
 import type { Config, ConfigFlags } from "./config.ts";
 import { type Control, spreadControl } from "./control.ts";
 import type { ListenerConfig } from "./listener-schema.ts";
 import { type Logger, writeRecord } from "./log.ts";
-import { readSeed } from "./store-setup.ts";
 import { answerTo, settle, type ToKeeper, type ToWorker } from "./worker-message.ts";
 
 /** A worker that lived shorter is not started again at once. */
@@ -69,7 +69,7 @@ export async function startKeeper(
   };
   try {
     if (isKept) claimLayout(dir, count);
-    const seed = isKept ? readSeed(join(dir, "seed")) : 1;
+    const seed = isKept ? readSeed(dir) : 1;
     const controls = Array.from({ length: count }, (_, node) => crew.controlOf(node));
     crew.site = spreadControl(controls, (clientId) => homeOf(Buffer.from(clientId), { count, seed }));
     const listeners = config.listeners.map(resolvePort);
@@ -96,28 +96,6 @@ export async function startKeeper(
   }
 }
 
-const LAYOUT_FILE = "workers.json";
-
-/** The data of a broker is that of so many workers: a client's session lies where its id belongs. */
-function claimLayout(dir: string, count: number): void {
-  const known = layoutOf(dir);
-  if (known === undefined) return writeFileSync(join(dir, LAYOUT_FILE), JSON.stringify({ count }), { mode: 0o600 });
-  if (known !== count)
-    throw new MantouError(
-      "workers_changed",
-      `workers: found ${count}, allowed: ${known}, since the data in ${dir} is of so many (mantou store spread changes that)`,
-    );
-}
-
-/** The number of workers whose data lies in a directory; undefined where there is none. */
-function layoutOf(dir: string): number | undefined {
-  try {
-    return (JSON.parse(readFileSync(join(dir, LAYOUT_FILE), "utf8")) as { count: number }).count;
-  } catch {
-    return undefined;
-  }
-}
-
 function resolvePort(listener: ListenerConfig): ListenerConfig {
   const { bind, name } = listener;
   if (bind.path !== undefined) return listener;
@@ -133,6 +111,8 @@ class Worker {
   addresses: readonly string[] = [];
   isReady = false;
   startedAtMs = 0;
+  /** Its clients are gone and nothing is on its way from it; it goes on serving the others. Or it has ended. */
+  drained = Promise.withResolvers<void>();
 }
 
 /** The workers' processes. */
@@ -172,6 +152,7 @@ class Crew {
   private spawn(node: number, ready: () => void, failed: (error: Error) => void): void {
     const worker = this.workers[node];
     worker.startedAtMs = performance.now();
+    worker.drained = Promise.withResolvers();
     let fault: Error | undefined;
     const process = Bun.spawn([...this.command], {
       stdio: ["ignore", "pipe", "inherit"],
@@ -201,11 +182,19 @@ class Crew {
   private handle(node: number, message: ToKeeper): void {
     if (message.kind === "hello") return this.send(node, this.orderFor(node));
     if (message.kind === "ask") return void answerTo(this.site, message).then((answer) => this.send(node, answer));
+    if (message.kind === "drained") return this.handleDrained(node);
     if (message.kind === "answer" || message.kind === "refusal") settle(this.workers[node].asked, message);
+  }
+
+  /** The others may need it until they are drained as well, unless it stops alone. */
+  private handleDrained(node: number): void {
+    if (this.isStopping) this.workers[node].drained.resolve();
+    else this.send(node, { kind: "close" });
   }
 
   private handleExit(node: number): void {
     const worker = this.workers[node];
+    worker.drained.resolve();
     worker.isReady = false;
     worker.process = undefined;
     for (const { reject } of worker.asked.values()) reject(awayFault(node));
@@ -275,7 +264,10 @@ class Crew {
     this.tell({ kind: "stop" });
     const processes = this.workers.flatMap(({ process }) => process ?? []);
     const ends = Promise.all(processes.map(({ exited }) => exited));
-    await Promise.race([ends, Bun.sleep(this.stopMsMax)]);
+    const late = Bun.sleep(this.stopMsMax);
+    await Promise.race([Promise.all(this.workers.map(({ process, drained }) => process && drained.promise)), late]);
+    this.tell({ kind: "close" });
+    await Promise.race([ends, late]);
     for (const process of processes) process.kill("SIGKILL");
     await ends;
   }

@@ -1,16 +1,16 @@
 /** The store of the configuration: nothing kept, or the data directory by way of its thread. */
 import { randomInt } from "node:crypto";
-import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import type { Engine } from "#core/engine.ts";
 import { VolatileStore } from "#core/local-ports.ts";
 import type { Store } from "#core/ports.ts";
 import { DurableStore } from "#store/durable-store.ts";
+import { readSeed } from "#store/layout-sqlite.ts";
 import { backUpInThread, openThreadLog } from "#store/thread-link.ts";
 import type { Config } from "./config.ts";
 import type { Logger } from "./log.ts";
 
-const SEED_FILE = "seed";
 const SEED_MAX = 0x7fff_ffff;
 
 export interface OpenStore {
@@ -31,8 +31,12 @@ export interface OpenStore {
   close(msMax: number): Promise<void>;
 }
 
-/** Throws MantouError `store_in_use`, `store_schema_newer` or `store_not_writable`. */
-export async function openStore(config: Config, log: Logger, dataDir: string = config.node.data): Promise<OpenStore> {
+/** Throws MantouError `store_in_use`, `workers_changed`, `store_schema_newer` or `store_not_writable`. */
+export async function openStore(
+  config: Config,
+  log: Logger,
+  part?: { readonly dataDir: string; readonly seed: number },
+): Promise<OpenStore> {
   if (config.store.type === "memory") {
     const nothing = (): void => {};
     const store = new VolatileStore();
@@ -41,7 +45,7 @@ export async function openStore(config: Config, log: Logger, dataDir: string = c
     const none = { durable: undefined, backUp: undefined };
     return { store, ...none, seed, attach: nothing, tick: nothing, failed, close: async () => {} };
   }
-  const dir = resolve(dataDir);
+  const dir = resolve(part?.dataDir ?? config.node.data);
   const backend = await openThreadLog({ dir, sync: config.store.sync });
   let isAttached = false;
   const { promise: failed, resolve: fail } = Promise.withResolvers<Error>();
@@ -65,7 +69,7 @@ export async function openStore(config: Config, log: Logger, dataDir: string = c
       await backUpInThread(dir, path);
       return { path, bytes: statSync(path).size };
     },
-    seed: readSeed(join(dir, SEED_FILE)),
+    seed: readSeed(dir, part?.seed),
     attach(engine) {
       isAttached = true;
       const startMs = performance.now();
@@ -106,17 +110,4 @@ class Alarm {
   stop(): void {
     clearTimeout(this.timer);
   }
-}
-
-/** The seed that is kept in a file, drawn when it is not there yet. */
-export function readSeed(path: string): number {
-  try {
-    const seed = Number(readFileSync(path, "utf8"));
-    if (Number.isInteger(seed) && seed > 0 && seed <= SEED_MAX) return seed;
-  } catch {
-    // Not there yet: a new one is drawn.
-  }
-  const seed = randomInt(1, SEED_MAX);
-  writeFileSync(path, String(seed), { mode: 0o600 });
-  return seed;
 }

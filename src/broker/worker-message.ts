@@ -13,7 +13,9 @@ export type ToWorker =
       /** With the ports that were picked. */
       readonly listeners: readonly ListenerConfig[];
     }
+  /** It drains, says so, and goes on serving the other workers until it is told to close. */
   | { readonly kind: "stop" }
+  | { readonly kind: "close" }
   /** The configuration and certificates are read again. */
   | { readonly kind: "reload" }
   | { readonly kind: "ask"; readonly id: number; readonly name: string; readonly params: unknown }
@@ -29,6 +31,8 @@ export type ToKeeper =
   /** Of the broker as a whole. */
   | { readonly kind: "ask"; readonly id: number; readonly name: string; readonly params: unknown }
   | { readonly kind: "ready"; readonly addresses: readonly string[] }
+  /** Its clients are gone and nothing is on its way from it to the others. */
+  | { readonly kind: "drained" }
   /** It could not start. */
   | { readonly kind: "failed"; readonly code: string; readonly message: string }
   | Answer;

@@ -32,14 +32,24 @@ export function runWorker(): void {
   process.on("disconnect", die);
   setInterval(() => process.ppid === keeper || die(), LOOK_MS);
   for (const signal of ["SIGINT", "SIGHUP"]) process.on(signal, () => {}); // a terminal's, meant for the keeper
+  const closing = Promise.withResolvers<void>();
+  const othersDrained = async (): Promise<void> => {
+    if (!process.connected) return;
+    say({ kind: "drained" });
+    await closing.promise;
+  };
+  let isStopping = false;
   const stop = async (): Promise<void> => {
+    if (isStopping) return; // a signal to all processes, and the keeper's word
+    isStopping = true;
     process.off("disconnect", die);
-    await broker?.stop();
+    await broker?.stop(othersDrained);
     process.exit(0);
   };
   process.on("SIGTERM", () => void stop());
   process.on("message", (message: ToWorker) => {
     if (message.kind === "stop") void stop();
+    else if (message.kind === "close") closing.resolve();
     else if (message.kind === "reload")
       void broker?.reload().catch(() => {}); // its log says why
     else if (message.kind === "ask") void answerTo(broker?.control, message).then(say);

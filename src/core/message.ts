@@ -282,3 +282,9 @@ export class MessagePool {
     this.bodyNumber = grown(this.bodyNumber, capacity);
   }
 }
+
+/** Bytes of the payload of a message as `MessagePool.write` left it; −1 for what is none. */
+export function writtenPayloadBytes(bytes: Buffer): number {
+  if (bytes.length < WRITTEN_HEAD_BYTES) return -1;
+  return bytes.length - WRITTEN_HEAD_BYTES - bytes.readUInt32LE(12);
+}

@@ -78,6 +78,16 @@ export class Peers {
     this.parts.routed(() => keeper.visitValues(mark, node, (view) => router.sendValue(view, session)));
   }
 
+  /** Something is on its way to another process that is there to take it. */
+  get hasForwards(): boolean {
+    const { sessions, router } = this.parts;
+    return router.peers.some((session) => {
+      const queue = sessions.queueOf(session);
+      if (!queue || sessions.sinks[session] === null) return false;
+      return queue.isOnDisk || queue.outbox.count > 0 || queue.inflight.count > 0;
+    });
+  }
+
   /** A value that a store had: those to come are newer. */
   seeStamp(stamp: number): void {
     this.stamps.see(stamp);

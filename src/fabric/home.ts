@@ -12,6 +12,8 @@ export interface Homes {
   readonly seed: number;
 }
 
+/** By the upper end of the hash: a worker's own tables go by the lower end of the same one. */
 export function homeOf(clientId: Uint8Array, { count, seed }: Pick<Homes, "count" | "seed">): number {
-  return (hashBytes(clientId, 0, clientId.length, seed) >>> 0) % count;
+  const hash = hashBytes(clientId, 0, clientId.length, seed) >>> 0;
+  return Math.floor((hash * count) / 2 ** 32);
 }

@@ -20,6 +20,10 @@ import type { Packed, SqlStatement } from "./journal-message.ts";
 /** Freed pages beyond this many are given back to the file system. */
 const FREE_PAGES_MAX = 256;
 
+/** Of a journal that is joined with others, at a time. */
+const JOIN_COUNT = 1000;
+const JOIN_BYTES = 4 * 1024 * 1024;
+
 type Row = { seq: number; due: number; body: Uint8Array };
 
 export class JournalFile {
@@ -86,6 +90,29 @@ export class JournalFile {
   private giveBack(): void {
     const free = this.db.query<{ freelist_count: number }, []>("PRAGMA freelist_count").get()?.freelist_count ?? 0;
     if (free > FREE_PAGES_MAX) this.db.run(`PRAGMA incremental_vacuum(${free})`);
+  }
+}
+
+/** Writes what the journals at `from` have to a new one, numbered anew. Nobody has them open. @throws what SQLite says */
+export function joinJournals(from: readonly string[], to: string): void {
+  const joined = new JournalFile(to, "full");
+  try {
+    let seq = 0;
+    for (const path of from) {
+      const journal = new JournalFile(path, "full");
+      try {
+        for (let after = 0; ;) {
+          const page = unpack(journal.readPage(after, JOIN_COUNT, JOIN_BYTES).entries);
+          if (page.length === 0) break;
+          joined.write(pack(page.map(({ due, body }) => ({ seq: ++seq, due, body }))), []);
+          after = page[page.length - 1]!.seq;
+        }
+      } finally {
+        journal.close();
+      }
+    }
+  } finally {
+    joined.close();
   }
 }
 

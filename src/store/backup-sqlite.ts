@@ -5,7 +5,7 @@
  *   restore  FILE ──► store.db.next,  store.db ──► replaced-TIME/store.db,  store.db.next ──► store.db
  */
 import type { Database } from "bun:sqlite";
-import { closeSync, copyFileSync, existsSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { MantouError } from "#base/error.ts";
 import { openExisting } from "./check-sqlite.ts";
@@ -19,7 +19,7 @@ import {
   openReaderOf,
   pragma,
 } from "./store-file-sqlite.ts";
-import { replaceFile, StoreLock, syncDirectory } from "./store-file-sqlite.ts";
+import { replaceFile, StoreLock, syncDirectory, syncFile } from "./store-file-sqlite.ts";
 import { STORE_TABLES } from "./store-tables-sqlite.ts";
 
 /** Writes what the store in `dir` has at this moment to a new file. @throws MantouError */
@@ -31,7 +31,7 @@ export function backUpStore(dir: string, file: string): void {
     rmSync(partial, { force: true });
     writeFileSync(partial, "", { mode: 0o600, flag: "wx" }); // messages are in it: for its owner alone
     db.query("VACUUM INTO ?").run(partial);
-    sync(partial);
+    syncFile(partial);
     renameSync(partial, file);
     syncDirectory(dirname(resolve(file)));
   } catch (error) {
@@ -53,7 +53,7 @@ export function restoreStore(dir: string, file: string): string | undefined {
   const copy = `${nextPath(dir)}.partial`;
   try {
     copyFileSync(file, copy);
-    sync(copy);
+    syncFile(copy);
     renameSync(copy, nextPath(dir));
     return replaceFile(dir, "replaced");
   } catch (error) {
@@ -90,7 +90,8 @@ function bytesOf(db: Database): number {
   return pragma(db, "page_count") * pragma(db, "page_size");
 }
 
-function refuseOther(file: string): void {
+/** @throws MantouError `backup_not_readable`, `store_schema_newer` */
+export function refuseOther(file: string): void {
   let db: Database | undefined;
   try {
     db = openReaderOf(file);
@@ -105,14 +106,5 @@ function refuseOther(file: string): void {
     throw new MantouError("backup_not_readable", `${file} cannot be read: ${(error as Error).message}`, { file });
   } finally {
     db?.close();
-  }
-}
-
-function sync(file: string): void {
-  const descriptor = openSync(file, "r+");
-  try {
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
   }
 }

@@ -5,6 +5,7 @@
  *             └─ damaged ─► salvage ─┘   └─ damaged ─► salvage, once more
  */
 import { isDamageAtStart, startFault } from "./fault-sqlite.ts";
+import { claimLayout } from "./layout-sqlite.ts";
 import { settle } from "./recovery.ts";
 import { salvage } from "./salvage-sqlite.ts";
 import { makeDirectory, type OpenFile, replaceFile, StoreLock } from "./store-file-sqlite.ts";
@@ -17,16 +18,24 @@ export interface OpenedStore {
   close(): void;
 }
 
-/** @throws MantouError `store_in_use`, `store_schema_newer`, `store_not_writable` */
+type Lock = Pick<StoreLock, "release">;
+
+/** @throws MantouError `store_in_use`, `workers_changed`, `store_schema_newer`, `store_not_writable` */
 export function openStore(file: OpenFile, events: WriterEvents): OpenedStore {
   makeDirectory(file.dir);
   const lock = StoreLock.take(file.dir);
   try {
-    return new LockedStore(file, events, lock);
+    claimLayout(file.dir, 1);
+    return openLocked(file, events, lock);
   } catch (error) {
     lock.release();
     throw error;
   }
+}
+
+/** As `openStore`, in a directory that is there; its lock, which the caller holds, is the store's from now on. */
+export function openLocked(file: OpenFile, events: WriterEvents, lock: Lock): OpenedStore {
+  return new LockedStore(file, events, lock);
 }
 
 class LockedStore implements OpenedStore {
@@ -36,7 +45,7 @@ class LockedStore implements OpenedStore {
   constructor(
     private readonly file: OpenFile,
     private readonly events: WriterEvents,
-    private readonly lock: StoreLock,
+    private readonly lock: Lock,
   ) {
     const aside = replaceFile(file.dir, "damaged");
     if (aside)

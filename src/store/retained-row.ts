@@ -6,10 +6,12 @@
  * A body begins with a byte below 0x80. One without payload, with a stamp, says that the topic's value was removed.
  */
 import { ByteReader, type ByteWriter } from "#base/byte-writer.ts";
-import type { MessagePool, MessageView } from "#core/message.ts";
+import { type MessagePool, type MessageView, writtenPayloadBytes } from "#core/message.ts";
 
 const STAMPED = 0x80;
 const LOW = 2 ** 32;
+const HEAD_BYTES = 8;
+const STAMPED_HEAD_BYTES = 17;
 
 export function writeRetained(
   out: ByteWriter,
@@ -42,4 +44,23 @@ export function readRetained(bytes: Buffer, messages: MessagePool, view: Message
   view.publisherKey = publisherKey;
   view.valueStamp = valueStamp;
   return deadlineSec;
+}
+
+/** Where a value stands among those of all processes, 0 with one; and whether it says that the topic's value was removed. */
+export function retainedStamp(bytes: Buffer): { readonly stamp: number; readonly isRemoval: boolean } {
+  if (bytes.length < STAMPED_HEAD_BYTES || bytes[HEAD_BYTES] !== STAMPED) return { stamp: 0, isRemoval: false };
+  const stamp = bytes.readUInt32LE(9) * LOW + bytes.readUInt32LE(13);
+  return { stamp, isRemoval: writtenPayloadBytes(bytes.subarray(STAMPED_HEAD_BYTES)) === 0 };
+}
+
+/** A value of one process's as one of several has it. */
+export function stamped(bytes: Buffer, stamp: number): Buffer {
+  if (bytes.length < HEAD_BYTES || bytes[HEAD_BYTES] === STAMPED) return bytes;
+  const out = Buffer.alloc(bytes.length + STAMPED_HEAD_BYTES - HEAD_BYTES);
+  bytes.copy(out, 0, 0, HEAD_BYTES);
+  out[HEAD_BYTES] = STAMPED;
+  out.writeUInt32LE(Math.floor(stamp / LOW), HEAD_BYTES + 1);
+  out.writeUInt32LE(stamp % LOW, HEAD_BYTES + 5);
+  bytes.copy(out, STAMPED_HEAD_BYTES, HEAD_BYTES);
+  return out;
 }

@@ -4,7 +4,7 @@
  *   DIR/store.db        the tables below; store.db-wal and store.db-shm beside it are SQLite's
  *   DIR/store.lock      held as long as a store is open here; the kernel lets go when the process dies
  *   DIR/damaged-TIME/   a file that could not be read, set aside (salvage-sqlite.ts)
- *   DIR/replaced-TIME/  the store before a backup was restored (backup-sqlite.ts)
+ *   DIR/replaced-TIME/  the store before a backup was restored (backup-sqlite.ts), or the number of workers changed (layout-sqlite.ts)
  *
  *   body      id | crc | bytes                           a message, appended once however many sessions want it
  *   log       batch | lastBody lastSession | crc | ops   a row a batch; the columns are the greatest numbers used so far
@@ -77,15 +77,21 @@ export function nextPath(dir: string): string {
 export function replaceFile(dir: string, why: "damaged" | "replaced"): string | undefined {
   if (!existsSync(nextPath(dir))) return undefined;
   const files = ["", "-wal", "-shm"].map((suffix) => dbPath(dir) + suffix).filter((path) => existsSync(path));
-  const time = new Date().toISOString().replace(/[-:]|\.\d+/g, "");
-  let aside = join(dir, `${why}-${time}`);
-  for (let again = 2; existsSync(aside); again++) aside = join(dir, `${why}-${time}-${again}`);
+  const aside = asidePath(dir, why);
   if (files.length > 0) mkdirSync(aside, { mode: 0o700 });
   for (const path of files) renameSync(path, join(aside, basename(path)));
   if (files.length > 0) syncDirectory(aside);
   renameSync(nextPath(dir), dbPath(dir));
   syncDirectory(dir);
   return files.length > 0 ? aside : undefined;
+}
+
+/** A name that nothing has, for what is set aside now. */
+export function asidePath(dir: string, why: "damaged" | "replaced"): string {
+  const time = new Date().toISOString().replace(/[-:]|\.\d+/g, "");
+  let aside = join(dir, `${why}-${time}`);
+  for (let again = 2; existsSync(aside); again++) aside = join(dir, `${why}-${time}-${again}`);
+  return aside;
 }
 
 /** Makes the directory, readable for its owner alone, if it is not there. @throws MantouError `store_not_writable` */
@@ -104,6 +110,16 @@ export function makeDirectory(dir: string): void {
 /** Makes renames and new files in a directory safe. */
 export function syncDirectory(dir: string): void {
   const descriptor = openSync(dir, "r");
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** Makes what is in a file safe. */
+export function syncFile(path: string): void {
+  const descriptor = openSync(path, "r+");
   try {
     fsyncSync(descriptor);
   } finally {

@@ -256,7 +256,8 @@ export class SqliteTables implements RecoveryTables {
     return 0;
   }
 
-  private readBody(body: number): Uint8Array | null {
+  /** Null when it is not there or damaged. */
+  readBody(body: number): Uint8Array | null {
     try {
       const row = this.getBody.values(body)[0] as [number, Uint8Array] | undefined;
       return row && isSound(body, row[0], row[1]) ? row[1] : null;
