@@ -151,7 +151,7 @@ test("one process, three workers, two, and one again: every session is the same"
 
 test("what was published right before a stop is with its sessions when the workers have ended", async () => {
   const data = join(folder, "stopped");
-  await using broker = await startBroker(["--workers", "3", "--data", data]);
+  await using broker = await startBroker(["--workers", "3", "--data", data, "--set", "broker.drainSecMax=9"]);
   const at = harnessOf(tcpTarget(broker.url));
   for (const clientId of NAMES) {
     const client = await at.connect({ clientId, properties: stays });
@@ -159,11 +159,15 @@ test("what was published right before a stop is with its sessions when the worke
     client.kill();
   }
   const speakers = await Promise.all(NAMES.map((name) => at.connect({ clientId: `speaker-${name}` })));
-  for (const speaker of speakers)
-    for (let packetId = 1; packetId <= 200; packetId++)
-      speaker.send({ type: "publish", qos: 1, topic: "all", payload: `${packetId}`, packetId });
+  let packetId = 0;
+  const speaking = setInterval(() => {
+    for (const speaker of speakers.filter(({ isClosed }) => !isClosed))
+      for (let i = 0; i < 20; i++)
+        speaker.send({ type: "publish", qos: 1, topic: "all", payload: "x", packetId: (packetId++ % 65_535) + 1 });
+  }, 1);
   await Promise.all(speakers.map((speaker) => speaker.take("puback", undefined, 20_000)));
   await broker.stop();
+  clearInterval(speaking);
   await at.stop();
   expect(store("spread", "--workers", "1", "--data", data)).toMatchObject({ code: 0, err: "" });
 }, 60_000);
