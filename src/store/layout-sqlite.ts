@@ -93,7 +93,7 @@ export function beginSwap(dir: string): string {
 
 /** What was begun is not wanted; nothing, once it counts. */
 export function undoSwap(dir: string): void {
-  if (existsSync(join(dir, SWAP_FILE))) return;
+  if (existsSync(join(dir, SWAP_FILE)) || !existsSync(join(dir, NEXT))) return;
   rmSync(join(dir, NEXT), { recursive: true, force: true });
 }
 
@@ -104,11 +104,15 @@ export function swap(dir: string): string {
   return aside;
 }
 
-/** Goes on with a swap that was interrupted, if there is one. */
+/** Goes on with a swap that was interrupted, if there is one. @throws MantouError `store_not_writable` */
 export function finishSwap(dir: string): void {
   const text = readIfThere(join(dir, SWAP_FILE), dir);
-  if (text === undefined) return undoSwap(dir);
-  for (const _ of pieceSteps(dir, JSON.parse(text) as Swap));
+  try {
+    if (text === undefined) return undoSwap(dir);
+    for (const _ of pieceSteps(dir, JSON.parse(text) as Swap));
+  } catch (error) {
+    throw startFault(error, dir);
+  }
 }
 
 interface Swap {

@@ -233,7 +233,10 @@ describe("trouble", () => {
       const elsewhere = join(folder, "elsewhere");
       const sameAddress = ["--listen", `tcp://127.0.0.1:${broker.port}`, "--data", elsewhere];
       expect(await refusal(...sameAddress)).toContain("is in use by another process");
-      expect(await refusal("--workers", "2", ...sameAddress)).toContain("is in use by another process");
+      const others = join(folder, "others");
+      expect(await refusal("--workers", "2", ...sameAddress, "--data", others)).toContain(
+        "is in use by another process",
+      );
       expect(await refusal("--workers", "2", "--data", data)).toContain("is in use");
       await broker.stop();
     },
