@@ -11,7 +11,6 @@ import { Engine } from "#core/engine.ts";
 import type { HttpMount, Link, Protocol } from "#core/ports.ts";
 import { AUTH, CONNECT } from "#mqtt/codec/frame.ts";
 import type { BrokerFigures } from "#plugins/plugin.ts";
-import { SERVER_SHUTTING_DOWN, USE_ANOTHER_SERVER } from "#mqtt/codec/reason-code.ts";
 import { Connection } from "#mqtt/connection.ts";
 import { MqttContext, type Reporter } from "#mqtt/context.ts";
 import { type ClientRates, limitRates } from "#mqtt/pacing.ts";
@@ -24,6 +23,7 @@ import type { Config, LoadedConfig } from "./config.ts";
 import { ConfigReload, type ReloadReport } from "./config-reload.ts";
 import type { Origin } from "./config-tree.ts";
 import { type Control, localControl } from "./control.ts";
+import { drain, drainForwards } from "./drain.ts";
 import { connectionsMaxOfProcess, warmHttpClient } from "./descriptor-limit.ts";
 import { Gauges } from "./gauges.ts";
 import { Histograms } from "./histograms.ts";
@@ -40,7 +40,6 @@ import { WorkerLinks, type WorkerPart } from "./worker-links.ts";
 
 const TICK_MS = 50;
 const SWEEP_MS = 1000;
-const DRAIN_POLL_MS = 10;
 /** What the store is given at least to write what waits. */
 const STORE_CLOSE_MS = 1000;
 const FAULT_LINES_PER_SEC = 5;
@@ -224,18 +223,6 @@ async function open(parts: Parts, kept: OpenStore, configs: Config["listeners"])
   }
   await listeners.apply(configs);
   if (!links) kept.attach(engine);
-}
-
-/** Tells the clients, and resolves when all links are closed or the deadline has passed. */
-async function drain(context: MqttContext, openCount: () => number, deadlineMs: number): Promise<void> {
-  context.endAll(context.serverReference === "" ? SERVER_SHUTTING_DOWN : USE_ANOTHER_SERVER);
-  while (openCount() > 0 && performance.now() < deadlineMs) await Bun.sleep(DRAIN_POLL_MS);
-}
-
-/** Resolves when nothing is on its way between workers any more, or the deadline has passed. */
-async function drainForwards(engine: Engine, deadlineMs: number, othersDrained: () => Promise<void>): Promise<void> {
-  while (engine.peers!.hasForwards && performance.now() < deadlineMs) await Bun.sleep(DRAIN_POLL_MS);
-  await Promise.race([othersDrained(), Bun.sleep(Math.max(0, deadlineMs - performance.now()))]);
 }
 
 function makeReload(
