@@ -74,7 +74,12 @@ class PublishLaterPoint extends LaterPoint<HookMessage> {
   private below: readonly TopicPrefix[] = [];
 
   override add(call: LaterListener<HookMessage>, priority = 0, prefix?: TopicPrefix): () => void {
-    const remove = super.add(call, priority);
+    const first = prefix?.first.toString();
+    const own: LaterListener<HookMessage> =
+      first === undefined
+        ? call
+        : (message, done) => (message.topic.startsWith(first) ? call(message, done) : done(true));
+    const remove = super.add(own, priority);
     if (prefix) this.below = [...this.below, prefix];
     else this.wholeCount++;
     return () => {

@@ -199,10 +199,7 @@ export class Scope implements PluginApi {
       const point = hooks[laterPoints[name]] as LaterPoint<unknown>;
       return this.keep(point.add((event, done) => void wait(event, done), priority));
     }
-    const listen: LaterListener<HookMessage> = (message, done) => {
-      if (prefix && !message.topic.startsWith(prefix.text)) done(true);
-      else void wait(message, done);
-    };
+    const listen: LaterListener<HookMessage> = (message, done) => void wait(message, done);
     return this.keep(hooks.messagePublishLater.add(listen, priority, prefix));
   }
 
@@ -407,14 +404,14 @@ const nothing: Undo = () => {};
 /** A topic is 65,535 bytes at most. */
 const scratch = Buffer.allocUnsafeSlow(65_536);
 
-function prefixOf(name: LaterHookName, below: string): TopicPrefix & { readonly text: string } {
+function prefixOf(name: LaterHookName, below: string): TopicPrefix {
   const levels = below.split("/");
   const [first, ...others] = levels;
   if (name !== "message.publish" || first === "" || /[+#]/.test(first) || others.some((level) => level !== "+"))
     throw wrong(
       `below: found ${below} at ${name}, allowed: a word and levels + at message.publish, such as $delayed/+`,
     );
-  return { first: Buffer.from(`${first}/`), levels: levels.length, text: `${first}/` };
+  return { first: Buffer.from(`${first}/`), levels: levels.length };
 }
 
 function isPromise(value: unknown): value is Promise<unknown> {

@@ -279,6 +279,51 @@ describe("message.publish that takes its time", () => {
     expect(engine.metrics.get("messages.qos2.received")).toBe(1);
   });
 
+  test("takes it or refuses it: no drop, or told with the reason code; 3.x is not told what is wrong", async () => {
+    const { harness, hooks, engine } = await start();
+    hooks.messagePublishLater.add((message, done) => {
+      if (message.topic === "take") message.isTaken = true;
+      else message.reasonCode = 0x97;
+      done(false);
+    });
+    const client = await harness.connect({ version: 5 });
+    expect((await client.publish("take", "x", { qos: 2 })).map(({ reasonCode }) => reasonCode)).toEqual([0, 0]);
+    expect(engine.metrics.get("messages.dropped.stopped_by_hook")).toBe(0);
+    expect((await client.publish("refuse", "x", { qos: 1 }))[0]!.reasonCode).toBe(0x97);
+    expect((await client.publish("refuse", "x", { qos: 2 }))[0]!.reasonCode).toBe(0x97);
+    await client.publish("refuse", "x");
+    const old = await harness.connect({ version: 4, clientId: "old" });
+    await old.publish("refuse", "x");
+    await old.ping();
+    old.send({ type: "publish", topic: "refuse", payload: "x", qos: 1, packetId: 9 });
+    await old.expectClosed();
+    expect(engine.metrics.get("messages.dropped.stopped_by_hook")).toBe(5);
+  });
+
+  test("of topics below a prefix alone: others do not pass it", async () => {
+    const { harness, hooks } = await start();
+    const seen: string[] = [];
+    const prefix = { first: Buffer.from("$p/"), levels: 2 };
+    const listen = (message: HookMessage, done: (goesOn: boolean) => void): void => {
+      seen.push(message.topic);
+      done(true);
+    };
+    const off = hooks.messagePublishLater.add(listen, 0, prefix);
+    const client = await harness.connect();
+    for (const topic of ["$p", "$p/1", "$p/1/a", "$pp/1", "a/$p/1", "a"]) await client.publish(topic, "x");
+    await client.ping();
+    expect(seen).toEqual(["$p/1", "$p/1/a"]);
+    const offAll = hooks.messagePublishLater.add(listen);
+    await client.publish("b", "x");
+    await client.ping();
+    expect(seen.slice(2)).toEqual(["b"]);
+    offAll();
+    off();
+    await client.publish("$p/1", "x");
+    await client.ping();
+    expect([seen.length, hooks.messagePublishLater.isUsed]).toEqual([3, false]);
+  });
+
   test("answers at once, or goes away meanwhile: no message is taken for another", async () => {
     const { harness, hooks } = await start();
     const client = await harness.connect();
