@@ -6,10 +6,39 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { source as AXE } from "axe-core";
 import mqtt, { type MqttClient } from "mqtt";
 import { type Browser, chromium, type Locator, type Page } from "playwright-core";
+import type * as Answers from "#admin/dashboard/answers.ts";
+import type { ResultOf } from "#broker/control.ts";
 import { type BrokerProcess, startBroker } from "#test/support/broker-process.ts";
 import { missing } from "./fixture.ts";
 
 setDefaultTimeout(60_000);
+
+/** What the dashboard takes an operation's answer for is what it is: the compiler's word. */
+type Fits<Real extends Believed, Believed> = [Real, Believed];
+export type Checked = [
+  Fits<ResultOf<"overview.read">, Answers.Overview>,
+  Fits<ResultOf<"clients.show">, Answers.Client>,
+  Fits<ResultOf<"clients.list">, Answers.Page<Answers.Client>>,
+  Fits<ResultOf<"sessions.show">, Answers.SessionRow>,
+  Fits<ResultOf<"sessions.list">, Answers.Page<Answers.SessionRow>>,
+  Fits<ResultOf<"subscriptions.list">, Answers.Page<Answers.Subscription>>,
+  Fits<ResultOf<"topics.list">, Answers.Page<Answers.Topic>>,
+  Fits<ResultOf<"retained.list">, Answers.Page<Answers.Retained>>,
+  Fits<ResultOf<"retained.read">, Answers.RetainedMessage>,
+  Fits<ResultOf<"listeners.list">, readonly Answers.Listener[]>,
+  Fits<ResultOf<"plugins.list">, readonly Answers.Plugin[]>,
+  Fits<ResultOf<"access.show">, Answers.Access>,
+  Fits<ResultOf<"bans.list">, Answers.Page<Answers.Ban>>,
+  Fits<ResultOf<"users.list">, Answers.Page<Answers.User>>,
+  Fits<ResultOf<"clientIds.list">, Answers.Page<Answers.ClientIdRow>>,
+  Fits<ResultOf<"alarms.list">, Answers.Alarms>,
+  Fits<ResultOf<"traces.list">, readonly Answers.TraceInfo[]>,
+  Fits<ResultOf<"traces.read">, { readonly events: readonly Answers.TraceEvent[] }>,
+  Fits<ResultOf<"config.show">, readonly Answers.ConfigValue[]>,
+  Fits<ResultOf<"slow.list">, readonly Answers.SlowSubscriber[]>,
+  Fits<ResultOf<"recon.memory">, Answers.Memory>,
+  Fits<ResultOf<"store.show">, Answers.Store>,
+];
 
 const PASSWORD = "a better password";
 const CROWD_COUNT = 150;

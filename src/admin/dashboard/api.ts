@@ -1,17 +1,11 @@
 /**
  * What the dashboard asks of the broker: REST of the same origin, with the session's cookie and its CSRF token.
  *
- * Types of answers are those of the broker's own operations. Whether somebody has signed in is noted in local storage, so that a
+ * What it answers has its types in answers.ts. Whether somebody has signed in is noted in local storage, so that a
  * stranger's first page asks nothing that must be refused.
  */
 import type { Identity, Role } from "#admin/identity.ts";
-import type { ResultOf } from "#broker/control.ts";
 import { Cell } from "./cell.ts";
-
-export interface Page<T> {
-  readonly items: readonly T[];
-  readonly cursor?: string | undefined;
-}
 
 export interface Session {
   readonly username: string;
@@ -20,28 +14,6 @@ export interface Session {
   readonly csrfToken?: string;
   readonly mustChangePassword: boolean;
 }
-
-export type Overview = ResultOf<"overview.read">;
-export type Client = ResultOf<"clients.show">;
-export type SessionRow = ResultOf<"sessions.show">;
-export type Subscription = ResultOf<"subscriptions.of">["items"][number];
-export type Topic = ResultOf<"topics.list">["items"][number];
-export type Retained = ResultOf<"retained.list">["items"][number];
-export type RetainedMessage = ResultOf<"retained.read">;
-export type Listener = ResultOf<"listeners.list">[number];
-export type Plugin = ResultOf<"plugins.list">[number];
-export type Access = ResultOf<"access.show">;
-export type Ban = ResultOf<"bans.list">["items"][number];
-export type User = ResultOf<"users.list">["items"][number];
-export type ClientIdRow = ResultOf<"clientIds.list">["items"][number];
-export type Alarms = ResultOf<"alarms.list">;
-export type Alarm = Alarms["active"][number];
-export type TraceInfo = ResultOf<"traces.list">[number];
-export type TraceEvent = ResultOf<"traces.read">["events"][number];
-export type ConfigValue = ResultOf<"config.show">[number];
-export type SlowSubscriber = ResultOf<"slow.list">[number];
-export type Memory = ResultOf<"recon.memory">;
-export type Store = ResultOf<"store.show">;
 
 /** `code` is `unreachable` when the broker did not answer at all. */
 export class ApiError extends Error {

@@ -6,7 +6,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import { useCell } from "./cell.ts";
 import { colours } from "./theme.ts";
-import { clock } from "./words.ts";
+import { clock, t } from "./words.ts";
 
 const HEIGHT_PIXELS = 168;
 const COLOUR_COUNT = 6;
@@ -34,13 +34,14 @@ export function Chart({ title, times, series, format, isBytes = false, nothing }
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>(undefined);
   const [at, setAt] = useState<number | undefined>(undefined);
+  const isDrawn = series.length > 0 && times.length > 1;
   const shape = series.map(({ label }) => label).join("\n");
   const palette = useCell(colours);
   const formatNow = useRef(format);
   formatNow.current = format;
   useEffect(() => {
     const target = box.current!;
-    if (series.length === 0) return;
+    if (!isDrawn) return;
     const own = new uPlot(
       optionsOf(target, { count: series.length, isBytes, format: formatNow, onPoint: setAt }),
       dataOf(times, series),
@@ -54,7 +55,7 @@ export function Chart({ title, times, series, format, isBytes = false, nothing }
       own.destroy();
       plot.current = undefined;
     };
-  }, [shape, palette]);
+  }, [shape, palette, isDrawn]);
   useEffect(() => plot.current?.setData(dataOf(times, series)), [times]);
   const shown = at !== undefined && at < times.length ? at : times.length - 1;
   return (
@@ -72,7 +73,7 @@ export function Chart({ title, times, series, format, isBytes = false, nothing }
         </span>
       </figcaption>
       <div class="plot" ref={box} aria-hidden="true">
-        {series.length === 0 && <p class="plot-nothing">{nothing}</p>}
+        {!isDrawn && <p class="plot-nothing">{series.length === 0 ? nothing : t("collecting")}</p>}
         {Array.from({ length: COLOUR_COUNT }, (_, i) => (
           <i key={i} class={`swatch colour-${i}`} />
         ))}

@@ -5,7 +5,7 @@
  *   overview ─► latest     as it came
  *            └► history    columns of the last minutes: rates are differences of counters
  */
-import type { Alarm, Overview } from "./api.ts";
+import type { Alarm, Overview } from "./answers.ts";
 import { API, findSession, session } from "./api.ts";
 import { Cell } from "./cell.ts";
 

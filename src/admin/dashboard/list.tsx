@@ -8,7 +8,7 @@
  */
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { Page } from "./api.ts";
+import type { Page } from "./answers.ts";
 import { useCell } from "./cell.ts";
 import { Button, Empty, Failure } from "./parts.tsx";
 import { isNarrow } from "./theme.ts";

@@ -22,6 +22,7 @@ export const texts = {
   cpu: w("CPU", "CPU"),
   commitTime: w("Commit time", "提交耗时"),
   noCommits: w("Nothing was written to the disk yet", "尚未写入磁盘"),
+  collecting: w("Collecting figures…", "正在收集数据…"),
   nothingDropped: w("Nothing was dropped", "没有丢弃消息"),
   droppedTitle: w("Dropped messages", "丢弃的消息"),
   droppedAbout: w("Since the start, by reason", "自启动以来，按原因统计"),

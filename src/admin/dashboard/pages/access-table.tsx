@@ -1,5 +1,6 @@
 /** The built-in table: users with passwords, and client ids with addresses. */
-import { ask, at, type ClientIdRow, type Page, type User } from "#admin/dashboard/api.ts";
+import type { ClientIdRow, Page, User } from "#admin/dashboard/answers.ts";
+import { ask, at } from "#admin/dashboard/api.ts";
 import { askForm, askSure } from "#admin/dashboard/dialogs.tsx";
 import { List, useRows } from "#admin/dashboard/list.tsx";
 import { notify } from "#admin/dashboard/notices.tsx";

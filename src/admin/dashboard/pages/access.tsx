@@ -1,5 +1,6 @@
 /** Who may come in and what they may do: backends with their health, users, client ids, rules, bans. */
-import { type Access, ask, type Ban, type ConfigValue, may, type Page } from "#admin/dashboard/api.ts";
+import type { Access, Ban, ConfigValue, Page } from "#admin/dashboard/answers.ts";
+import { ask, may } from "#admin/dashboard/api.ts";
 import { askForm, askSure } from "#admin/dashboard/dialogs.tsx";
 import { type Column, List, useRows } from "#admin/dashboard/list.tsx";
 import { notify } from "#admin/dashboard/notices.tsx";

@@ -1,6 +1,7 @@
 /** What is wrong now, and what was. */
 import { useEffect } from "preact/hooks";
-import { type Alarm, type Alarms, ask } from "#admin/dashboard/api.ts";
+import type { Alarm, Alarms } from "#admin/dashboard/answers.ts";
+import { ask } from "#admin/dashboard/api.ts";
 import { alarmNews } from "#admin/dashboard/feed.ts";
 import { Badge, Empty, PageHead, Section, Show, type Tone, useLoaded } from "#admin/dashboard/parts.tsx";
 import { alarmTitle, duration, t, time } from "#admin/dashboard/words.ts";

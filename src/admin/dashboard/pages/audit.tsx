@@ -1,5 +1,6 @@
 /** Who did what, when, from where, with what outcome. */
-import { ask, type Page } from "#admin/dashboard/api.ts";
+import type { Page } from "#admin/dashboard/answers.ts";
+import { ask } from "#admin/dashboard/api.ts";
 import { showText } from "#admin/dashboard/dialogs.tsx";
 import { List, useRows } from "#admin/dashboard/list.tsx";
 import { Badge, Button, Facts, PageHead } from "#admin/dashboard/parts.tsx";

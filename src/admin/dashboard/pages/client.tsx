@@ -1,14 +1,6 @@
 /** One client: its connection, its session with queue and inflight window, its subscriptions, and what can be done to it. */
-import {
-  ApiError,
-  ask,
-  at,
-  type Client,
-  may,
-  type Page,
-  type SessionRow,
-  type Subscription,
-} from "#admin/dashboard/api.ts";
+import type { Client, Page, SessionRow, Subscription } from "#admin/dashboard/answers.ts";
+import { ApiError, ask, at, may } from "#admin/dashboard/api.ts";
 import { askForm, askSure } from "#admin/dashboard/dialogs.tsx";
 import { type Column, List, useRows } from "#admin/dashboard/list.tsx";
 import { notify } from "#admin/dashboard/notices.tsx";

@@ -1,5 +1,6 @@
 /** Connected clients, filtered by the broker. */
-import { ask, at, type Client, may, type Page } from "#admin/dashboard/api.ts";
+import type { Client, Page } from "#admin/dashboard/answers.ts";
+import { ask, at, may } from "#admin/dashboard/api.ts";
 import { useCell } from "#admin/dashboard/cell.ts";
 import { askSure } from "#admin/dashboard/dialogs.tsx";
 import { latest } from "#admin/dashboard/feed.ts";

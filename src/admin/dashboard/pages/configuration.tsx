@@ -1,6 +1,7 @@
 /** The configuration in effect: each value with where it comes from; what can change while the broker runs is changed here. */
 import { useState } from "preact/hooks";
-import { ApiError, ask, type ConfigValue } from "#admin/dashboard/api.ts";
+import type { ConfigValue } from "#admin/dashboard/answers.ts";
+import { ApiError, ask } from "#admin/dashboard/api.ts";
 import { askForm } from "#admin/dashboard/dialogs.tsx";
 import { type Column, Table } from "#admin/dashboard/list.tsx";
 import { notify } from "#admin/dashboard/notices.tsx";

@@ -1,5 +1,6 @@
 /** Where to look when something is slow: clients that do not read, what holds the memory, the store; profiles on request. */
-import { ask, may, type Memory, type SlowSubscriber, type Store } from "#admin/dashboard/api.ts";
+import type { Memory, SlowSubscriber, Store } from "#admin/dashboard/answers.ts";
+import { ask, may } from "#admin/dashboard/api.ts";
 import { askForm, showText } from "#admin/dashboard/dialogs.tsx";
 import { Table } from "#admin/dashboard/list.tsx";
 import { Badge, Button, Empty, Facts, PageHead, Section, Show, useLoaded } from "#admin/dashboard/parts.tsx";

@@ -1,5 +1,6 @@
 /** Listeners: open or stopped, started and stopped here until the broker restarts. */
-import { ask, at, type Listener, may } from "#admin/dashboard/api.ts";
+import type { Listener } from "#admin/dashboard/answers.ts";
+import { ask, at, may } from "#admin/dashboard/api.ts";
 import { askSure } from "#admin/dashboard/dialogs.tsx";
 import { Table } from "#admin/dashboard/list.tsx";
 import { act, Badge, Button, Empty, PageHead, Show, useLoaded } from "#admin/dashboard/parts.tsx";

@@ -1,5 +1,5 @@
 /** How the broker fares: figures, charts of the last minutes, what was dropped and why, and each process. */
-import type { Overview, Store } from "#admin/dashboard/api.ts";
+import type { Overview, Store } from "#admin/dashboard/answers.ts";
 import { ask } from "#admin/dashboard/api.ts";
 import { useCell } from "#admin/dashboard/cell.ts";
 import { Chart, type Series } from "#admin/dashboard/chart.tsx";

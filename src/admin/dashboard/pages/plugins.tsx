@@ -1,5 +1,6 @@
 /** Modules and plugins, and how they fare. */
-import { ask, at, may, type Plugin } from "#admin/dashboard/api.ts";
+import type { Plugin } from "#admin/dashboard/answers.ts";
+import { ask, at, may } from "#admin/dashboard/api.ts";
 import { askForm } from "#admin/dashboard/dialogs.tsx";
 import { notify } from "#admin/dashboard/notices.tsx";
 import { act, Badge, Button, Empty, PageHead, Show, type Tone, useLoaded } from "#admin/dashboard/parts.tsx";

@@ -1,5 +1,6 @@
 /** Retained messages: found by filter, read whole, deleted. */
-import { ask, may, type Page, type Retained, type RetainedMessage } from "#admin/dashboard/api.ts";
+import type { Page, Retained, RetainedMessage } from "#admin/dashboard/answers.ts";
+import { ask, may } from "#admin/dashboard/api.ts";
 import { useCell } from "#admin/dashboard/cell.ts";
 import { askSure, showText } from "#admin/dashboard/dialogs.tsx";
 import { latest } from "#admin/dashboard/feed.ts";

@@ -1,5 +1,6 @@
 /** Sessions, of clients connected or away, with what waits for them. */
-import { ask, type Page, type SessionRow } from "#admin/dashboard/api.ts";
+import type { Page, SessionRow } from "#admin/dashboard/answers.ts";
+import { ask } from "#admin/dashboard/api.ts";
 import { useCell } from "#admin/dashboard/cell.ts";
 import { latest } from "#admin/dashboard/feed.ts";
 import { List, useFilters, useRows } from "#admin/dashboard/list.tsx";

@@ -1,5 +1,6 @@
 /** Subscriptions of all clients. */
-import { ask, type Page, type Subscription } from "#admin/dashboard/api.ts";
+import type { Page, Subscription } from "#admin/dashboard/answers.ts";
+import { ask } from "#admin/dashboard/api.ts";
 import { List, useFilters, useRows } from "#admin/dashboard/list.tsx";
 import { Button, PageHead } from "#admin/dashboard/parts.tsx";
 import { t } from "#admin/dashboard/words.ts";

@@ -1,5 +1,6 @@
 /** Topics and filters that somebody is subscribed to: where messages would go. */
-import { ask, type Page, type Topic } from "#admin/dashboard/api.ts";
+import type { Page, Topic } from "#admin/dashboard/answers.ts";
+import { ask } from "#admin/dashboard/api.ts";
 import { List, useFilters, useRows } from "#admin/dashboard/list.tsx";
 import { Button, PageHead } from "#admin/dashboard/parts.tsx";
 import { number, t } from "#admin/dashboard/words.ts";

@@ -3,7 +3,8 @@
  * for half a minute and then ends the trace.
  */
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, ask, at, may, type TraceEvent, type TraceInfo } from "#admin/dashboard/api.ts";
+import type { TraceEvent, TraceInfo } from "#admin/dashboard/answers.ts";
+import { ApiError, ask, at, may } from "#admin/dashboard/api.ts";
 import { askForm } from "#admin/dashboard/dialogs.tsx";
 import { Table } from "#admin/dashboard/list.tsx";
 import { act, Badge, Button, Empty, PageHead, Section, Show, useLoaded } from "#admin/dashboard/parts.tsx";

@@ -3,7 +3,8 @@
  * the page is open, also when one looks elsewhere meanwhile.
  */
 import { useEffect } from "preact/hooks";
-import { ask, type Listener } from "#admin/dashboard/api.ts";
+import type { Listener } from "#admin/dashboard/answers.ts";
+import { ask } from "#admin/dashboard/api.ts";
 import { Cell, useCell } from "#admin/dashboard/cell.ts";
 import { FieldRow, valuesOf } from "#admin/dashboard/dialogs.tsx";
 import { MqttClient, Refused } from "#admin/dashboard/mqtt-client.ts";
