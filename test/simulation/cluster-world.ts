@@ -303,11 +303,11 @@ export class ClusterWorld implements Stage, NodeHost {
     }
   }
 
-  /** Nodes hear that another has ended, some time after it has. */
+  /** Nodes hear that another has ended; one that is back says again what it wants before it serves. */
   private giveUp(): void {
     for (const { life } of this.nodes) {
       for (const { number, life: other } of this.nodes) {
-        if (life && life.node !== number && !other?.isServing && (this.isCalm || this.dice.chance(10)))
+        if (life && life.node !== number && !other && (this.isCalm || this.dice.chance(10)))
           this.call(() => life.fabric.giveUp(number));
       }
     }
