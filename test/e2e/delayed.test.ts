@@ -3,6 +3,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setFailure, shimEnvironment, shimMissing } from "#test/crash/disk-shim.ts";
 import { startBroker } from "#test/support/broker-process.ts";
 import type { ConnectOptions } from "#test/support/client.ts";
 import { harnessOf, tcpTarget } from "#test/support/harness.ts";
@@ -144,6 +145,31 @@ describe("a delayed message", () => {
     expect([await post("$delayed/0/open/b"), await post("$delayed/0/shut/b")]).toEqual([200, 403]);
     await client.expect("publish", { topic: "open/b", payload: "by http" });
   });
+
+  const missing = shimMissing();
+  test.skipIf(missing !== undefined)(
+    `is refused, not acknowledged, while the disk is full ${missing ?? ""}`,
+    async () => {
+      const data = mkdtempSync(join(folder, "full-"));
+      const control = join(folder, "control");
+      const env = shimEnvironment({ dir: data, journal: join(folder, "shim-journal"), control });
+      await using broker = await startBroker(["--data", data, "--workers", "1", "--set", ON], { env });
+      const harness = harnessOf(tcpTarget(broker.url));
+      const client = await harness.connect({ version: 5 });
+      await client.subscribe("#");
+      const codeOf = async (topic: string): Promise<number> =>
+        (await client.publish(topic, "x".repeat(10_000), { qos: 1 }))[0]!.reasonCode!;
+      expect(await codeOf("$delayed/1000/a")).toBe(0);
+      setFailure(control, "no space");
+      expect(await codeOf("$delayed/0/b")).toBe(0x97);
+      await broker.line(/could not be kept/);
+      setFailure(control, "none");
+      expect(await codeOf("$delayed/0/c")).toBe(0);
+      await client.expect("publish", { topic: "c" });
+      await harness.stop();
+    },
+    30_000,
+  );
 
   test("that was acknowledged survives kill -9, and comes late rather than never", async () => {
     const data = join(folder, "data");

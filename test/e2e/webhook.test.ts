@@ -1,6 +1,10 @@
 /** Webhooks of a whole broker: to a service that takes, fails, hangs, refuses, goes away and comes back. */
 import { describe, expect, test } from "bun:test";
 import { createHmac } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { certify } from "#test/interop/access/servers/certificate.ts";
 import { rounds } from "#test/support/level.ts";
 import { type BrokerInProcess, startInProcess } from "./broker-in-process.ts";
 
@@ -19,8 +23,13 @@ class Service implements Disposable {
   isRefused: (event: Event) => boolean = () => false;
   readonly batches: Event[][] = [];
   readonly requests: { readonly headers: Headers; readonly body: string }[] = [];
-  private server = this.listen(0);
-  readonly port = this.server.port!;
+  private server: Bun.Server<undefined>;
+  readonly port: number;
+
+  constructor(private readonly tls?: Bun.TLSOptions) {
+    this.server = this.listen(0);
+    this.port = this.server.port!;
+  }
 
   get url(): string {
     return `http://127.0.0.1:${this.port}/in?a=1`;
@@ -46,6 +55,7 @@ class Service implements Disposable {
     return Bun.serve({
       hostname: "127.0.0.1",
       port,
+      ...(this.tls && { tls: this.tls }),
       fetch: async (request) => {
         const body = await request.text();
         if (this.mode === "hangs") return new Promise<Response>(() => {});
@@ -128,6 +138,33 @@ describe("a webhook", () => {
       expect(JSON.parse(body)).toMatchObject({ node: "mantou@127.0.0.1", worker: 0 });
     }
   });
+
+  test.if(Bun.which("openssl") !== null)(
+    "over TLS only to whom the CA file knows; the broker shows its own certificate",
+    async () => {
+      const folder = mkdtempSync(join(tmpdir(), "mantou-webhook-"));
+      const run = async (command: readonly string[]): Promise<void> =>
+        void (await Bun.spawn([...command], { stdout: "ignore", stderr: "ignore" }).exited);
+      await certify(folder, run);
+      const [cert, key] = ["cert.pem", "key.pem"].map((name) => join(folder, name));
+      using service = new Service({
+        cert: Bun.file(cert!),
+        key: Bun.file(key!),
+        ca: Bun.file(cert!),
+        requestCert: true,
+      });
+      const url = service.url.replace("http:", "https:");
+      await using world = await start(service, { url, caFile: cert, certFile: cert, keyFile: key });
+      await (await world.harness.connect()).publish("t", "over TLS", { qos: 1 });
+      await until(() => service.events.length === 1);
+      await using other = await start(service, { url });
+      await (await other.harness.connect()).publish("t", "to a stranger", { qos: 1 });
+      await until(async () => (await statusOf(other))["state"] === "down");
+      expect((await statusOf(other))["fault"]).toMatch(/certificate/i);
+      expect(service.events.map(({ payload }) => payload)).toEqual(["over TLS"]);
+      rmSync(folder, { recursive: true });
+    },
+  );
 
   test("payloads as base64, or left out", async () => {
     using service = new Service();

@@ -143,12 +143,12 @@ function childrenOf(pid: number): number[] {
   return words === "" ? [] : words.split(" ").map(Number);
 }
 
-/** All of its threads. One that ends meanwhile: not yet. */
+/** All of its threads; also one that has ended, which a stopped father does not bury. One that ends meanwhile: not yet. */
 function isStopped(pid: number): boolean {
   try {
     return readdirSync(`/proc/${pid}/task`).every((thread) => {
       const words = readFileSync(`/proc/${pid}/task/${thread}/stat`, "utf8");
-      return words.slice(words.lastIndexOf(")") + 2).startsWith("T");
+      return /^[TZX]/.test(words.slice(words.lastIndexOf(")") + 2));
     });
   } catch {
     return false;
