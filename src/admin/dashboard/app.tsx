@@ -1,6 +1,6 @@
 /** The frame around every page: who is here, where one can go, how the connection is. */
 import type { ComponentType } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { Role } from "#admin/identity.ts";
 import { may, session, signOut } from "./api.ts";
 import { useCell } from "./cell.ts";
@@ -163,7 +163,6 @@ function Content({ place, here }: { place: Place | undefined; here: Route }) {
 }
 
 function TopBar({ isOpen, onMenu }: { isOpen: boolean; onMenu: () => void }) {
-  const { username = "", role = "viewer" } = useCell(session) ?? {};
   const node = useCell(latest)?.info.node;
   return (
     <header class="top">
@@ -188,21 +187,36 @@ function TopBar({ isOpen, onMenu }: { isOpen: boolean; onMenu: () => void }) {
             <ThemeChoice />
           </>
         )}
-        <details class="account">
-          <summary>
-            {username} <span class="role">{t(role)}</span>
-          </summary>
-          <div class="account-menu">
-            <Button kind="quiet" onClick={askPassword}>
-              {t("changePassword")}
-            </Button>
-            <Button kind="quiet" onClick={() => signOut()}>
-              {t("signOut")}
-            </Button>
-          </div>
-        </details>
+        <AccountMenu />
       </div>
     </header>
+  );
+}
+
+/** Closes when something is chosen, at Escape, and when the focus goes elsewhere. */
+function AccountMenu() {
+  const { username = "", role = "viewer" } = useCell(session) ?? {};
+  const box = useRef<HTMLDetailsElement>(null);
+  const close = (): void => box.current?.removeAttribute("open");
+  return (
+    <details
+      class="account"
+      ref={box}
+      onKeyDown={({ key }) => key === "Escape" && close()}
+      onFocusOut={({ relatedTarget }) => !box.current?.contains(relatedTarget as Node | null) && close()}
+    >
+      <summary>
+        {username} <span class="role">{t(role)}</span>
+      </summary>
+      <div class="account-menu" onClick={close}>
+        <Button kind="quiet" onClick={askPassword}>
+          {t("changePassword")}
+        </Button>
+        <Button kind="quiet" onClick={() => signOut()}>
+          {t("signOut")}
+        </Button>
+      </div>
+    </details>
   );
 }
 
