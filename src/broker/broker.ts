@@ -147,6 +147,7 @@ export async function startBroker(
       listeners.stop();
       const deadlineMs = performance.now() + live.current.broker.drainSecMax * 1000;
       await drain(context, () => listeners.connectionCount + (parts.links?.remoteCount ?? 0), deadlineMs);
+      await plugins.stop(); // some publish a last word
       if (othersDrained) await drainForwards(engine, deadlineMs, othersDrained);
       await close(Math.max(STORE_CLOSE_MS, deadlineMs - performance.now()));
     },
