@@ -83,6 +83,14 @@ export function claimLayout(dir: string, count: number): void {
   );
 }
 
+/** A data directory and the one that is to take its place, and of both the directories of the processes. */
+export interface Layouts {
+  readonly dir: string;
+  readonly next: string;
+  readonly from: readonly string[];
+  readonly to: readonly string[];
+}
+
 /** An empty directory for what is to be the new layout. */
 export function beginSwap(dir: string): string {
   const next = join(dir, NEXT);

@@ -20,6 +20,7 @@ import { visitEntries, visitQueue } from "./change-reader.ts";
 import { codeOf, failureReason } from "./fault-sqlite.ts";
 import { IdRanks, IdSet } from "./id-set.ts";
 import {
+  type Layouts,
   beginSwap,
   finishSwap,
   layoutOf,
@@ -49,8 +50,8 @@ export interface SpreadRequest {
   readonly count: number;
   /** Where a client belongs, from 0. */
   homeOf(clientId: Buffer, place: { readonly count: number; readonly seed: number }): number;
-  /** Copies what is not the store's from the old directories to the new ones, which are to take their places. */
-  carry(from: readonly string[], to: readonly string[]): void;
+  /** Copies what is not the store's. */
+  carry(layouts: Layouts): void;
 }
 
 export interface SpreadReport {
@@ -105,7 +106,7 @@ function spread(request: SpreadRequest, from: number): SpreadReport {
     const counts = copyAll(olds, news, { ...request, seed });
     for (const store of open.splice(0)) store.close();
     if (count > 1) writeLayout(next, count);
-    request.carry(storeDirs(dir, from), storeDirs(next, count));
+    request.carry({ dir, next, from: storeDirs(dir, from), to: storeDirs(next, count) });
     for (const path of storeDirs(next, count)) rmSync(join(path, "store.lock"), { force: true });
     return { from, ...counts, damage, aside: swap(dir) };
   } catch (error) {

@@ -15,6 +15,7 @@ import { failureReason } from "./fault-sqlite.ts";
 import {
   beginSwap,
   finishSwap,
+  type Layouts,
   layoutOf,
   readSeed,
   settledLayout,
@@ -50,11 +51,7 @@ export function backUpData(dir: string, file: string): void {
  * Puts a backup in the place of what is in `dir`; `carry` takes along what is not the store's. Returns where the old data is then,
  * undefined when there was none. Throws as `restoreStore`.
  */
-export function restoreData(
-  dir: string,
-  backup: string,
-  carry: (from: readonly string[], to: readonly string[]) => void,
-): string | undefined {
+export function restoreData(dir: string, backup: string, carry: (layouts: Layouts) => void): string | undefined {
   const isOfWorkers = statSync(backup, { throwIfNoEntry: false })?.isDirectory() ?? false;
   const known = settledLayout(dir);
   if (!isOfWorkers && (known ?? 1) === 1) return restoreStore(dir, backup);
@@ -76,7 +73,7 @@ export function restoreData(
     }
     if (count > 1) writeLayout(next, count);
     if (isOfWorkers) readSeed(next, readSeed(backup));
-    if (known !== undefined) carry(storeDirs(dir, known), to);
+    carry({ dir, next, from: storeDirs(dir, known ?? 1), to });
     const aside = swap(dir);
     return known === undefined ? undefined : aside;
   } catch (error) {

@@ -14,6 +14,8 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 const WAITING = 300; // more than a page
 const NAMES = ["ann", "bob", "cyd", "dan", "eve"];
+/** A busy machine refuses nobody. */
+const patient = ["--set", "broker.lagMsMax=600000"];
 const stays: Properties = [["sessionExpiryIntervalSec", 10_000]];
 const windowOfTwo: Properties = [...stays, ["receiveMaximum", 2]];
 
@@ -121,7 +123,7 @@ async function drainAll(at: Harness): Promise<void> {
 test("one process, three workers, two, and one again: every session is the same", async () => {
   const data = join(folder, "data");
   const withBroker = async <T>(workers: number, use: (at: Harness) => Promise<T>): Promise<T> => {
-    await using broker = await startBroker(["--workers", `${workers}`, "--data", data]);
+    await using broker = await startBroker(["--workers", `${workers}`, "--data", data, ...patient]);
     const at = harnessOf(tcpTarget(broker.url));
     const result = await use(at);
     await at.stop();
@@ -151,7 +153,15 @@ test("one process, three workers, two, and one again: every session is the same"
 
 test("what was published right before a stop is with its sessions when the workers have ended", async () => {
   const data = join(folder, "stopped");
-  await using broker = await startBroker(["--workers", "3", "--data", data, "--set", "broker.drainSecMax=9"]);
+  await using broker = await startBroker([
+    "--workers",
+    "3",
+    "--data",
+    data,
+    "--set",
+    "broker.drainSecMax=9",
+    ...patient,
+  ]);
   const at = harnessOf(tcpTarget(broker.url));
   for (const clientId of NAMES) {
     const client = await at.connect({ clientId, properties: stays });

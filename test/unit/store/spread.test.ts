@@ -219,45 +219,42 @@ describe("workers", () => {
     expect(() => claimLayout(three, 3)).toThrow("workers.json cannot be read");
   });
 
-  test("what plugins keep goes along; of delayed messages and listed subscriptions all", async () => {
+  test("what plugins keep goes along: what they share, the first one's own, and all journals", async () => {
     const dir = makeDir();
     await workers(dir, [() => {}, () => {}]);
-    const put = (node: number, path: string, text: string): void => {
-      const place = join(dir, `worker-${node}`, "plugins", path);
-      mkdirSync(join(place, ".."), { recursive: true });
-      writeFileSync(place, text);
+    const put = (path: string, text: string): void => {
+      mkdirSync(join(dir, path, ".."), { recursive: true });
+      writeFileSync(join(dir, path), text);
     };
-    put(0, "auto-subscribe/subscriptions.json", '{"a":{"t/1":1}}');
-    put(1, "auto-subscribe/subscriptions.json", '{"a":{"t/2":0},"b":{"x":2}}');
-    const bodies = [["a", "b"], ["c"]];
-    for (const [node, own] of bodies.entries()) {
-      const path = join(dir, `worker-${node}`, "plugins/delayed/delayed.db");
-      mkdirSync(join(path, ".."), { recursive: true });
-      const journal = new JournalFile(path, "normal");
-      journal.write(pack(own.map((text, at) => ({ seq: 7 + at, due: 100 - at, body: Buffer.from(text) }))), []);
-      journal.close();
-    }
-    put(0, "mine/state", "first");
-    put(1, "mine/state", "second");
+    for (const [node, own] of [["a", "b"], ["c"]].entries())
+      for (const name of ["delayed/delayed.db", "webhook/target.db"]) {
+        const path = join(dir, `worker-${node}`, "plugins", name);
+        mkdirSync(join(path, ".."), { recursive: true });
+        const journal = new JournalFile(path, "normal");
+        journal.write(pack(own.map((text, at) => ({ seq: 7 + at, due: 100 - at, body: Buffer.from(text) }))), []);
+        journal.close();
+      }
+    put("plugins/auto-subscribe/subscriptions.json", "shared");
+    put("worker-0/plugins/mine/state", "first");
+    put("worker-1/plugins/mine/state", "second");
     const report = spreadData(dir, 3)!;
     expect(report.leftPlugins).toEqual(["mine"]);
-    for (const path of storeDirs(dir, 3))
-      expect(JSON.parse(readFileSync(join(path, "plugins/auto-subscribe/subscriptions.json"), "utf8"))).toEqual({
-        a: { "t/1": 1, "t/2": 0 },
-        b: { x: 2 },
-      });
-    expect(readFileSync(join(dir, "worker-0/plugins/mine/state"), "utf8")).toBe("first");
     expect(readFileSync(join(report.aside, "worker-1/plugins/mine/state"), "utf8")).toBe("second");
-    spreadData(dir, 1);
-    expect(readFileSync(join(dir, "plugins/mine/state"), "utf8")).toBe("first");
-    const journal = new JournalFile(join(dir, "plugins/delayed/delayed.db"), "normal");
-    const entries = unpack(journal.readPage(0, 10, 1000).entries);
-    journal.close();
-    expect(entries.map(({ seq, due, body }) => `${seq} ${due} ${Buffer.from(body)}`)).toEqual([
-      "1 100 a",
-      "2 99 b",
-      "3 100 c",
-    ]);
+    expect(readFileSync(join(dir, "plugins/auto-subscribe/subscriptions.json"), "utf8")).toBe("shared");
+    for (const count of [1, 2, 1]) {
+      expect(spreadData(dir, count)!.leftPlugins).toEqual([]);
+      const [first] = storeDirs(dir, count);
+      expect(readFileSync(join(first!, "plugins/mine/state"), "utf8")).toBe("first");
+      expect(readFileSync(join(dir, "plugins/auto-subscribe/subscriptions.json"), "utf8")).toBe("shared");
+      for (const name of ["delayed/delayed.db", "webhook/target.db"]) {
+        const journal = new JournalFile(join(first!, "plugins", name), "normal");
+        const entries = unpack(journal.readPage(0, 10, 1000).entries);
+        journal.close();
+        const texts = entries.map(({ seq, due, body }) => `${seq} ${due} ${Buffer.from(body)}`);
+        expect(texts).toEqual(["1 100 a", "2 99 b", "3 100 c"]);
+      }
+      expect(existsSync(join(dir, "plugins/delayed"))).toBe(count === 1);
+    }
   });
 
   test("a backup of them is a directory, and comes back whatever is there", async () => {
