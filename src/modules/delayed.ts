@@ -30,11 +30,16 @@ const RETRY_MS = 1000;
 /** The clock may be set, and timers have a greatest delay. */
 const LOOK_MS_MAX = 60_000;
 const WAIT_MS_MAX = 30_000;
+const STOP_MS_MAX = 1000;
 
 export async function startDelayed(api: PluginApi<Options>): Promise<() => Promise<void>> {
   const { sync } = api.broker;
   const isKept = sync !== "memory";
-  const journal = await Journal.open(isKept ? join(api.dataDir, "delayed.db") : ":memory:", isKept ? sync : "off");
+  const journal = await Journal.open(
+    isKept ? join(api.dataDir, "delayed.db") : ":memory:",
+    isKept ? sync : "off",
+    true,
+  );
   if (journal.damage !== undefined)
     api.log.error("the file of delayed messages was damaged; a new one is begun", { damage: journal.damage });
   const delayed = new Delayed(api, journal);
@@ -88,7 +93,8 @@ export class Delayed {
 
   async stop(): Promise<void> {
     this.isStopped = true;
-    await this.releasing;
+    // What is not committed by then is published again at the next start.
+    await Promise.race([this.releasing, Bun.sleep(STOP_MS_MAX)]);
     await this.journal.close();
   }
 

@@ -1,7 +1,7 @@
 /**
  * One journal's file: an SQLite database with one table, so that a torn or half-written file is SQLite's business.
  *
- *   entry   seq INTEGER PRIMARY KEY | due INTEGER, indexed | body BLOB
+ *   entry   seq INTEGER PRIMARY KEY | due INTEGER, indexed where asked for | body BLOB
  *
  * A write is one transaction. A file that cannot be read is set aside as FILE.broken-N, and a new one is begun.
  */
@@ -36,13 +36,13 @@ export class JournalFile {
   private readonly page: Statement<Row>;
 
   /** @throws what SQLite says when the file cannot be used */
-  constructor(path: string, sync: SyncMode) {
+  constructor(path: string, sync: SyncMode, hasDues = true) {
     try {
-      this.db = open(path, sync);
+      this.db = open(path, sync, hasDues);
     } catch (error) {
       if (!isDamage(error)) throw error;
       this.damage = setAside(path, error);
-      this.db = open(path, sync);
+      this.db = open(path, sync, hasDues);
     }
     this.insert = this.db.prepare("INSERT INTO entry VALUES (?, ?, ?)");
     this.remove = this.db.prepare("DELETE FROM entry WHERE seq = ? RETURNING length(body) AS bytes");
@@ -116,7 +116,7 @@ export function joinJournals(from: readonly string[], to: string): void {
   }
 }
 
-function open(path: string, sync: SyncMode): Database {
+function open(path: string, sync: SyncMode, hasDues: boolean): Database {
   const db = new Database(path, { create: true, readwrite: true, strict: true });
   try {
     // Another broker on the same file is an error, and the lock costs nothing.
@@ -125,7 +125,7 @@ function open(path: string, sync: SyncMode): Database {
     db.run("PRAGMA journal_mode = WAL");
     db.run(`PRAGMA synchronous = ${sync}`);
     db.run("CREATE TABLE IF NOT EXISTS entry (seq INTEGER PRIMARY KEY, due INTEGER NOT NULL, body BLOB NOT NULL)");
-    db.run("CREATE INDEX IF NOT EXISTS entry_due ON entry (due)");
+    if (hasDues) db.run("CREATE INDEX IF NOT EXISTS entry_due ON entry (due)");
     totals(db);
     return db;
   } catch (error) {

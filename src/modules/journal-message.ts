@@ -22,7 +22,7 @@ export interface Packed {
 }
 
 export type JournalRequest =
-  | { readonly kind: "open"; readonly path: string; readonly sync: SyncMode }
+  | { readonly kind: "open"; readonly path: string; readonly sync: SyncMode; readonly hasDues: boolean }
   | { readonly kind: "write"; readonly puts: Packed; readonly removes: readonly number[] }
   /** Those that are due, the earliest first. */
   | { readonly kind: "due"; readonly dueMax: number; readonly countMax: number; readonly bytesMax: number }

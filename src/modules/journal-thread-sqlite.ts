@@ -27,7 +27,7 @@ self.onmessage = ({ data: { id, journal, request } }) => {
 
 function handle(journal: number, request: JournalRequest): JournalAnswers[keyof JournalAnswers] {
   if (request.kind === "open") {
-    const file = new JournalFile(request.path, request.sync);
+    const file = new JournalFile(request.path, request.sync, request.hasDues);
     files.set(journal, file);
     return file.state();
   }

@@ -116,11 +116,14 @@ export class Journal {
   /** What was wrong with the file that was found, and where it is now; undefined: nothing. */
   readonly damage: string | undefined;
 
-  /** `path`: `:memory:` for one that is gone with the process. @throws MantouError `journal_failed` */
-  static async open(path: string, sync: SyncMode): Promise<Journal> {
+  /**
+   * `path`: `:memory:` for one that is gone with the process. With `hasDues` it is quick to find what is due. Rejects with MantouError
+   * `journal_failed`.
+   */
+  static async open(path: string, sync: SyncMode, hasDues = false): Promise<Journal> {
     const opened = threadOf();
     const number = opened.newJournal();
-    return new Journal(opened, number, await opened.ask(number, { kind: "open", path, sync }));
+    return new Journal(opened, number, await opened.ask(number, { kind: "open", path, sync, hasDues }));
   }
 
   /** A number for the next entry. */

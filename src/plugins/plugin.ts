@@ -128,7 +128,7 @@ export interface PluginApi<C = unknown> {
   publish(topic: string, payload: string | Uint8Array, options?: PublishOptions): number;
   /**
    * Publishes what a hook saw, as its publisher sent it. Resolves, with how many sessions get it, when it is safe. Rejects with MantouError:
-   * `store_full` when it could not be kept, which changes nothing, or `not_committed` when that takes long.
+   * `store_full` when it could not be kept and `plugin_stopped` after the end, which change nothing, or `not_committed` when that takes long.
    */
   republish(message: MessageCopy): Promise<number>;
   /** False when nobody would get a message of this topic now, unless it is retained: it need not be made then. */

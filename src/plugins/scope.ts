@@ -255,7 +255,9 @@ export class Scope implements PluginApi {
   }
 
   republish(message: MessageCopy): Promise<number> {
-    return this.isOver ? Promise.resolve(0) : this.ground.republish(message);
+    // Whoever keeps the message must not take it for published.
+    if (this.isOver) return Promise.reject(new MantouError("plugin_stopped", `plugin ${this.name} has ended`));
+    return this.ground.republish(message);
   }
 
   alarm(id: string, words: AlarmWords | undefined): void {
