@@ -194,16 +194,29 @@ browserTest("each page shows what is there, without a serious finding of axe", a
   }
 });
 
-browserTest("the overview is fed by one stream, and asks nothing besides", async () => {
-  await open("overview", "Overview");
-  await page.locator("canvas").first().waitFor();
-  expect(await page.locator("dt", { hasText: "Connections" }).locator("xpath=..").innerText()).toContain(
-    String(CROWD_COUNT + 1),
-  );
-  expect(asked.filter((path) => path === "/api/v1/overview")).toEqual([]);
-  // A machine that is too busy to tell for long has the page open another one.
-  expect(asked.filter((path) => path === "/api/v1/feed").length).toBeLessThan(5);
-});
+browserTest(
+  "the overview is fed by one stream that rests while the page is hidden, and asks nothing besides",
+  async () => {
+    await open("overview", "Overview");
+    await page.locator("canvas").first().waitFor();
+    expect(await page.locator("dt", { hasText: "Connections" }).locator("xpath=..").innerText()).toContain(
+      String(CROWD_COUNT + 1),
+    );
+    expect(asked.filter((path) => path === "/api/v1/overview")).toEqual([]);
+    const setHidden = (isHidden: boolean): Promise<unknown> =>
+      page.evaluate(`Object.defineProperty(document, "hidden", { configurable: true, value: ${isHidden} });
+      document.dispatchEvent(new Event("visibilitychange"));`);
+    const isFeed = (request: { url(): string }): boolean => request.url().endsWith("/feed");
+    const ended = page.waitForEvent("requestfailed", { predicate: isFeed });
+    await setHidden(true);
+    await ended;
+    const begun = page.waitForRequest(isFeed);
+    await setHidden(false);
+    await begun;
+    // A machine that is too busy to tell for long has the page open another one.
+    expect(asked.filter((path) => path === "/api/v1/feed").length).toBeLessThan(5);
+  },
+);
 
 browserTest("lists are fetched page by page as one scrolls, with the rows in sight alone in the document", async () => {
   await open("clients", "Clients");
