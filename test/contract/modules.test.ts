@@ -21,6 +21,7 @@ const options: Record<(typeof modules)[keyof typeof modules]["name"], readonly s
   local: [],
   delayed: [],
   webhook: [],
+  storage: [],
   "topic-metrics": [`modules.topicMetrics.filters=["x/#"]`],
   "retained-policy": [`modules.retainedPolicy.rules=${json([{ filter: "x/#", expirySec: 60 }])}`],
   audit: [`modules.audit=${json({ filters: ["#"], clients: true, file: join(folder, "audit.jsonl") })}`],

@@ -56,12 +56,11 @@ describe("the data directory", () => {
   }, 30_000);
 
   test("is kept by a compiled executable too", async () => {
-    const outfile = join(folder, "mantou");
-    const { build } = (await Bun.file(join(ROOT, "package.json")).json()).scripts;
-    const entries = build.match(/src\/\S+\.ts/g);
-    const args = ["build", "--compile", "--no-compile-autoload-bunfig", ...entries, "--outfile", outfile];
-    const { exitCode, stderr } = Bun.spawnSync([process.execPath, ...args], { cwd: ROOT, stderr: "pipe" });
-    expect(`${exitCode} ${exitCode === 0 ? "" : stderr}`).toBe("0 ");
+    const outDir = join(folder, "dist");
+    const build = [process.execPath, "packaging/build.ts", "--out", outDir];
+    const { exitCode, stdout, stderr } = Bun.spawnSync(build, { cwd: ROOT, stderr: "pipe" });
+    expect(`${exitCode} ${stderr}`).toBe("0 ");
+    const outfile = stdout.toString().split("\n")[0]!;
     await survives(join(folder, "compiled"), { command: [outfile] });
   }, 60_000);
 });
