@@ -74,7 +74,7 @@ const metrics: Metrics = defined({
   brokerUsPerAck: (cpuSec * 1e6) / Math.max(1, count),
   brokerCpuPct: (cpuSec / sec) * 100,
   generatorCpuPct: ownUs / sec / 1e4,
-  ...(filledBytes > 0
+  ...(filledBytes > emptyBytes // of a broker in memory only what its modules have
     ? {
         fileBytesPerMessage: (filledBytes - emptyBytes) / Math.max(1, filler.sentCount),
         writtenBytesPerMessage: per(growth("written"), count),
