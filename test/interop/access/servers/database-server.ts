@@ -95,6 +95,7 @@ export class DatabaseServer implements AsyncDisposable {
     while (![pid, ...childrenOf(pid)].every(isStopped)) {
       if (performance.now() > deadlineMs) throw new Error(`${this.program.name} does not stop`);
       Bun.sleepSync(1);
+      this.signal("SIGSTOP"); // one may have been made while the father was being stopped
     }
   }
 
