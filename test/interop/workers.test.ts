@@ -9,7 +9,7 @@ const ROOT = resolve(import.meta.dir, "../..");
 const WORKERS = "3";
 const RUN_MS = 600_000;
 /** What a message may take from one worker to another while the machine is busy. */
-const SETTLE_MS = "60";
+const SETTLE_MS = "40";
 
 /**
  * What only one process promises: that members of a share group take exact turns whoever publishes, and that what one client has
@@ -20,17 +20,12 @@ const NOT_OF_WORKERS = "^(?!.*(: will$|shared subscription))";
 /** Sections in which workers could differ; at night the whole suite. */
 const SECTIONS = [
   "v5/3.1.2-session",
-  "v5/3.1.2-will",
   "v5/3.3-publish-actions",
   "v5/3.8-subscribe",
-  "v5/3.10-unsubscribe",
   "v5/4.3-quality-of-service",
-  "v5/4.6-ordering",
   "v5/4.8-shared-subscriptions",
   "v3/3.1-session",
-  "v3/3.3-publish",
   "v3/4.3-delivery",
-  "v3/4.6-order",
 ].map((name) => `./test/conformance/${name}.test.ts`);
 
 test(
@@ -44,7 +39,7 @@ test(
       MANTOU_TEST_SETTLE_MS: SETTLE_MS,
     });
     expect(failed).toEqual([]);
-    expect(passedCount).toBeGreaterThan(100);
+    expect(passedCount).toBeGreaterThan(80);
   },
   RUN_MS,
 );
@@ -52,7 +47,7 @@ test(
 test(
   "MQTT.js and the mosquitto clients find three workers to be one broker",
   async () => {
-    const files = ["mqtt-js", "mqtt-js-5", ...(level === "long" ? ["paho-python", "paho-c", "listeners"] : [])];
+    const files = level === "long" ? ["mqtt-js", "mqtt-js-5", "paho-python", "paho-c", "listeners"] : ["mqtt-js-5"];
     const own = files.map((name) => `./test/interop/${name}.test.ts`);
     const mosquitto = ["./test/interop/mosquitto.test.ts", "-t", NOT_OF_WORKERS];
     const { failed, passedCount } = await runTests([...own, ...mosquitto], { MANTOU_TEST_WORKERS: WORKERS });
