@@ -166,14 +166,14 @@ describe("trouble", () => {
       const clients = await connectMany(at, "keeps", 6, stays);
       for (const client of clients) await client.subscribe("k/#", 1);
       const publishers = await connectMany(at, "tells", 6, stays);
-      const alive = (): RawClient[] => publishers.filter(({ isClosed }) => !isClosed);
       const acknowledged: string[] = [];
       const [first, second] = workersOf(broker);
       for (let i = 0; i < 120; i++) {
         if (i === 30) process.kill(first!, "SIGKILL");
         if (i === 70) process.kill(second!, "SIGKILL");
-        const publisher = alive()[i % Math.max(1, alive().length)];
-        if (!publisher) break;
+        const turn = i % publishers.length;
+        if (publishers[turn]!.isClosed) publishers[turn] = await reconnect(at, publishers[turn]!);
+        const publisher = publishers[turn]!;
         try {
           await publisher.publish("k/x", `${i}`, { qos: 1 });
           acknowledged.push(`${i}`);
@@ -181,7 +181,7 @@ describe("trouble", () => {
           // its worker was killed: it does not know
         }
       }
-      expect(acknowledged.length).toBeGreaterThan(30);
+      expect(acknowledged.length).toBeGreaterThan(60);
       await until(() => workersOf(broker).filter(isAlive).length === WORKERS, "all workers are back");
       for (const client of clients) {
         const received = new Set<string>();
@@ -256,6 +256,7 @@ async function reconnect(at: Harness, client: RawClient): Promise<RawClient> {
         cleanStart: false,
         properties: stays,
       });
+      names.set(again, names.get(client)!);
       if (reasonCode === 0) return again;
     } catch (error) {
       if (performance.now() > deadlineMs) throw error;
