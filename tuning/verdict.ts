@@ -116,11 +116,11 @@ function descriptorsOfProcess({ machine, connections }: Inquiry): Finding {
   const room = descriptorRoom(machine);
   const processes = room ? Math.ceil(connections / room) : undefined;
   const { descriptorsHard: hard, descriptorsSoft: soft } = machine;
-  const needs = processes !== undefined && processes > 1 ? `; so many would take ${count(processes)} processes` : "";
+  const needs = processes !== undefined && processes > 1 ? `; so many take --workers ${count(processes)}` : "";
   return limit("descriptors of the broker process", room, connections, {
     says:
       `hard limit ${count(hard)}, soft ${count(soft)} (Bun raises it), ${DESCRIPTOR_RESERVE} in reserve; ` +
-      `the broker is one process today, workers come later${needs}`,
+      `each worker has such a limit of its own${needs}`,
     advice: `raise the hard limit (${APPLY(connections)} and a new login, LimitNOFILE of the unit, docker --ulimit nofile=…)`,
   });
 }

@@ -28,7 +28,7 @@ test("a small descriptor limit ends one process, and more would be needed", () =
   const { verdict, finding } = verdictOf({}, 1_000_000);
   expect(verdict).toMatchObject({ isFit: false, connectionsMax: 19_744, processesNeeded: 51 });
   expect(finding("descriptors")).toMatchObject({ state: "limits", connectionsMax: 19_744 });
-  expect(finding("descriptors").says).toContain("51 processes");
+  expect(finding("descriptors").says).toContain("--workers 51");
   expect(finding("descriptors").advice).toContain("apply.sh 1000000");
 });
 
