@@ -10,6 +10,8 @@ import { drawPlan } from "./script.ts";
 import { runPlan, type Verdict, type World } from "./world.ts";
 
 const RUN_MS = 90_000;
+/** Workers are back by then, on the slowest machine. */
+const BACK_MS = 30_000;
 const flags = ["--workers", "3"];
 const wholeCount = rounds(0, 2, 40);
 const partCount = rounds(1, 3, 60);
@@ -48,14 +50,29 @@ function forgive(verdict: Verdict): Verdict {
 
 async function killWorkers(world: World, dice: Dice): Promise<void> {
   world.isFailing = true; // links of the killed worker end without a word
+  const killed = new Set<number>(); // one that has not been reaped yet may be drawn again
   for (let left = killCount; left > 0; left--) {
     await Bun.sleep(dice.between(50, 700));
     const workers = childrenOf(world.pid);
-    if (workers.length > 0) process.kill(dice.pick(workers), "SIGKILL");
+    if (workers.length > 0) killed.add(killOne(workers, dice));
     world.note("a worker was killed");
   }
-  while (childrenOf(world.pid).length < 3) await Bun.sleep(20);
+  await world.until((output) => areBack(output, killed.size), BACK_MS);
+  world.noteReady(); // the clocks of the sessions in a killed worker start when it is back
   await world.lasts(300);
+}
+
+function killOne(workers: readonly number[], dice: Dice): number {
+  const pid = dice.pick(workers);
+  process.kill(pid, "SIGKILL");
+  return pid;
+}
+
+/** Each killed worker was either serving, or starting again. */
+function areBack(output: string, killedCount: number): boolean {
+  const count = (text: string): number => output.split(text).length - 1;
+  const endedCount = count("a worker has ended");
+  return endedCount + count("the worker could not start") >= killedCount && count("the worker is back") >= endedCount;
 }
 
 function childrenOf(pid: number): number[] {

@@ -147,7 +147,7 @@ export class World implements Ground {
     const broker = this.#spawn();
     if (!(await broker.ready())) throw new Error(`the broker did not start; it printed:\n${broker.output}`);
     this.port = broker.port;
-    this.history.add("", 0, { what: "ready" });
+    this.noteReady();
     this.#isUp = true;
     this.#up.resolve();
   }
@@ -186,6 +186,20 @@ export class World implements Ground {
     }
     const line = broker.suspiciousLine();
     if (line !== undefined) this.fault(`the broker's log says: ${line}`);
+  }
+
+  /** Waits until the broker has printed what `isThere` looks for, or for `timeoutMs`, which is a fault. */
+  async until(isThere: (output: string) => boolean, timeoutMs: number): Promise<void> {
+    const deadlineMs = performance.now() + timeoutMs;
+    while (this.#broker?.isOver === false && !isThere(this.#broker.output)) {
+      if (performance.now() > deadlineMs) return this.fault(`not within ${timeoutMs} ms: ${this.#broker.output}`);
+      await Bun.sleep(20);
+    }
+  }
+
+  /** All of the broker serves, after all or a part of it was killed. */
+  noteReady(): void {
+    this.history.add("", 0, { what: "ready" });
   }
 
   /** Waits, or until the broker has ended. */
