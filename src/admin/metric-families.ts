@@ -113,6 +113,9 @@ export async function readMetrics(control: Control): Promise<Family[]> {
     ),
     gauge("info", "What runs here", [{ value: 1, labels: { node: info.node, version: info.version } }]),
     gauge("uptime_seconds", "Since the broker started", [{ value: info.uptimeSec, labels: {} }]),
+    gauge("workers_missing", "Workers that are being started again: what they have is not in these figures", [
+      { value: info.missingWorkers.length, labels: {} },
+    ]),
     ...processFamilies(info.processes),
     gauge(
       "listener_connections",

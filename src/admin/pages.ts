@@ -6,7 +6,7 @@ import { apiPage } from "./api-page.ts";
 import type { Feed } from "./feed.ts";
 import { mayAct, type Role } from "./identity.ts";
 import { scrape } from "./metrics-text.ts";
-import { type AdminParts, API, type App, type Asked, audited, isNoted, openApiOf, readBody } from "./rest.ts";
+import { type AdminParts, API, type App, type Asked, audited, callWith, isNoted, openApiOf, readBody } from "./rest.ts";
 
 /** Below which each operation of the broker can be called by its name, by the admin socket alone. */
 export const CALLS = "/call";
@@ -53,7 +53,7 @@ export function addPages(app: App, parts: AdminParts, feed: Feed): void {
     if (!c.env.peer.isSocket || !Object.hasOwn(operations, name)) return c.notFound();
     c.env.peer.keepOpen(); // some take their time
     const given = await readBody(c);
-    const call = () => (control as (name: string, params: unknown) => Promise<unknown>)(name, given);
+    const call = () => callWith(control, c, name, given);
     const answer = isNoted(name) ? await audited(c, parts, { action: `call ${name}`, given }, call) : await call();
     return c.json(answer ?? null);
   });

@@ -27,6 +27,8 @@ import { type Method, routes } from "./routes.ts";
 
 export const API = "/api/v1";
 export const COOKIE = "mantou_session";
+/** Numbers of the workers that are being started again and have no part in an answer. */
+export const MISSING = "Mantou-Missing-Workers";
 /** What a sign-in takes. */
 const STRANGER_BODY_BYTES_MAX = 16 * 1024;
 const BODY_BYTES_MAX = 8 * 1024 * 1024;
@@ -130,10 +132,19 @@ export function makeApp(parts: AdminParts): App {
       params,
       result,
       isNoted: isNoted(operation),
-      run: (checked) => (parts.control as (name: string, params: unknown) => Promise<unknown>)(operation, checked),
+      run: (checked, c) => callWith(parts.control, c, operation, checked),
     });
   }
   return app;
+}
+
+/** Asks for an operation by its name; a header of the answer says which workers' part it lacks. */
+export async function callWith(control: Control, c: Asked, name: string, params: unknown): Promise<unknown> {
+  const missing: number[] = [];
+  const call = control as (name: string, params: unknown, onMissing: (node: number) => void) => Promise<unknown>;
+  const answer = await call(name, params, (node) => missing.push(node));
+  if (missing.length > 0) c.header(MISSING, missing.join(", "));
+  return answer;
 }
 
 const STRANGER = fault("unauthorized", "sign in, or send an API key");

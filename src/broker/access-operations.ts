@@ -146,7 +146,7 @@ export const accessOperations = {
   }),
   "access.show": operation({
     about: "how the access backends fare, and what was counted",
-    spread: "all",
+    spread: "each",
     params: nothing,
     result: z.object({ backends: z.array(backend), counts: z.record(z.string(), z.number()) }),
     merge: ([first, ...others]) => ({

@@ -25,6 +25,7 @@ const info = z.object({
   uptimeSec: z.int(),
   nowSec: z.int(),
   processes: z.array(processRow),
+  missingWorkers: z.array(z.int()).meta({ description: "numbers of those that are being started again" }),
 });
 
 const gauge = z.object({ value: z.number(), max: z.number() });
@@ -78,10 +79,16 @@ const alarm = z.object({
 export const brokerOperations = {
   "broker.info": operation({
     about: "what runs here, since when, and how its processes fare",
-    spread: "all",
+    spread: "each",
     params: nothing,
     result: info,
-    merge: ([first, ...others]) => ({ ...first, processes: [first, ...others].flatMap(({ processes }) => processes) }),
+    merge: (answers, missing) => ({
+      ...answers[0],
+      startedAtSec: Math.min(...answers.map(({ startedAtSec }) => startedAtSec)),
+      uptimeSec: Math.max(...answers.map(({ uptimeSec }) => uptimeSec)),
+      processes: answers.flatMap(({ processes }) => processes),
+      missingWorkers: [...missing],
+    }),
     run({ config, startedAtSec, load, engine, context }) {
       const { user, system } = process.cpuUsage();
       return {
@@ -103,12 +110,13 @@ export const brokerOperations = {
             isBusy: context.isBusy,
           },
         ],
+        missingWorkers: [],
       };
     },
   }),
   "stats.read": operation({
     about: "how many there are of what the broker holds, and the most since it started",
-    spread: "all",
+    spread: "each",
     params: nothing,
     result: stats,
     merge: (answers) =>
@@ -123,7 +131,7 @@ export const brokerOperations = {
   }),
   "metrics.read": operation({
     about: "all counters since the start, by name",
-    spread: "all",
+    spread: "each",
     params: nothing,
     result: z.record(z.string(), z.number()),
     merge: (answers) => answers.reduce(sumCounts),
@@ -131,7 +139,7 @@ export const brokerOperations = {
   }),
   "histograms.read": operation({
     about: "how the event loop's lag and the payloads that clients send are spread",
-    spread: "all",
+    spread: "each",
     params: nothing,
     result: z.object({ lagMs: histogram, payloadBytes: histogram }),
     merge: (answers) =>
@@ -143,7 +151,7 @@ export const brokerOperations = {
   }),
   "alarms.list": operation({
     about: "what is wrong now, and what was lately",
-    spread: "all",
+    spread: "each",
     params: nothing,
     result: z.object({ active: z.array(alarm), history: z.array(alarm) }),
     merge: (answers) => ({
@@ -157,7 +165,7 @@ export const brokerOperations = {
   }),
   "listeners.list": operation({
     about: "listeners, open and stopped",
-    spread: "all",
+    spread: "each",
     params: nothing,
     result: z.array(listener),
     merge: ([first, ...others]) =>
@@ -194,7 +202,7 @@ export const brokerOperations = {
   }),
   "listeners.reload": operation({
     about: "looks for changed certificate files now",
-    spread: "all",
+    spread: "each",
     params: nothing,
     result: done,
     merge: sumDone,
@@ -205,7 +213,7 @@ export const brokerOperations = {
   }),
   "store.show": operation({
     about: "what the store has done since the start, and whether it can write",
-    spread: "all",
+    spread: "each",
     params: nothing,
     result: store,
     merge: (answers) =>
@@ -266,7 +274,7 @@ export const brokerOperations = {
   }),
   "config.reload": operation({
     about: "reads the configuration again, as SIGHUP does, and says what has changed and what waits for a restart",
-    spread: "all",
+    spread: "each",
     params: nothing,
     result: z.object({ changed: z.array(z.string()), waiting: z.array(z.string()) }),
     merge: ([first]) => first,

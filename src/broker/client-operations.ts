@@ -143,7 +143,7 @@ export const clientOperations = {
   }),
   "clients.kickWhere": operation({
     about: "ends the connections of all clients that the filters mean; without a filter none",
-    spread: "all",
+    spread: "each",
     params: clientFilters,
     result: done,
     merge: sumDone,

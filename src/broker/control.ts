@@ -15,7 +15,7 @@ import { accessOperations } from "./access-operations.ts";
 import { brokerOperations } from "./broker-operations.ts";
 import { clientOperations } from "./client-operations.ts";
 import { observationOperations } from "./observation-operations.ts";
-import type { ControlParts, Operation, Page } from "./operation.ts";
+import { AWAY, awayFault, type ControlParts, type Operation, type Page } from "./operation.ts";
 import { pluginOperations } from "./plugin-operations.ts";
 import { overviewOperations } from "./overview-operations.ts";
 import { topicOperations } from "./topic-operations.ts";
@@ -35,7 +35,12 @@ type OperationName = keyof typeof operations;
 type ParamsOf<N extends OperationName> = z.input<(typeof operations)[N]["params"]>;
 export type ResultOf<N extends OperationName> = z.output<(typeof operations)[N]["result"]>;
 
-export type Control = <N extends OperationName>(name: N, params: ParamsOf<N>) => Promise<ResultOf<N>>;
+/** `onMissing` is told the number of each process that is away and whose part the answer lacks. */
+export type Control = <N extends OperationName>(
+  name: N,
+  params: ParamsOf<N>,
+  onMissing?: (node: number) => void,
+) => Promise<ResultOf<N>>;
 
 /** The operations of this process's broker. */
 export function localControl(parts: ControlParts): Control {
@@ -48,33 +53,71 @@ export function localControl(parts: ControlParts): Control {
   return call as Control;
 }
 
+type OnMissing = (index: number) => void;
+
 /**
- * Several brokers' processes as one. `homeOf` says which has a client id. A cursor names the process that the list has come to.
- * Rejects when one that has to be asked does: an answer without it would pass for the whole.
+ * Several brokers' processes as one. `homeOf` says which has a client id, `isAway` which cannot be asked now. A cursor names the
+ * process that the list has come to. What is read is read of those that are there. A question about a client whose process is
+ * away, and a change that all must make, reject with `worker_away`.
  */
-export function spreadControl(controls: readonly Control[], homeOf: (clientId: string) => number): Control {
+export function spreadControl(
+  controls: readonly Control[],
+  homeOf: (clientId: string) => number,
+  isAway: (index: number) => boolean = () => false,
+): Control {
   const ask = (index: number, name: OperationName, params: unknown): Promise<unknown> =>
     (controls[index] as (name: OperationName, params: unknown) => Promise<unknown>)(name, params);
-  const call = async (name: OperationName, params: unknown): Promise<unknown> => {
+  const call = async (name: OperationName, params: unknown, onMissing: OnMissing = () => {}): Promise<unknown> => {
     const { spread, merge } = find(name);
     switch (spread) {
-      case "one":
-        return ask(0, name, params);
+      case "one": {
+        const first = controls.findIndex((_, index) => !isAway(index));
+        return ask(Math.max(first, 0), name, params);
+      }
       case "home":
         return ask(homeOf((params as { clientId: string }).clientId), name, params);
-      case "all": {
-        const answers = await Promise.all(controls.map((_, index) => ask(index, name, params)));
-        return merge!(answers);
+      case "each": {
+        const { answers, missing } = await gather(controls.map((_, index) => ask(index, name, params)));
+        missing.forEach((index) => onMissing(index));
+        return merge!(answers, missing);
       }
-      case "walk":
-        return walkAll(
-          controls.length,
-          params as WalkParams,
-          (index, own) => ask(index, name, own) as Promise<Page<unknown>>,
-        );
+      case "all": {
+        const away = controls.findIndex((_, index) => isAway(index));
+        if (away >= 0) throw awayFault(away); // before the others have changed anything
+        const { answers, missing } = await gather(controls.map((_, index) => ask(index, name, params)));
+        if (missing.length > 0) throw awayFault(missing[0]);
+        return merge!(answers, missing);
+      }
+      case "walk": {
+        const page = (index: number, own: WalkParams) => ask(index, name, own) as Promise<Page<unknown>>;
+        return walkAll(controls.length, params as WalkParams, page, onMissing);
+      }
     }
   };
   return call as Control;
+}
+
+/**
+ * The answers of those that are there, and who is not. Who does not know what is asked for is passed over if another does. Rejects
+ * when nobody answers, and with any other fault.
+ */
+async function gather(asked: readonly Promise<unknown>[]): Promise<{ answers: unknown[]; missing: number[] }> {
+  const settled = await Promise.allSettled(asked);
+  const answers: unknown[] = [];
+  const missing: number[] = [];
+  let fault: unknown;
+  for (const [index, outcome] of settled.entries()) {
+    if (outcome.status === "fulfilled") answers.push(outcome.value);
+    else if (codeOf(outcome.reason) === AWAY) missing.push(index);
+    else if (codeOf(fault) === undefined || codeOf(fault) === NOT_FOUND) fault = outcome.reason;
+  }
+  if (fault !== undefined && !(codeOf(fault) === NOT_FOUND && answers.length > 0)) throw fault;
+  if (answers.length === 0) throw awayFault(missing[0]);
+  return { answers, missing };
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof MantouError ? error.code : undefined;
 }
 
 interface WalkParams {
@@ -83,12 +126,14 @@ interface WalkParams {
 }
 
 const LIMIT = 100;
+const NOT_FOUND = "not_found";
 
 /** `2.817`: go on in the third process, at its own cursor 817. */
 async function walkAll(
   count: number,
   params: WalkParams,
   ask: (index: number, params: WalkParams) => Promise<Page<unknown>>,
+  onMissing: OnMissing,
 ): Promise<Page<unknown>> {
   const limit = Number(params.limit ?? LIMIT);
   const [at = "0", first = ""] = (params.cursor ?? "").split(".");
@@ -97,7 +142,13 @@ async function walkAll(
   for (let index = Number(at); index < count; index++) {
     if (items.length >= limit) return { items, cursor: `${index}.` };
     const own = { ...params, limit: limit - items.length, cursor: cursor === "" ? undefined : cursor };
-    const page = await ask(index, own);
+    let page: Page<unknown> = { items: [] };
+    try {
+      page = await ask(index, own);
+    } catch (error) {
+      if (codeOf(error) !== AWAY) throw error;
+      onMissing(index);
+    }
     items.push(...page.items);
     if (page.cursor !== undefined) return { items, cursor: `${index}.${page.cursor}` };
     cursor = "";

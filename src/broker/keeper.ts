@@ -20,6 +20,7 @@ import { StoreLock } from "#store/store-file-sqlite.ts";
 import { probePort } from "#transport/websocket-server.ts";
 import type { Config, ConfigFlags } from "./config.ts";
 import { type Control, spreadControl } from "./control.ts";
+import { AWAY, awayFault } from "./operation.ts";
 import type { ListenerConfig } from "./listener-schema.ts";
 import { type Logger, writeRecord } from "./log.ts";
 import { answerTo, settle, type ToKeeper, type ToWorker } from "./worker-message.ts";
@@ -71,7 +72,11 @@ export async function startKeeper(
     if (isKept) claimLayout(dir, count);
     const seed = isKept ? readSeed(dir) : 1;
     const controls = Array.from({ length: count }, (_, node) => crew.controlOf(node));
-    crew.site = spreadControl(controls, (clientId) => homeOf(Buffer.from(clientId), { count, seed }));
+    crew.site = spreadControl(
+      controls,
+      (clientId) => homeOf(Buffer.from(clientId), { count, seed }),
+      (node) => crew.isAway(node),
+    );
     const listeners = config.listeners.map(resolvePort);
     await crew.start(command, count, (node) => ({
       kind: "start",
@@ -130,7 +135,7 @@ class Crew {
   ) {}
 
   /** All workers as one, for whoever asks, a worker among them. */
-  site: Control = () => Promise.reject(new MantouError("worker_away", "the workers are starting"));
+  site: Control = () => Promise.reject(new MantouError(AWAY, "the workers are starting"));
 
   /** Of worker 0, which has every listener. */
   get addresses(): readonly string[] {
@@ -233,12 +238,17 @@ class Crew {
     }
   }
 
+  /** It does not run, or is starting. */
+  isAway(node: number): boolean {
+    return !this.workers[node].isReady;
+  }
+
   /** What may be asked of one worker. */
   controlOf(node: number): Control {
     const ask = (name: string, params: unknown): Promise<unknown> =>
       new Promise((resolve, reject) => {
         const worker = this.workers[node];
-        if (!worker.isReady) return reject(awayFault(node));
+        if (this.isAway(node)) return reject(awayFault(node));
         const id = ++this.lastId;
         worker.asked.set(id, { resolve, reject });
         this.send(node, { kind: "ask", id, name, params });
@@ -271,8 +281,4 @@ class Crew {
     for (const process of processes) process.kill("SIGKILL");
     await ends;
   }
-}
-
-function awayFault(node: number): MantouError {
-  return new MantouError("worker_away", `worker ${node} is being started again`);
 }

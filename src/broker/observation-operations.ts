@@ -66,7 +66,7 @@ const memory = z.object({
 export const observationOperations = {
   "slow.list": operation({
     about: "clients that read too slowly, now or in the last five minutes, the worst first",
-    spread: "all",
+    spread: "each",
     params: z.object({ by: z.enum(["bytes", "time"]).default("bytes"), limit: top }),
     result: z.array(slow),
     merge: (answers) => answers.flat().toSorted((a, b) => b.unsentBytesMax - a.unsentBytesMax),
@@ -74,7 +74,7 @@ export const observationOperations = {
   }),
   "traces.list": operation({
     about: "traces that are running",
-    spread: "all",
+    spread: "each",
     params: nothing,
     result: z.array(traceInfo),
     merge: ([first, ...others]) =>
@@ -87,7 +87,7 @@ export const observationOperations = {
   }),
   "traces.start": operation({
     about: "follows a client, a topic or an address from now on: into a file, or to be read within 30 s at a time",
-    spread: "all",
+    spread: "each",
     params: traceRequest,
     result: traceInfo,
     merge: ([first]) => first,
@@ -95,7 +95,7 @@ export const observationOperations = {
   }),
   "traces.read": operation({
     about: "takes the events that wait, oldest first; each is given once",
-    spread: "all",
+    spread: "each",
     params: z.object({ name: z.string() }),
     result: z.object({ events: z.array(traceEvent) }),
     merge: (answers) => ({ events: answers.flatMap(({ events }) => events).toSorted((a, b) => a.atMs - b.atMs) }),
@@ -107,7 +107,7 @@ export const observationOperations = {
   }),
   "traces.stop": operation({
     about: "ends a trace",
-    spread: "all",
+    spread: "each",
     params: z.object({ name: z.string() }),
     result: done,
     merge: sumDone,
@@ -118,7 +118,7 @@ export const observationOperations = {
   }),
   "recon.memory": operation({
     about: "what holds the memory: of the process, of its heap by type, and the largest queues",
-    spread: "all",
+    spread: "each",
     params: z.object({
       limit: top,
       isBrief: flag.default(false).meta({ description: "bytes alone, which cost nothing" }),
@@ -134,7 +134,7 @@ export const observationOperations = {
   "recon.heapSnapshot": operation({
     about:
       "writes a heap snapshot to the data directory; the process stands still meanwhile, and whatever is in memory is in it",
-    spread: "all",
+    spread: "each",
     params: nothing,
     result: files,
     merge: mergeFiles,
@@ -142,7 +142,7 @@ export const observationOperations = {
   }),
   "recon.cpuProfile": operation({
     about: "writes a profile of the processor time of the next seconds to the data directory",
-    spread: "all",
+    spread: "each",
     params: z.object({ sec: z.coerce.number().int().min(1).max(PROFILE_SEC_MAX).default(10) }),
     result: files,
     merge: mergeFiles,

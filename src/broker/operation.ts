@@ -2,7 +2,8 @@
  * What an operation on a running broker is: plain JSON in, plain JSON out, checked by schemas on the way in, and a word on
  * which of several processes have to be asked. The operations themselves stand in `*-operations.ts`; control.ts runs them.
  *
- *   all    asked everywhere, the answers are merged         stats, listeners, kick by filter
+ *   each   asked of all that are there, answers merged      stats, listeners, alarms, kick by filter
+ *   all    a change: everywhere, or refused                 listeners.stop, config.set
  *   walk   a list, process after process, page by page      clients, sessions, subscriptions, topics, retained messages
  *   home   about one client id: the process that has it     clients.show, sessions.end
  *   one    whoever is asked knows, or does it               publish, bans, users, the configuration
@@ -23,7 +24,7 @@ import type { OpenStore } from "./store-setup.ts";
 import type { Observation } from "./observation.ts";
 import type { PluginSetup } from "./plugin-setup.ts";
 
-type Spread = "all" | "walk" | "home" | "one";
+type Spread = "each" | "all" | "walk" | "home" | "one";
 
 /** What the operations of one process reach. */
 export interface ControlParts {
@@ -50,8 +51,8 @@ export interface Operation<P extends z.ZodType = z.ZodType, R extends z.ZodType 
   readonly spread: Spread;
   readonly params: P;
   readonly result: R;
-  /** Spread `all`: one answer of several, at least one. */
-  merge?(answers: z.output<R>[]): z.output<R>;
+  /** Spread `each` and `all`: one answer of several, at least one; `missing` are the numbers of the processes that gave none. */
+  merge?(answers: z.output<R>[], missing: readonly number[]): z.output<R>;
   /** Throws or rejects with MantouError where the caller or the world is at fault. */
   run(parts: ControlParts, params: z.output<P>): z.output<R> | Promise<z.output<R>>;
 }
@@ -68,7 +69,7 @@ export const nothing = z.object({});
 export const flag = z.union([z.boolean(), z.enum(["true", "false"]).transform((text) => text === "true")]);
 export const done = z.object({ count: z.int().min(0).meta({ description: "how many were concerned" }) });
 
-/** For spread `all`: what each process did. */
+/** What each process did. */
 export function sumDone(answers: z.output<typeof done>[]): z.output<typeof done> {
   return { count: answers.reduce((sum, { count }) => sum + count, 0) };
 }
@@ -148,6 +149,13 @@ export function pageFrom<T>(
   const from = Number(cursor ?? 0);
   const items = all.slice(from, from + limit);
   return from + limit < all.length ? { items, cursor: String(from + limit) } : { items };
+}
+
+/** What a control rejects with whose process is not there. */
+export const AWAY = "worker_away";
+
+export function awayFault(node: number): MantouError {
+  return new MantouError(AWAY, `worker ${node} is being started again`);
 }
 
 export function notFound(what: string, name: string): MantouError {

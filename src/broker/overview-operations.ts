@@ -1,7 +1,7 @@
 /** What is polled: one small answer for an overview, and whether the broker is ready for clients. */
 import { z } from "zod";
 import { brokerOperations, sumHistograms } from "./broker-operations.ts";
-import { nothing, operation } from "./operation.ts";
+import { awayFault, nothing, operation } from "./operation.ts";
 
 const { "broker.info": infoOf, "stats.read": statsOf, "metrics.read": metricsOf } = brokerOperations;
 const { "histograms.read": histogramsOf, "store.show": storeOf } = brokerOperations;
@@ -26,18 +26,30 @@ const health = z.object({
 export const overviewOperations = {
   "overview.read": operation({
     about: "what an overview shows: processes, gauges, traffic and drops, alarms",
-    spread: "all",
+    spread: "each",
     params: nothing,
     result: overview,
-    merge(answers) {
+    merge(answers, missing) {
       const count = (severity: "critical" | "error" | "warning"): number =>
         answers.reduce((sum, { alarms }) => sum + alarms[severity], 0);
       return {
-        info: infoOf.merge!(answers.map(({ info }) => info)),
-        stats: statsOf.merge!(answers.map(({ stats }) => stats)),
-        counters: metricsOf.merge!(answers.map(({ counters }) => counters)),
+        info: infoOf.merge!(
+          answers.map(({ info }) => info),
+          missing,
+        ),
+        stats: statsOf.merge!(
+          answers.map(({ stats }) => stats),
+          missing,
+        ),
+        counters: metricsOf.merge!(
+          answers.map(({ counters }) => counters),
+          missing,
+        ),
         histograms: {
-          ...histogramsOf.merge!(answers.map(({ histograms }) => histograms)),
+          ...histogramsOf.merge!(
+            answers.map(({ histograms }) => histograms),
+            missing,
+          ),
           commitMs: answers
             .map(({ histograms }) => histograms.commitMs)
             .reduce((a, b) => a && b && sumHistograms(a, b)),
@@ -62,12 +74,16 @@ export const overviewOperations = {
   }),
   "health.read": operation({
     about: "whether the broker is ready for clients",
-    spread: "all",
+    spread: "each",
     params: nothing,
     result: health,
-    merge: (answers) => ({
+    // The others serve: who takes clients away from the broker for one worker that restarts takes away all.
+    merge: (answers, missing) => ({
       isReady: answers.every(({ isReady }) => isReady),
-      problems: [...new Set(answers.flatMap(({ problems }) => problems))],
+      problems: [
+        ...new Set(answers.flatMap(({ problems }) => problems)),
+        ...missing.map((node) => awayFault(node).message),
+      ],
     }),
     run({ engine, context, listeners }) {
       const problems: string[] = [];

@@ -28,7 +28,7 @@ const ARGS_MAX = 100;
 export const pluginOperations = {
   "plugins.list": operation({
     about: "modules and plugins, and how they fare",
-    spread: "all",
+    spread: "each",
     params: nothing,
     result: z.array(plugin),
     merge: ([first, ...others]) =>
@@ -74,7 +74,7 @@ export const pluginOperations = {
   }),
   "plugins.metrics": operation({
     about: "values that plugins measure",
-    spread: "all",
+    spread: "each",
     params: nothing,
     result: z.array(metric),
     merge: ([first, ...others]) =>

@@ -4,6 +4,7 @@ import { isAbsolute, join, resolve } from "node:path";
 import { MantouError } from "#base/error.ts";
 import { type ConfigFlags, loadConfig } from "#broker/config.ts";
 import { parseUnit } from "#base/unit.ts";
+import type { Control } from "#broker/control.ts";
 import type { CtlContext } from "./ctl/ctl.ts";
 import type { Host } from "./host.ts";
 import { type PasswordInput, readPassword } from "./password-input.ts";
@@ -50,7 +51,7 @@ async function openContext(flags: CtlFlags, host: Host, input: () => PasswordInp
   const { promise: interrupted, resolve: interrupt } = Promise.withResolvers<void>();
   const { payload, for: forSec, json: isJson = false } = flags;
   return {
-    control: socketControl(path),
+    control: telling(socketControl(path), (text) => host.err(text)),
     rest: (method, resource, body) => rest(path, { method, resource, body }),
     isJson,
     payload,
@@ -66,6 +67,16 @@ async function openContext(flags: CtlFlags, host: Host, input: () => PasswordInp
       return interrupted;
     },
   };
+}
+
+/** Says once of each worker that it is away. */
+function telling(control: Control, err: (text: string) => void): Control {
+  const told = new Set<number>();
+  return (name, params) =>
+    control(name, params, (node) => {
+      if (!told.has(node)) err(`worker ${node} is being started again: what it has is not in this answer\n`);
+      told.add(node);
+    });
 }
 
 function socketOf(flags: CtlFlags, host: Host): string {

@@ -2,6 +2,7 @@
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { type Control, operations, spreadControl } from "#broker/control.ts";
+import { awayFault } from "#broker/operation.ts";
 import { type BrokerInProcess, startInProcess as startAsShipped } from "./broker-in-process.ts";
 
 setDefaultTimeout(60_000);
@@ -245,9 +246,51 @@ describe("two processes as one", () => {
     expect(await control("store.show", {})).toMatchObject({ type: "memory", isWritable: true });
   });
 
+  test("while one is away, lists and counts lack its part and say so", async () => {
+    await using pair = await startPair();
+    const { sites } = pair;
+    for (const [i, clientId] of ["at-0", "at-1", "too-1"].entries())
+      await sites[i === 0 ? 0 : 1].harness.connect({ clientId });
+    const away = (() => Promise.reject(awayFault(0))) as Control;
+    const control = spreadControl([away, sites[1].broker.control], homeOf, (index) => index === 0);
+    const missing: number[] = [];
+    const onMissing = (node: number): void => void missing.push(node);
+    const { items } = await control("clients.list", {}, onMissing);
+    expect(items.map(({ clientId }) => clientId).toSorted()).toEqual(["at-1", "too-1"]);
+    expect(missing.splice(0)).toEqual([0]);
+    expect((await control("stats.read", {}, onMissing)).sessions.value).toBe(2);
+    expect(missing).toEqual([0]);
+    expect(await control("broker.info", {})).toMatchObject({ processes: [{}], missingWorkers: [0] });
+    expect((await control("overview.read", {})).info.missingWorkers).toEqual([0]);
+    const { isReady, problems } = await control("health.read", {});
+    expect([isReady, problems]).toEqual([true, ["worker 0 is being started again"]]);
+
+    expect(await control("publish", { topic: "t" })).toEqual({ reachedCount: 0 });
+    expect((await control("clients.show", { clientId: "at-1" })).clientId).toBe("at-1");
+    expect(control("clients.show", { clientId: "at-0" })).rejects.toMatchObject({ code: "worker_away" });
+    expect(control("listeners.stop", { name: "tcp" })).rejects.toMatchObject({ code: "worker_away" });
+    expect(await sites[1].broker.control("listeners.list", {})).toMatchObject([{ isOpen: true }]);
+    const nobody = spreadControl([away, away], homeOf, () => true);
+    expect(nobody("stats.read", {})).rejects.toMatchObject({ code: "worker_away" });
+    expect(nobody("publish", { topic: "t" })).rejects.toMatchObject({ code: "worker_away" });
+  });
+
+  test("a trace that one process does not know any more is read and stopped at the other", async () => {
+    await using pair = await startPair();
+    const { sites, control } = pair;
+    await control("traces.start", { name: "seen", kind: "topic", value: "#" });
+    await sites[0].broker.control("traces.stop", { name: "seen" });
+    const publisher = await sites[1].harness.connect({ clientId: "a-1" });
+    await publisher.publish("t", "x", { qos: 1 });
+    const { events } = await control("traces.read", { name: "seen" });
+    expect(events).toContainEqual(expect.objectContaining({ topic: "t" }));
+    expect(await control("traces.stop", { name: "seen" })).toEqual({ count: 1 });
+    expect(control("traces.read", { name: "other" })).rejects.toMatchObject({ code: "not_found" });
+  });
+
   test("every operation that is asked everywhere says how its answers become one", () => {
     const missing = Object.entries(operations).filter(
-      ([, { spread, merge }]) => (spread === "all") !== (merge !== undefined),
+      ([, { spread, merge }]) => (spread === "all" || spread === "each") !== (merge !== undefined),
     );
     expect(missing.map(([name]) => name)).toEqual([]);
   });

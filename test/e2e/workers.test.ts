@@ -17,6 +17,10 @@ afterAll(() => rmSync(folder, { recursive: true }));
 const names = new WeakMap<RawClient, string>();
 const stays: Properties = [["sessionExpiryIntervalSec", 1000]];
 
+interface Page {
+  readonly items: readonly { readonly clientId: string }[];
+}
+
 /** Processes that the keeper has started. */
 function workersOf({ pid }: BrokerProcess): number[] {
   return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").map(Number);
@@ -195,6 +199,42 @@ describe("trouble", () => {
           return acknowledged.every((payload) => received.has(payload));
         }, `${acknowledged.length} acknowledged messages`);
       }
+      await at.stop();
+      await broker.stop();
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "while a worker is away operators see the others, and which is missing",
+    async () => {
+      const data = join(folder, "seen");
+      const flags = ["--workers", `${WORKERS}`, "--data", data, "--set", "modules.sys.intervalSec=0"];
+      await using broker = await startBroker(flags);
+      const at = harnessOf(tcpTarget(broker.url));
+      await connectMany(at, "shown", 12, stays);
+      const get = (path: string): Promise<Response> =>
+        fetch(`http://admin/api/v1${path}`, { unix: join(data, "admin.sock") });
+      const count = async (): Promise<number> => ((await (await get("/sessions")).json()) as Page).items.length;
+      expect(await count()).toBe(12);
+      process.kill(workersOf(broker)[0]!, "SIGKILL");
+      await until(
+        async () => (await get("/stats")).headers.get("mantou-missing-workers") === "0",
+        "worker 0 is missing",
+      );
+      const list = await get("/sessions");
+      expect([list.status, list.headers.get("mantou-missing-workers")]).toEqual([200, "0"]);
+      const { items } = (await list.json()) as Page;
+      expect(items.length).toBeGreaterThan(0);
+      expect(items.length).toBeLessThan(12);
+      expect(await (await get("/broker")).json()).toMatchObject({ missingWorkers: [0] });
+      const present = new Set(items.map(({ clientId }) => clientId));
+      const absent = Array.from({ length: 12 }, (_, i) => `shown-${i}`).find((clientId) => !present.has(clientId));
+      expect((await get(`/sessions/${absent}`)).status).toBe(503);
+      expect((await get(`/sessions/${items[0]!.clientId}`)).status).toBe(200);
+      expect((await fetch("http://admin/health/ready", { unix: join(data, "admin.sock") })).status).toBe(200);
+      await until(async () => (await count()) === 12, "all are back");
+      expect((await get("/sessions")).headers.has("mantou-missing-workers")).toBe(false);
       await at.stop();
       await broker.stop();
     },

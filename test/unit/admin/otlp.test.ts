@@ -9,7 +9,7 @@ const control = (async (name: string) => {
   const answers: Record<string, unknown> = {
     "metrics.read": { "messages.dropped.queue_full": 3, "messages.dropped.expired": 1, "bytes.sent": 10 },
     "stats.read": new Proxy({}, { get: () => ({ value: 5, max: 6 }) }),
-    "broker.info": { node: "n@h", version: "1", uptimeSec: 9, processes: [] },
+    "broker.info": { node: "n@h", version: "1", uptimeSec: 9, processes: [], missingWorkers: [] },
     "listeners.list": [{ name: "tcp", connectionCount: 2, isOpen: true }],
     "store.show": { isWritable: true, counts: {} },
     "histograms.read": { lagMs: histogram, payloadBytes: histogram },
