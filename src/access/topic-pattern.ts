@@ -55,20 +55,27 @@ function filterFault(text: string): string | undefined {
 
 /** True when the rule's pattern applies to a topic (publish) or filter (subscribe). */
 export function isPatternMatch(pattern: TopicPattern, effect: Effect, wanted: string, values: TemplateValues): boolean {
-  if (pattern.isLiteral) return literalOf(pattern.template, values) === wanted;
+  if (pattern.isLiteral) return literalOf(pattern.template, effect, values) === wanted;
   const levels = pattern.levels ?? levelsOf(pattern.template, effect, values);
   if (levels === undefined) return false;
   return effect === "allow" ? isCovered(levels, wanted.split("/")) : isTouched(levels, wanted.split("/"), 0);
 }
 
-function literalOf(template: Template, values: TemplateValues): string | undefined {
+/** A client that is called `+` must not get by its name the wildcards that `eq` takes for themselves. */
+function literalOf(template: Template, effect: Effect, values: TemplateValues): string | undefined {
   let text = "";
   for (const part of template) {
     const value = typeof part === "string" ? part : values[part.variable];
     if (value === undefined) return undefined;
+    if (typeof part !== "string" && effect === "allow" && !isPlaceable(value)) return undefined;
     text += value;
   }
   return text;
+}
+
+/** A level, or a part of one, and no more. */
+function isPlaceable(value: string): boolean {
+  return /^[^/+#\u0000]+$/.test(value); // oxlint-disable-line no-control-regex -- no filter may hold NUL
 }
 
 /** The filter's levels with the values in place; see the head of the file for values that cannot be placed. */
@@ -76,8 +83,8 @@ export function levelsOf(template: Template, effect: Effect, values: TemplateVal
   let text = "";
   for (const part of template) {
     const value = typeof part === "string" ? part : values[part.variable];
-    const isPlaceable = typeof part === "string" || (value !== undefined && /^[^/+#\u0000]+$/.test(value)); // oxlint-disable-line no-control-regex -- no filter may hold NUL
-    if (!isPlaceable) return effect === "allow" ? undefined : [...text.split("/").slice(0, -1), "#"];
+    const isFine = typeof part === "string" || (value !== undefined && isPlaceable(value));
+    if (!isFine) return effect === "allow" ? undefined : [...text.split("/").slice(0, -1), "#"];
     text += value;
   }
   // A value may begin with `$` at the first level; it is a literal level like any other.

@@ -95,7 +95,13 @@ test("eq is the text itself", () => {
   const pattern = parsePattern("#", true)!;
   expect(isPatternMatch(pattern, "deny", "#", {})).toBe(true);
   expect(isPatternMatch(pattern, "deny", "a", {})).toBe(false);
-  expect(isPatternMatch(parsePattern("a/%c", true)!, "allow", "a/#", { clientid: "#" })).toBe(true);
+  const own = parsePattern("a/%c/#", true)!;
+  expect(isPatternMatch(own, "allow", "a/c/#", { clientid: "c" })).toBe(true);
+  expect(isPatternMatch(own, "allow", "a/c/d", { clientid: "c" })).toBe(false);
+  for (const clientid of ["+", "#", "c/d", ""]) {
+    expect(isPatternMatch(own, "allow", `a/${clientid}/#`, { clientid })).toBe(false);
+    expect(isPatternMatch(own, "deny", `a/${clientid}/#`, { clientid })).toBe(true);
+  }
 });
 
 test("what is no filter is none, and says why", () => {
