@@ -18,6 +18,7 @@ export interface AttemptLimitOptions {
   /** Failures that cost nothing. */
   readonly failureCountMax: number;
   readonly windowSec: number;
+  /** 0: nobody waits. */
   readonly delaySecMax: number;
   /** Monotonic milliseconds, and a timer; for tests. */
   readonly nowMs?: () => number;
@@ -39,9 +40,14 @@ export class AttemptLimit {
   private readonly nowMs: () => number;
   private readonly after: (delayMs: number, call: () => void) => void;
 
-  constructor(private readonly options: AttemptLimitOptions) {
+  constructor(private options: AttemptLimitOptions) {
     this.nowMs = options.nowMs ?? (() => performance.now());
     this.after = options.after ?? ((delayMs, call) => void setTimeout(call, delayMs));
+  }
+
+  /** Other bounds from now on; what has been counted stays. */
+  replace(bounds: Pick<AttemptLimitOptions, "failureCountMax" | "windowSec" | "delaySecMax">): void {
+    this.options = { ...this.options, ...bounds };
   }
 
   get addressCount(): number {
@@ -50,7 +56,7 @@ export class AttemptLimit {
 
   /** Calls `go` once: with 0 when the credentials may be looked at, at once or after a delay; with a refusal. */
   admit(address: string, go: (refusal: 0 | typeof SERVER_BUSY) => void): void {
-    const record = this.find(address);
+    const record = this.options.delaySecMax === 0 ? undefined : this.find(address);
     if (!record || record.failures <= this.options.failureCountMax) return go(0);
     const nowMs = this.nowMs();
     if (record.waiting >= WAITING_MAX) {

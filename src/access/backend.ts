@@ -94,7 +94,7 @@ export interface Backend {
   authorize?(question: Question, answer: (answer: AuthorizeAnswer) => void): void;
   /** Opens files, tables, pools. Rejects with a MantouError when it can never work; a server that is down is no reason. */
   start?(): Promise<void>;
-  /** Gives everything back. What is still asked may be answered "unavailable". */
+  /** Gives everything back. What is still asked is answered "unavailable", at once or within its deadline. */
   stop?(): Promise<void>;
   health?(): BackendHealth;
   /** Another process has written into `access.db`. */

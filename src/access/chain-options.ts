@@ -19,7 +19,8 @@ export interface Denial {
   readonly reasonCode: number;
 }
 
-export interface ChainOptions {
+/** What the configuration says, and may say otherwise while the chain is in use. */
+export interface ChainSettings {
   readonly authenticate: readonly Member[];
   readonly authorize: readonly Member[];
   /** What an exhausted list of authorizations means. */
@@ -29,6 +30,9 @@ export interface ChainOptions {
   /** Decisions kept per session (a power of two from 8; 0: none) and how long. */
   readonly cacheCountMax: number;
   readonly cacheSec: number;
+}
+
+export interface ChainOptions extends ChainSettings {
   readonly seed: number;
   readonly nowSec: number;
   readonly passwords: PasswordChecker;

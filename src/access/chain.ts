@@ -24,7 +24,7 @@ import { isShared, parseShared } from "#core/topic.ts";
 import { decideByRules } from "./acl-rule.ts";
 import type { AuthorizeAnswer, ClientMatch, Question } from "./backend.ts";
 import { BackendAsker } from "./backend-asker.ts";
-import { type ChainOptions, chainCounts, type Member } from "./chain-options.ts";
+import { type ChainOptions, type ChainSettings, chainCounts, type Member } from "./chain-options.ts";
 import { DecisionCache, type Decided, UNKNOWN } from "./decision-cache.ts";
 import { Gatekeeper } from "./gatekeeper.ts";
 import { Members } from "./members.ts";
@@ -32,7 +32,6 @@ import { NOT_AUTHORIZED } from "./reason.ts";
 import { type Standing, Standings } from "./standing.ts";
 
 export class AccessChain implements Access {
-  readonly deniedPublish: "drop" | "disconnect";
   readonly counts = chainCounts();
   readonly standings = new Standings();
   epoch = 0;
@@ -43,10 +42,11 @@ export class AccessChain implements Access {
   private readonly gatekeeper: Gatekeeper;
   /** Plugins add to them while the chain is in use. */
   readonly members: Members;
+  private settings: ChainSettings;
 
   constructor(private readonly options: ChainOptions) {
     this.members = new Members(options);
-    this.deniedPublish = options.deniedPublish;
+    this.settings = options;
     this.seed = options.seed;
     this.nowSec = options.nowSec;
     this.asker = new BackendAsker((error) => {
@@ -60,6 +60,17 @@ export class AccessChain implements Access {
 
   get isOpen(): boolean {
     return this.members.isOpen;
+  }
+
+  get deniedPublish(): "drop" | "disconnect" {
+    return this.settings.deniedPublish;
+  }
+
+  /** In force from now on. Clients stay who they are; what is being asked is asked again, whatever the old backends say then. */
+  replace(settings: ChainSettings): void {
+    this.settings = settings;
+    this.members.replace(settings);
+    this.invalidate();
   }
 
   /** Call it about once a second with the wall clock: answers grow old, and whose time has come is disconnected. */
@@ -145,7 +156,7 @@ export class AccessChain implements Access {
   }
 
   private keep(standing: Standing, topic: Buffer, hash: number, verdict: Decided): void {
-    const { cacheCountMax, cacheSec } = this.options;
+    const { cacheCountMax, cacheSec } = this.settings;
     if (cacheCountMax === 0 || cacheSec === 0) return;
     standing.decisions ??= new DecisionCache(cacheCountMax);
     standing.decisions.add(topic, hash, verdict, this.nowSec + cacheSec);
@@ -218,7 +229,11 @@ export class AccessChain implements Access {
     const own = standing.rules ? decideByRules(standing.rules, question) : "ignore";
     if (own !== "ignore") return done(own === "allow" ? ALLOW : DENY, true);
     this.counts.asked++;
-    this.askAuthorize(question, this.members.authorize, true, done);
+    const { version } = this.members;
+    this.askAuthorize(question, this.members.authorize, true, (verdict, isKept) => {
+      if (version === this.members.version) done(verdict, isKept);
+      else this.decide(standing, question, done);
+    });
   }
 
   private askAuthorize(
@@ -228,7 +243,7 @@ export class AccessChain implements Access {
     done: (verdict: Decided, isKept: boolean) => void,
   ): void {
     const [member, ...others] = members;
-    if (!member) return done(this.options.noMatch === "allow" ? ALLOW : DENY, isKept);
+    if (!member) return done(this.settings.noMatch === "allow" ? ALLOW : DENY, isKept);
     const { backend, whenUnavailable } = member;
     if (!backend.authorize) return this.askAuthorize(question, others, isKept, done);
     this.asker.ask<AuthorizeAnswer>(

@@ -34,12 +34,16 @@ class Exchange {
   /** Whose turn it is. */
   at = 0;
   decoy: StoredPassword | undefined = undefined;
+  /** The client has been asked for another step: what it said first is gone. */
+  isStepped = false;
 
   constructor(
     readonly attempt: Attempt & { data: Buffer | undefined },
     readonly members: readonly Member[],
     /** Revocations before this one are of no concern. */
     readonly firstRevocation: number,
+    /** Of the members. */
+    public version: number,
   ) {}
 }
 
@@ -106,25 +110,42 @@ export class Gatekeeper {
       state.attempt.data = request.data;
       return this.askNext(request, state);
     }
-    const { method, password, data, isReauthentication } = request;
     const client = copyOf(request.client);
     if (this.options.bans?.find(client, this.nowSec)) {
       this.parts.counts.banned++;
       return this.refuse(request, client, BANNED);
     }
-    const members = this.parts.members.authenticate.filter(({ backend }) =>
+    const { attempts } = this.options;
+    if (!attempts) return this.begin(request, client);
+    attempts.admit(client.address, (refusal) => {
+      if (refusal === 0) this.begin(request, client);
+      else this.refuse(request, client, refusal);
+    });
+  }
+
+  private begin(request: AuthenticateRequest, client: ClientInfo, firstRevocation = this.revocationCount): void {
+    const { method, password, data, isReauthentication } = request;
+    const { authenticate, version } = this.parts.members;
+    const members = authenticate.filter(({ backend }) =>
       method === undefined ? backend.authenticate : backend.methods?.includes(method),
     );
     // Nobody here knows the method. [MQTT-4.12.0-1]
     if (method !== undefined && members.length === 0) return this.refuse(request, client, BAD_AUTHENTICATION_METHOD);
     const attempt = { client, method, password, data, isReauthentication, state: undefined };
-    const exchange = new Exchange(attempt, members, this.revocationCount);
-    const { attempts } = this.options;
-    if (!attempts) return this.askNext(request, exchange);
-    attempts.admit(client.address, (refusal) => {
-      if (refusal === 0) this.askNext(request, exchange);
-      else this.refuse(request, client, refusal);
-    });
+    this.askNext(request, new Exchange(attempt, members, firstRevocation, version));
+  }
+
+  /** Backends were replaced meanwhile: those that are there now are asked, from the beginning. */
+  private beginAnew(request: AuthenticateRequest, { attempt, firstRevocation, isStepped }: Exchange): void {
+    if (isStepped) this.refuse(request, attempt.client, SERVER_UNAVAILABLE);
+    else this.begin(request, attempt.client, firstRevocation);
+  }
+
+  private isCurrent(exchange: Exchange): boolean {
+    const { authenticate, version } = this.parts.members;
+    // An exchange goes on with a backend that is as it was.
+    if (exchange.isStepped && authenticate.includes(exchange.members[exchange.at])) exchange.version = version;
+    return exchange.version === version;
   }
 
   private askNext(request: AuthenticateRequest, exchange: Exchange): void {
@@ -134,7 +155,10 @@ export class Gatekeeper {
     this.parts.asker.ask<AuthenticateAnswer>(
       (answer) => member.backend.authenticate!(attempt, answer),
       { verdict: "unavailable" },
-      (answer) => this.handleAnswer(request, exchange, member, answer),
+      (answer) => {
+        if (this.isCurrent(exchange)) this.handleAnswer(request, exchange, member, answer);
+        else this.beginAnew(request, exchange);
+      },
     );
   }
 
@@ -156,6 +180,7 @@ export class Gatekeeper {
         return next();
       case "continue":
         request.state = exchange;
+        exchange.isStepped = true;
         return request.complete({ reasonCode: CONTINUE, data: answer.data });
       case "deny":
         return this.refuse(request, client, answer.code ?? BAD_USER_NAME_OR_PASSWORD, answer.reasonString);
@@ -169,20 +194,23 @@ export class Gatekeeper {
   }
 
   /** Nobody knows the client: refused as one that is known, and no sooner. */
-  private refuseUnknown(request: AuthenticateRequest, { attempt, decoy }: Exchange): void {
+  private refuseUnknown(request: AuthenticateRequest, exchange: Exchange): void {
+    const { attempt, decoy } = exchange;
     const { client, password } = attempt;
     const reasonCode = exhaustedCode(attempt);
     if (!decoy || password === undefined || password.length === 0) return this.refuse(request, client, reasonCode);
-    this.options.passwords.check(password, decoy, (verdict) =>
-      this.refuse(request, client, verdict === "busy" ? SERVER_BUSY : reasonCode),
-    );
+    this.options.passwords.check(password, decoy, (verdict) => {
+      if (!this.isCurrent(exchange)) return this.beginAnew(request, exchange);
+      this.refuse(request, client, verdict === "busy" ? SERVER_BUSY : reasonCode);
+    });
   }
 
   private admit(
     request: AuthenticateRequest,
-    { attempt: { client }, firstRevocation }: Exchange,
+    exchange: Exchange,
     { grant, data }: { grant: Grant; data: Buffer | undefined },
   ): void {
+    const { client } = exchange.attempt;
     const named = grant.username === undefined ? client : copyOf(client, grant.username);
     if (named !== client && this.options.bans?.find(named, this.nowSec)) {
       this.parts.counts.banned++;
@@ -192,7 +220,7 @@ export class Gatekeeper {
     if (request.isReauthentication && this.parts.standings.of(request.client).client.username !== named.username)
       return this.refuse(request, named, NOT_AUTHORIZED);
     const finish = (isSuperuser: boolean, listed: readonly GrantedSubscription[]): void => {
-      const lost = this.lostSince(firstRevocation, named);
+      const lost = this.lostSince(exchange.firstRevocation, named);
       if (lost !== ACCEPTED) return this.refuse(request, named, lost);
       this.parts.counts.accepted++;
       // One that has come to its end within a backend's tolerance ends with the next second.
@@ -205,9 +233,11 @@ export class Gatekeeper {
       request.complete({ reasonCode: ACCEPTED, data, username: grant.username, subscriptions });
     };
     const goOn = (isSuperuser: boolean): void => {
+      if (!this.isCurrent(exchange)) return this.beginAnew(request, exchange);
       if (request.isReauthentication) return finish(isSuperuser, []);
       this.askSubscriptions(named, { left: this.parts.members.listing, found: [] }, (listed) => {
-        if (listed === "unavailable") this.refuse(request, named, SERVER_UNAVAILABLE);
+        if (!this.isCurrent(exchange)) this.beginAnew(request, exchange);
+        else if (listed === "unavailable") this.refuse(request, named, SERVER_UNAVAILABLE);
         else finish(isSuperuser, listed);
       });
     };

@@ -1,5 +1,5 @@
 /** Who is asked: the configured backends, and before them what plugins have added. */
-import type { ChainOptions, Member } from "./chain-options.ts";
+import type { ChainSettings, Member } from "./chain-options.ts";
 
 interface Added {
   readonly member: Member;
@@ -15,10 +15,19 @@ export class Members {
   listing: readonly Member[] = [];
   /** Nobody has to be asked. */
   isOpen = true;
+  /** Of the configured ones. What they were asked before they were replaced has to be asked again. */
+  version = 0;
   private added: readonly Added[] = [];
 
-  constructor(private readonly options: Pick<ChainOptions, "authenticate" | "authorize" | "noMatch">) {
+  constructor(private settings: Pick<ChainSettings, "authenticate" | "authorize" | "noMatch">) {
     this.arrange([]);
+  }
+
+  /** Others are configured from now on. */
+  replace(settings: Pick<ChainSettings, "authenticate" | "authorize" | "noMatch">): void {
+    this.settings = settings;
+    this.version++;
+    this.arrange(this.added);
   }
 
   /** Lowest priority first; the function returned takes it out again. Questions under way go on with whom they began. */
@@ -29,7 +38,7 @@ export class Members {
   }
 
   private arrange(added: readonly Added[]): void {
-    const { authenticate, authorize, noMatch } = this.options;
+    const { authenticate, authorize, noMatch } = this.settings;
     const first = added.map(({ member }) => member);
     this.added = added;
     this.authenticate = [...first.filter(({ backend }) => backend.authenticate), ...authenticate];

@@ -78,8 +78,8 @@ interface Waiting {
 
 export class PasswordChecker {
   readonly counts = { checked: 0, busy: 0, malformed: 0 };
+  waitingMax: number;
   private readonly runningMax: number;
-  private readonly waitingMax: number;
   private readonly cost: { memoryCost: number; timeCost: number };
   private readonly waitingMsMax: number;
   private readonly nowMs: () => number;

@@ -1,8 +1,10 @@
 /** A word that no log, no shown configuration and no error message may hold: every way of printing it hides it. */
+import { createHmac, randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { MantouError } from "#base/error.ts";
 
 const HIDDEN = "(secret)";
+const markKey = randomBytes(32);
 
 export class Secret {
   readonly #source: string;
@@ -27,6 +29,19 @@ export class Secret {
     } catch (error) {
       throw new MantouError("secret_missing", `${place}: ${(error as NodeJS.ErrnoException).code ?? "not readable"}`);
     }
+  }
+
+  /** The same text for the same word in the same place, as long as the process lives; it shows neither. */
+  mark(): string {
+    let word = "";
+    try {
+      word = this.reveal();
+    } catch {
+      // it is missing: whoever needs it says so
+    }
+    return createHmac("sha256", markKey)
+      .update(JSON.stringify([this.#source, word]))
+      .digest("base64");
   }
 
   toString(): string {

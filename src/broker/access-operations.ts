@@ -152,7 +152,8 @@ export const accessOperations = {
     merge: ([first, ...others]) => ({
       backends: first.backends.map((each) =>
         others
-          .map(({ backends }) => backends.find(({ name }) => name === each.name)!)
+          // One worker may have refused a configuration that the others took.
+          .flatMap(({ backends }) => backends.find(({ name }) => name === each.name) ?? [])
           .reduce((worst, other) => {
             const isWorse = rank(other.state) > rank(worst.state);
             return { ...(isWorse ? other : worst), counts: sumCounts(worst.counts, other.counts) };

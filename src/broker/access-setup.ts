@@ -1,7 +1,7 @@
 /**
  * The configuration's `access` section becomes a chain of started backends, with the bans before it.
  *
- *   makeAccess ─► start ─► attach(engine) ─► tick, once a second ─► stop
+ *   makeAccess ─► start ─► attach(engine) ─► tick, once a second … prepare(another section) ─► commit … stop
  *
  * Without any of it being configured the chain is open and keeps no account of the clients: what it costs then is one
  * look at the bans per CONNECT.
@@ -14,7 +14,7 @@ import { backendKinds } from "#access/backend-table.ts";
 import type { Backend, BackendHealth, BackendKind, ClientMatch } from "#access/backend.ts";
 import { BanList } from "#access/ban-list.ts";
 import { AccessChain } from "#access/chain.ts";
-import type { Denial, Member } from "#access/chain-options.ts";
+import type { ChainSettings, Denial } from "#access/chain-options.ts";
 import { Flapping } from "#access/flapping.ts";
 import { PasswordChecker } from "#access/password.ts";
 import { ADMINISTRATIVE_ACTION } from "#access/reason.ts";
@@ -22,9 +22,11 @@ import { MantouError } from "#base/error.ts";
 import { UserTable } from "#access/user-table.ts";
 import type { Engine } from "#core/engine.ts";
 import type { ClientInfo } from "#core/ports.ts";
-import { type AccessConfig, type BackendConfig, SAME } from "./access-schema.ts";
+import { type Lineup, makeLineup, type NamedBackend, startLineup, stopAll } from "./access-lineup.ts";
+import type { AccessConfig, BackendConfig } from "./access-schema.ts";
 import type { LimitedLog } from "./limited-log.ts";
 import type { Logger } from "./log.ts";
+import { SubscriptionReview } from "./subscription-review.ts";
 
 export interface AccessRequest {
   readonly config: AccessConfig;
@@ -52,13 +54,22 @@ export interface BackendReport {
 /** One that has nothing that could be away. */
 const ALWAYS_UP: BackendHealth = { state: "up", counts: {} };
 
-/** Clients whose subscriptions are judged again in one turn. */
-const REVIEW_COUNT = 100;
+/** Who is connected, as the MQTT layer knows it. */
+export interface Connections {
+  /** Ends the connections of the clients that are meant; returns how many. */
+  endWhere(isMeant: (client: ClientInfo) => boolean, reasonCode: number): number;
+  /** Each client that is connected; its description stays as it is now, also when its link is gone. */
+  keepClients(each: (client: ClientInfo) => void): void;
+}
 
-type NamedBackend = Member & { readonly name: string; readonly type: string };
-
-/** Ends the connections of the clients that are meant; returns how many. */
-export type EndWhere = (isMeant: (client: ClientInfo) => boolean, reasonCode: number) => number;
+/** Backends of another configuration, started and not yet asked. */
+export interface PreparedAccess {
+  /** The lists whose backends are others than before, be it by a file or an environment variable that they name. */
+  readonly changed: readonly ("authenticate" | "authorize")[];
+  /** In force from now on: who comes in and what is published is judged by it, and subscriptions are judged again. */
+  commit(): void;
+  discard(): Promise<void>;
+}
 
 export class AccessSetup {
   readonly chain: AccessChain;
@@ -66,16 +77,17 @@ export class AccessSetup {
   readonly bans: BanList;
   /** Users and client ids of `access.db`, for CLI and REST; who loses a right is disconnected. */
   readonly users: UserTable;
-  private readonly members: readonly NamedBackend[];
-  private readonly lists: Readonly<Record<"authenticate" | "authorize", readonly NamedBackend[]>>;
-  private readonly flapping: Flapping | undefined;
-  private readonly attempts: AttemptLimit | undefined;
-  private endWhere: EndWhere = () => 0;
+  private lineup: Lineup;
+  private flapping: Flapping | undefined;
+  private isFlappingWatched = false;
+  private readonly attempts: AttemptLimit;
+  private connections: Connections | undefined;
   private engine: Engine | undefined;
   private isWatching = false;
+  /** Backends that were replaced and are closing. */
+  private readonly leaving = new Set<Promise<void>>();
   private openedDb: AccessDb | undefined;
-  /** Clients whose subscriptions are to be judged again. */
-  private toReview: ClientInfo[] = [];
+  private review: SubscriptionReview | undefined;
 
   /** Throws MantouError when a backend's options make no sense. Nothing is opened but an `access.db` that is there. */
   constructor(private readonly request: AccessRequest) {
@@ -87,22 +99,12 @@ export class AccessSetup {
       () => this.readAgain(nowSec()),
     );
     if (existsSync(this.dbPath)) this.openDb();
-    const authenticate = config.authenticate.map((entry) => this.make(entry));
-    const authorize = config.authorize.map((entry) =>
-      entry.type === SAME ? sameAs(entry, authenticate) : this.make(entry),
-    );
-    this.lists = { authenticate, authorize };
-    this.members = [...new Set([...authenticate, ...authorize])];
+    this.lineup = this.makeLineup(config);
     this.bans = new BanList(this.openedDb, nowSec());
-    const { failureCountMax, failureWindowSec: windowSec, failureDelaySecMax: delaySecMax } = config;
-    if (delaySecMax > 0) this.attempts = new AttemptLimit({ failureCountMax, windowSec, delaySecMax });
-    const { flappingCountMax: countMax, flappingWindowSec, flappingBanSec: banSec } = config;
-    if (countMax > 0)
-      this.flapping = new Flapping({ countMax, windowSec: flappingWindowSec, banSec }, (ban) => this.banOrLog(ban));
+    this.attempts = new AttemptLimit(attemptBounds(config));
+    this.flapping = this.makeFlapping(config);
     this.chain = new AccessChain({
-      ...config,
-      authenticate,
-      authorize,
+      ...settingsOf(config, this.lineup),
       seed: request.seed,
       nowSec: nowSec(),
       passwords: this.passwords,
@@ -120,7 +122,7 @@ export class AccessSetup {
 
   /** True when everybody is let in and nobody ever has to be found again. */
   get isAnonymous(): boolean {
-    return this.chain.isOpen && this.members.every(({ type }) => type === "anonymous");
+    return this.chain.isOpen && this.lineup.members.every(({ type }) => type === "anonymous");
   }
 
   /** Opened when it is first needed. */
@@ -130,41 +132,84 @@ export class AccessSetup {
 
   /** Rejects with the MantouError of a backend that can never work; those that had started are stopped again. */
   async start(): Promise<void> {
-    const started: Backend[] = [];
-    try {
-      for (const { backend } of this.members) {
-        await backend.start?.();
-        started.push(backend);
-      }
-    } catch (error) {
-      for (const backend of started) await backend.stop?.();
-      throw error;
-    }
+    await startLineup(this.lineup);
+    this.sayWhatIsOpen();
+  }
+
+  private sayWhatIsOpen(): void {
     const { log, isSpeaker } = this.request;
     if (!isSpeaker) return;
-    if (this.members.some(({ type }) => type === "anonymous"))
+    if (this.lineup.members.some(({ type }) => type === "anonymous"))
       log.warn("anonymous clients are allowed: anybody who can reach a listener may come in");
     if (this.chain.isOpen) log.warn("no access rules: every client may publish and subscribe to every topic");
   }
 
-  /** Watches who comes and goes, where somebody may have to be found again; `endWhere` finds the clients that are not. */
-  attach(engine: Engine, endWhere: EndWhere): void {
+  /**
+   * Makes and starts what another section asks for. Rejects with the MantouError of what can never work, with nothing changed; else
+   * the caller commits or discards it.
+   */
+  async prepare(config: AccessConfig): Promise<PreparedAccess> {
+    const before = this.lineup;
+    const lineup = this.makeLineup(config, before.members);
+    await startLineup(lineup, before.members);
+    const added = lineup.members.filter((member) => !before.members.includes(member));
+    const isOther = (role: "authenticate" | "authorize"): boolean =>
+      lineup[role].length !== before[role].length || lineup[role].some((member, at) => member !== before[role][at]);
+    return {
+      changed: (["authenticate", "authorize"] as const).filter(isOther),
+      commit: () => this.commit(config, lineup, added),
+      discard: () => stopAll(added),
+    };
+  }
+
+  private commit(config: AccessConfig, lineup: Lineup, added: readonly NamedBackend[]): void {
+    const removed = this.lineup.members.filter((member) => !lineup.members.includes(member));
+    this.lineup = lineup;
+    this.passwords.waitingMax = config.hashWaitingMax;
+    this.attempts.replace(attemptBounds(config));
+    this.flapping = this.makeFlapping(config);
+    this.chain.replace(settingsOf(config, lineup));
+    this.watch();
+    this.invalidate();
+    const names = (members: readonly NamedBackend[]): string[] => members.map(({ name }) => name);
+    this.request.log.info(
+      { added: names(added), removed: names(removed) },
+      "access has changed; clients stay who they are",
+    );
+    this.sayWhatIsOpen();
+    // What they are still asked is answered, and then asked of the others.
+    const left = stopAll(removed)
+      .catch((err: unknown) => this.request.log.warn({ err }, "an access backend could not be closed"))
+      .finally(() => this.leaving.delete(left));
+    this.leaving.add(left);
+  }
+
+  /** Watches who comes and goes, where somebody may have to be found again; `connections` finds the clients that are not. */
+  attach(engine: Engine, connections: Connections): void {
     this.engine = engine;
-    this.endWhere = endWhere;
-    if (!this.isAnonymous) this.watchClients(engine);
-    const { flapping } = this;
-    if (flapping)
-      engine.hooks.clientDisconnected.add((client) => flapping.handleDisconnect(client, this.request.nowSec()));
+    this.connections = connections;
+    this.review = new SubscriptionReview(engine, this.chain);
+    this.watch();
+  }
+
+  private watch(): void {
+    const { engine, flapping } = this;
+    if (engine && !this.isWatching && !this.isAnonymous) this.watchClients(engine);
+    if (!engine || !flapping || this.isFlappingWatched) return;
+    this.isFlappingWatched = true;
+    engine.hooks.clientDisconnected.add((client) => this.flapping?.handleDisconnect(client, this.request.nowSec()));
   }
 
   private watchClients({ hooks }: Engine): void {
     const { standings } = this.chain;
     this.isWatching = true;
+    // Who came in while nobody had to be found again.
+    this.connections?.keepClients((client) => standings.open(client));
     hooks.isAddressKept = true;
     hooks.clientConnected.add((client) => {
       standings.open(client);
       // What a session was granted earlier it may not have any more.
-      this.review(client, () => {});
+      this.review?.one(client, () => {});
     });
     hooks.clientDisconnected.add((client) => standings.close(client));
   }
@@ -172,13 +217,7 @@ export class AccessSetup {
   /** A plugin's backend, asked before the configured ones. Call it after `attach`; the function returned takes it out again. */
   addBackend(backend: Backend, priority: number): () => void {
     const remove = this.chain.members.add({ backend, whenUnavailable: "deny" }, priority);
-    if (this.engine && !this.isWatching) {
-      this.watchClients(this.engine);
-      this.endWhere((client) => {
-        this.chain.standings.open(client);
-        return false;
-      }, 0);
-    }
+    if (this.engine && !this.isWatching) this.watchClients(this.engine);
     this.invalidate();
     return () => {
       remove();
@@ -210,7 +249,7 @@ export class AccessSetup {
   }
 
   async stop(): Promise<void> {
-    await Promise.all(this.members.map(({ backend }) => backend.stop?.()));
+    await Promise.all([stopAll(this.lineup.members), ...this.leaving]);
     this.openedDb?.close();
   }
 
@@ -223,9 +262,9 @@ export class AccessSetup {
       hashesChecked: passwords.counts.checked,
       hashesBusy: passwords.counts.busy,
       hashesMalformed: passwords.counts.malformed,
-      failures: attempts?.counts.failures ?? 0,
-      delayed: attempts?.counts.delayed ?? 0,
-      delayRefused: attempts?.counts.refused ?? 0,
+      failures: attempts.counts.failures,
+      delayed: attempts.counts.delayed,
+      delayRefused: attempts.counts.refused,
       bans: bans.count,
       bansRefused: bans.refusedCount,
       flappingBanned: flapping?.bannedCount ?? 0,
@@ -234,8 +273,8 @@ export class AccessSetup {
 
   /** Of each backend once, in the order in which they are asked. */
   health(): BackendReport[] {
-    const { authenticate, authorize } = this.lists;
-    return this.members.map((member) => {
+    const { authenticate, authorize, members } = this.lineup;
+    return members.map((member) => {
       const { name, type, backend } = member;
       const roles = (["authenticate", "authorize"] as const).filter((role) =>
         (role === "authenticate" ? authenticate : authorize).includes(member),
@@ -256,11 +295,21 @@ export class AccessSetup {
     return db;
   }
 
-  private make(entry: BackendConfig): NamedBackend {
+  private makeLineup(config: AccessConfig, before: readonly NamedBackend[] = []): Lineup {
+    const make = (entry: BackendConfig, name: string): Backend => this.makeBackend(entry, name);
+    return makeLineup(config, { baseDir: this.request.baseDir, make }, before);
+  }
+
+  private makeFlapping({ flappingCountMax, flappingWindowSec, flappingBanSec }: AccessConfig): Flapping | undefined {
+    if (flappingCountMax === 0) return undefined;
+    const options = { countMax: flappingCountMax, windowSec: flappingWindowSec, banSec: flappingBanSec };
+    return new Flapping(options, (ban) => this.banOrLog(ban));
+  }
+
+  private makeBackend(entry: BackendConfig, name: string): Backend {
     const kind = (backendKinds as readonly BackendKind[]).find(({ type }) => type === entry.type)!;
-    const name = entry.name ?? entry.type;
     const { limitedLog, nowSec, baseDir } = this.request;
-    const backend = kind.make(entry, {
+    return kind.make(entry, {
       name,
       baseDir,
       nowSec,
@@ -273,45 +322,19 @@ export class AccessSetup {
       invalidate: () => this.invalidate(),
       revoke: (match: ClientMatch) => void this.chain.revoke(match),
     });
-    return { backend, whenUnavailable: entry.whenUnavailable, name, type: entry.type };
   }
 
   private readAgain(nowSec: number): void {
     this.bans.reload(nowSec);
     this.kickBanned();
     this.invalidate();
-    for (const { backend } of this.members) backend.handleDbChange?.();
+    for (const { backend } of this.lineup.members) backend.handleDbChange?.();
   }
 
-  /** Nothing that was decided holds any more; neither do subscriptions, which are judged again one client after the other. */
+  /** Nothing that was decided holds any more; neither do subscriptions, which are judged again. */
   private invalidate(): void {
     this.chain.invalidate();
-    if (this.chain.isOpen) return;
-    const isUnderWay = this.toReview.length > 0;
-    this.toReview = [...this.chain.standings.all()].map(({ client }) => client);
-    if (!isUnderWay) this.reviewNext();
-  }
-
-  private reviewNext(): void {
-    const clients = this.toReview.splice(-REVIEW_COUNT);
-    let left = clients.length;
-    const done = (): void => {
-      if (--left === 0) setImmediate(() => this.reviewNext());
-    };
-    for (const client of clients) this.review(client, done);
-  }
-
-  /** Takes away the subscriptions that the client may no longer have. */
-  private review(client: ClientInfo, done: () => void): void {
-    const { engine, chain } = this;
-    const clientId = Buffer.from(client.clientId);
-    const session = engine?.sessions.find(clientId) ?? -1;
-    const filters = engine && !chain.isOpen && session >= 0 ? filtersOf(engine, session) : [];
-    if (!engine || filters.length === 0) return done();
-    chain.reviewSubscriptions(client, filters, (lost) => {
-      if (lost.length > 0 && engine.sessions.find(clientId) === session) engine.unsubscribe(session, lost);
-      done();
-    });
+    this.review?.all();
   }
 
   private kickBanned(): void {
@@ -322,7 +345,7 @@ export class AccessSetup {
     );
     // Where no account of the clients is kept, each connection is asked.
     if (this.isAnonymous && this.bans.count > 0) {
-      this.endWhere((client) => this.bans.find(client, nowSec) !== undefined, ADMINISTRATIVE_ACTION);
+      this.connections?.endWhere((client) => this.bans.find(client, nowSec) !== undefined, ADMINISTRATIVE_ACTION);
     }
   }
 
@@ -356,26 +379,11 @@ const WORDS: Readonly<Record<Denial["kind"], string>> = {
   subscribe: "a client may not subscribe to a filter",
 };
 
-/** As they were subscribed to, shares with their prefix. */
-function filtersOf({ index, groups }: Engine, session: number): Buffer[] {
-  const filters: Buffer[] = [];
-  for (let sub = index.firstOfSession(session); sub >= 0; sub = index.nextOf[sub]) {
-    const group = index.groupOf(sub);
-    filters.push(group < 0 ? index.filterOf(sub) : groups.filterOf(group));
-  }
-  return filters;
+function settingsOf(config: AccessConfig, { authenticate, authorize }: Lineup): ChainSettings {
+  const { noMatch, deniedPublish, cacheCountMax, cacheSec } = config;
+  return { authenticate, authorize, noMatch, deniedPublish, cacheCountMax, cacheSec };
 }
 
-function sameAs(entry: BackendConfig, authenticate: readonly NamedBackend[]): NamedBackend {
-  const name = entry["as"] as string;
-  const found = authenticate.find((member) => member.name === name);
-  if (!found?.backend.authorize) {
-    const allowed = authenticate.filter(({ backend }) => backend.authorize).map((member) => member.name);
-    const words = `found ${JSON.stringify(name)}, allowed: ${allowed.length === 0 ? "none here" : allowed.join(", ")}`;
-    throw new MantouError(
-      "access_invalid",
-      `access.authorize: as: ${words} (a backend of authenticate that judges topics)`,
-    );
-  }
-  return found;
+function attemptBounds({ failureCountMax, failureWindowSec, failureDelaySecMax }: AccessConfig) {
+  return { failureCountMax, windowSec: failureWindowSec, delaySecMax: failureDelaySecMax };
 }

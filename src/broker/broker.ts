@@ -107,7 +107,7 @@ export async function startBroker(
   const parts = assemble(config, log, kept, part);
   const { engine, context, transport, access, plugins, listeners, load, observation, commits } = parts;
   const live = new LiveConfig(config, source.originOf, engine.limits, log);
-  const reload = makeReload(source, live, { context, load, log, listeners });
+  const reload = makeReload(source, live, { context, load, log, listeners, access });
   hookAlarms(observation, engine);
   const stopClock = runClock(parts, kept, log);
   const close = async (msMax: number): Promise<void> => {
@@ -212,7 +212,7 @@ async function readFigures({ metrics }: Engine, gauges: Gauges, site: Control | 
 /** Listeners last: whoever comes in is met by all the others; one of several workers first learns what these want. */
 async function open(parts: Parts, kept: OpenStore, configs: Config["listeners"]): Promise<void> {
   const { access, plugins, engine, context, transport, reporter, listeners, links } = parts;
-  access.attach(engine, (isMeant, reasonCode) => context.endWhere(isMeant, reasonCode));
+  access.attach(engine, context);
   await access.start();
   await plugins.start();
   if (links) {
@@ -229,12 +229,13 @@ async function open(parts: Parts, kept: OpenStore, configs: Config["listeners"])
 function makeReload(
   source: ConfigSource,
   live: LiveConfig,
-  { context, load, log, listeners }: Pick<Parts, "context" | "load" | "listeners"> & { log: Logger },
+  { context, load, log, listeners, access }: Pick<Parts, "context" | "load" | "listeners" | "access"> & { log: Logger },
 ): ConfigReload {
   return new ConfigReload({
     live,
     log,
     read: () => source.read(),
+    prepareAccess: (config) => access.prepare(config),
     applyListeners: async (configs) => {
       await listeners.apply(configs);
       await listeners.refresh();

@@ -1,14 +1,17 @@
 /**
  * From the configuration in force to the next, while the broker runs.
  *
- *   next ─ differs in ─┬─ listeners ───────────► opened, closed, opened anew        if that fails: nothing has changed
+ *   next ─ differs in ─┬─ access ──────────────► new backends are started           if that fails: nothing has changed
+ *                      ├─ listeners ───────────► opened, closed, opened anew        if that fails: nothing has changed
  *                      ├─ what is read live ───► in force from the next packet, connection, message on
  *                      └─ anything else ───────► named: it needs a restart, and is in force after it
  *
  * What was changed by request since the start (`LiveConfig.set`) is as the file says afterwards.
  */
 import { isDeepStrictEqual } from "node:util";
+import { Secret } from "#access/secret.ts";
 import type { MantouError } from "#base/error.ts";
+import type { PreparedAccess } from "./access-setup.ts";
 import type { Config, LoadedConfig } from "./config.ts";
 import { isLiveValue, type LiveConfig } from "./live-config.ts";
 import type { Logger } from "./log.ts";
@@ -26,6 +29,8 @@ export interface ReloadParts {
   readonly log: Logger;
   /** Throws MantouError `config_invalid`. */
   read(): LoadedConfig;
+  /** Rejects when something of it can never work. */
+  prepareAccess(access: Config["access"]): Promise<PreparedAccess>;
   /** Throws when they cannot all be opened; some may be open then. */
   applyListeners(listeners: Config["listeners"]): Promise<void>;
   /** The section `broker` has changed. */
@@ -38,8 +43,8 @@ export class ConfigReload {
   constructor(private readonly parts: ReloadParts) {}
 
   /**
-   * All or nothing of what can change now. Throws MantouError `config_invalid`, `listen_failed` or `certificate_invalid`: the old one
-   * stays in force. Either is logged.
+   * All or nothing of what can change now. Throws MantouError `config_invalid`, `listen_failed`, `certificate_invalid`, or what a backend
+   * of access cannot start for: the old one stays in force. Either is logged.
    */
   async run(): Promise<ReloadReport> {
     const { log } = this.parts;
@@ -61,11 +66,19 @@ export class ConfigReload {
   }
 
   private async apply({ config: next, originOf }: LoadedConfig): Promise<ReloadReport> {
-    const { live, applyMarks } = this.parts;
-    const paths = differences(live.current, next);
+    const { live, applyMarks, prepareAccess } = this.parts;
+    const access = await prepareAccess(next.access);
+    const ofAccess = access.changed.map((list) => `access.${list}`);
+    const paths = [...new Set([...differences(marked(live.current), marked(next)), ...ofAccess])];
     const changed = paths.filter(isChangeable);
-    await this.applyListeners(next.listeners); // also when they are as they were: one may have failed, or been stopped
+    try {
+      await this.applyListeners(next.listeners); // also when they are as they were: one may have failed, or been stopped
+    } catch (error) {
+      await access.discard();
+      throw error;
+    }
     live.adopt(withChanges(live.current, next, changed), originOf);
+    if (changed.some((path) => path.startsWith("access."))) access.commit();
     applyMarks(live.current.broker);
     return { changed, waiting: paths.filter((path) => !isChangeable(path)) };
   }
@@ -82,7 +95,7 @@ export class ConfigReload {
 }
 
 function isChangeable(path: string): boolean {
-  return path === "listeners" || path.startsWith("broker.") || isLiveValue(path);
+  return path === "listeners" || path.startsWith("access.") || path.startsWith("broker.") || isLiveValue(path);
 }
 
 function differences(old: unknown, next: unknown, above = ""): string[] {
@@ -96,15 +109,22 @@ function isMapping(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
+/** Two secrets would look the same. */
+function marked(value: unknown): unknown {
+  if (value instanceof Secret) return value.mark();
+  if (Array.isArray(value)) return value.map(marked);
+  return isMapping(value) ? Object.fromEntries(Object.entries(value).map(([key, leaf]) => [key, marked(leaf)])) : value;
+}
+
 /** `old` with the values of `next` at the paths. */
 function withChanges(old: Config, next: Config, paths: readonly string[]): Config {
-  const result = structuredClone(old) as Record<string, unknown>;
-  for (const path of paths) {
-    const keys = path.split(".");
-    const last = keys.pop()!;
-    const at = (root: unknown): Record<string, unknown> =>
-      keys.reduce((value, key) => value[key] as Record<string, unknown>, root as Record<string, unknown>);
-    at(result)[last] = at(next)[last];
-  }
-  return result as Config;
+  const changed = new Set(paths);
+  const merge = (before: unknown, after: unknown, above: string): unknown => {
+    if (changed.has(above)) return after;
+    if (!isMapping(before) || !isMapping(after) || !paths.some((path) => path.startsWith(`${above}.`))) return before;
+    const keys = new Set([...Object.keys(before), ...Object.keys(after)]);
+    return Object.fromEntries([...keys].map((key) => [key, merge(before[key], after[key], `${above}.${key}`)]));
+  };
+  const sections = Object.keys(old) as (keyof Config)[];
+  return Object.fromEntries(sections.map((key) => [key, merge(old[key], next[key], key)])) as Config;
 }

@@ -70,3 +70,8 @@ export class Client implements ClientInfo {
     return this.connection.listener;
   }
 }
+
+/** With the address as a value: the link forgets it when it closes, and those who ask may ask then. */
+export function snapshotOf({ clientId, username, address, port, version, listener, identity }: ClientInfo): ClientInfo {
+  return { clientId, username, address, port, version, listener, identity, [STANDING]: undefined };
+}

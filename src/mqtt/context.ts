@@ -4,6 +4,7 @@ import { Slab } from "#base/slab.ts";
 import type { Engine } from "#core/engine.ts";
 import { MessageView } from "#core/message.ts";
 import type { Connection } from "./connection.ts";
+import { snapshotOf } from "./connection-extras.ts";
 import type { Metrics } from "#core/metrics.ts";
 import type { ClientInfo, Protocol } from "#core/ports.ts";
 import { MOVED, OPEN } from "./connection-state.ts";
@@ -187,6 +188,15 @@ export class MqttContext {
     const meant = this.connections.filter((connection) => connection?.state === OPEN && isMeant(connection.info()));
     for (const connection of meant) connection?.end(reasonCode);
     return meant.length;
+  }
+
+  /** Each open connection's client, whose description stays as it is now: a link forgets its address when it closes. */
+  keepClients(each: (client: ClientInfo) => void): void {
+    for (const connection of this.connections) {
+      if (connection?.state !== OPEN) continue;
+      connection.extras.client ??= snapshotOf(connection.info());
+      each(connection.extras.client);
+    }
   }
 
   /** Answers of a connection that may wait. While acknowledgements are withheld it is held before 5.0 would call it a fault. */

@@ -13,7 +13,6 @@ import {
   type ClientInfo,
   type GrantedSubscription,
   PENDING,
-  STANDING,
   type Verdict,
 } from "#core/ports.ts";
 import type { Opened } from "#core/engine.ts";
@@ -37,7 +36,7 @@ import {
   TOPIC_NAME_INVALID,
 } from "./codec/reason-code.ts";
 import type { Connection } from "./connection.ts";
-import type { Client } from "./connection-extras.ts";
+import { type Client, snapshotOf } from "./connection-extras.ts";
 import { AUTHENTICATING, CLOSED, MOVED, OPEN, OPENING } from "./connection-state.ts";
 import { askConnectHooks, detailsOf } from "./hook-wait.ts";
 import { startKeepAlive } from "./keep-alive.ts";
@@ -319,11 +318,6 @@ function loginOf(connection: Connection): Login {
   return connection.rare!.login!;
 }
 
-/** With the address as a value: the link forgets it when it closes, and those who ask may ask then. */
-function snapshot({ clientId, username, address, port, version, listener, identity }: ClientInfo): ClientInfo {
-  return { clientId, username, address, port, version, listener, identity, [STANDING]: undefined };
-}
-
 /** Keeps of the login what is needed later. */
 function forgetLogin(connection: Connection, request: Request): void {
   const { extras } = connection;
@@ -331,7 +325,7 @@ function forgetLogin(connection: Connection, request: Request): void {
   if (request.method === undefined) extras.login = null;
   else extras.login!.request = undefined;
   const isAsked = !engine.access.isOpen || engine.hooks.isAddressKept;
-  if (isAsked) extras.client = snapshot(request.client);
+  if (isAsked) extras.client = snapshotOf(request.client);
   if (
     !isAsked &&
     !extras.login &&

@@ -46,3 +46,57 @@ test("SIGHUP applies the file, keeps connections, and keeps the old configuratio
   await broker.stop();
   rmSync(dir, { recursive: true });
 }, 20_000);
+
+test("SIGHUP changes access in every worker, and in none when it cannot work", async () => {
+  const dir = mkdtempSync(join(tmpdir(), "mantou-reload-"));
+  const file = join(dir, "mantou.yaml");
+  const port = freePort();
+  const write = (access: object): void =>
+    writeFileSync(
+      file,
+      JSON.stringify({
+        listeners: [{ name: "tcp", type: "tcp", bind: `127.0.0.1:${port}` }],
+        admin: { bind: "" },
+        store: { type: "memory" },
+        workers: 2,
+        access,
+      }),
+    );
+  const clientIds = Array.from({ length: 8 }, (_, at) => `client-${at}`);
+  write({});
+  writeFileSync(join(dir, "passwd"), "alice:wonder\n");
+  await using broker = await startBroker(["--config", file]);
+  const harness = harnessOf(tcpTarget(broker.url));
+  const clients = await Promise.all(clientIds.map((clientId) => harness.connect({ version: 5, clientId })));
+  const users = { type: "user-file", file: join(dir, "passwd"), password: { algorithm: "plain" } };
+  const told = async (words: RegExp): Promise<void> => {
+    while (broker.output().match(words)?.length !== 2) await Bun.sleep(10);
+  };
+
+  write({ authenticate: [users], noMatch: "deny" });
+  process.kill(broker.pid, "SIGHUP");
+  await told(/access has changed.*added=\["user-file"\]/g);
+  for (const clientId of clientIds) {
+    const stranger = await harness.open(5);
+    stranger.send({ type: "connect", clientId: `new-${clientId}` });
+    await stranger.expectRejected(0x87);
+    const alice = await harness.connect({
+      version: 5,
+      clientId: `alice-${clientId}`,
+      username: "alice",
+      password: "wonder",
+    });
+    expect((await alice.subscribe("t")).reasonCodes).toEqual([0x87]);
+  }
+  for (const client of clients) await client.ping();
+
+  write({ authenticate: [users, { type: "user-file", name: "other", file: join(dir, "nowhere") }] });
+  process.kill(broker.pid, "SIGHUP");
+  await told(/the old one stays in force.*no such file/g);
+  for (const clientId of clientIds)
+    await harness.connect({ version: 5, clientId: `alice-${clientId}`, username: "alice", password: "wonder" });
+  for (const client of clients) await client.ping();
+  await harness.stop();
+  await broker.stop();
+  rmSync(dir, { recursive: true });
+}, 30_000);

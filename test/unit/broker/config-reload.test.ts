@@ -13,6 +13,8 @@ class Fixture {
   readonly limits = makeLimits(configOf());
   listeners: Config["listeners"] = configOf().listeners;
   readonly marks: Config["broker"][] = [];
+  access: Config["access"] | undefined;
+  discarded = 0;
   readonly lines: { level: string; [field: string]: unknown }[] = [];
   fault: Error | undefined;
   readonly log = createLog(
@@ -25,6 +27,11 @@ class Fixture {
     live: this.live,
     log: this.log,
     read: () => load(...this.set),
+    prepareAccess: async (access) => ({
+      changed: [],
+      commit: () => void (this.access = access),
+      discard: async () => void this.discarded++,
+    }),
     applyListeners: async (listeners) => {
       this.listeners = listeners;
       const { fault } = this;
@@ -92,14 +99,30 @@ describe("another configuration", () => {
     const fixture = new Fixture();
     const { live, limits, marks, lines } = fixture;
     fixture.fault = new MantouError("listen_failed", "is in use");
-    const next = ["listeners.0.bind=127.0.0.1:2", "session.outboxCountMax=7"];
+    const next = ["listeners.0.bind=127.0.0.1:2", "session.outboxCountMax=7", "access.noMatch=deny"];
     await expect(fixture.read(...next)).rejects.toThrow("is in use");
     expect(fixture.listeners).toEqual(configOf().listeners);
     expect([limits.session.outboxCountMax, marks.length]).toEqual([1_000_000, 0]);
+    expect([fixture.access, fixture.discarded]).toEqual([undefined, 1]);
     expect(live.current).toEqual(configOf());
     expect(lines).toMatchObject([{ level: "error", problems: ["is in use"] }]);
-    expect((await fixture.read(...next)).changed).toEqual(["listeners", "session.outboxCountMax"]);
+    expect((await fixture.read(...next)).changed).toEqual(["listeners", "session.outboxCountMax", "access.noMatch"]);
+    expect(fixture.access?.noMatch).toBe("deny");
     expect(fixture.listeners[0]?.bind).toMatchObject({ host: "127.0.0.1", port: 2 });
+  });
+
+  test("with another secret is another one, and it is shown in neither", async () => {
+    const fixture = new Fixture();
+    const jwt = (secret: string) => [
+      `access.authenticate=[{"type":"jwt","algorithms":["HS256"],"secret":"${secret}"}]`,
+    ];
+    expect((await fixture.read(...jwt("an example secret of 32 bytes or more"))).changed).toEqual([
+      "access.authenticate",
+    ]);
+    expect((await fixture.read(...jwt("another example secret of 32 bytes"))).changed).toEqual(["access.authenticate"]);
+    expect((await fixture.read(...jwt("another example secret of 32 bytes"))).changed).toEqual([]);
+    expect(JSON.stringify(fixture.live.values())).toContain("(secret)");
+    expect(JSON.stringify([fixture.lines, fixture.live.values()])).not.toContain("example secret");
   });
 
   test("that is wrong changes nothing, and every problem is in the log", async () => {
