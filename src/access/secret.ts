@@ -56,3 +56,11 @@ export class Secret {
     return HIDDEN;
   }
 }
+
+/** A copy in which each secret is its mark: two secrets would look the same to whoever compares. */
+export function marked(value: unknown): unknown {
+  if (value instanceof Secret) return value.mark();
+  if (Array.isArray(value)) return value.map(marked);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, leaf]) => [key, marked(leaf)]));
+}

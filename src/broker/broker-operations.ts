@@ -273,14 +273,15 @@ export const brokerOperations = {
     run: ({ config }, { text }) => ({ problems: config.problemsOf(text) }),
   }),
   "config.reload": operation({
-    about: "reads the configuration again, as SIGHUP does, and says what has changed and what waits for a restart",
+    about:
+      "reads the configuration again, as SIGHUP does, and says what has changed, what waits for a restart, and which modules and plugins failed",
     spread: "each",
     params: nothing,
-    result: z.object({ changed: z.array(z.string()), waiting: z.array(z.string()) }),
-    merge: ([first]) => first,
+    result: z.object({ changed: z.array(z.string()), waiting: z.array(z.string()), failed: z.array(z.string()) }),
+    merge: (answers) => ({ ...answers[0]!, failed: [...new Set(answers.flatMap(({ failed }) => failed))] }),
     run: async ({ reload }) => {
-      const { changed, waiting } = await reload.run();
-      return { changed: [...changed], waiting: [...waiting] };
+      const { changed, waiting, failed } = await reload.run();
+      return { changed: [...changed], waiting: [...waiting], failed: [...failed] };
     },
   }),
   "config.set": operation({

@@ -107,7 +107,7 @@ export async function startBroker(
   const parts = assemble(config, log, kept, part);
   const { engine, context, transport, access, plugins, listeners, load, observation, commits } = parts;
   const live = new LiveConfig(config, source.originOf, engine.limits, log);
-  const reload = makeReload(source, live, { context, load, log, listeners, access });
+  const reload = makeReload(source, live, parts, log);
   hookAlarms(observation, engine);
   const stopClock = runClock(parts, kept, log);
   const close = async (msMax: number): Promise<void> => {
@@ -229,7 +229,8 @@ async function open(parts: Parts, kept: OpenStore, configs: Config["listeners"])
 function makeReload(
   source: ConfigSource,
   live: LiveConfig,
-  { context, load, log, listeners, access }: Pick<Parts, "context" | "load" | "listeners" | "access"> & { log: Logger },
+  { context, load, listeners, access, plugins }: Parts,
+  log: Logger,
 ): ConfigReload {
   return new ConfigReload({
     live,
@@ -245,6 +246,7 @@ function makeReload(
       context.responseInformation = marks.responseInformation;
       context.serverReference = marks.serverReference;
     },
+    applyPlugins: (old, next) => plugins.change(old, next),
   });
 }
 

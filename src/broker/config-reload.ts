@@ -4,15 +4,17 @@
  *   next ─ differs in ─┬─ access ──────────────► new backends are started           if that fails: nothing has changed
  *                      ├─ listeners ───────────► opened, closed, opened anew        if that fails: nothing has changed
  *                      ├─ what is read live ───► in force from the next packet, connection, message on
+ *                      ├─ modules, plugins ────► loaded, unloaded, loaded anew        what is at fault stays as it was
  *                      └─ anything else ───────► named: it needs a restart, and is in force after it
  *
  * What was changed by request since the start (`LiveConfig.set`) is as the file says afterwards.
  */
 import { isDeepStrictEqual } from "node:util";
-import { Secret } from "#access/secret.ts";
+import { marked } from "#access/secret.ts";
 import type { MantouError } from "#base/error.ts";
 import type { PreparedAccess } from "./access-setup.ts";
 import type { Config, LoadedConfig } from "./config.ts";
+import type { PluginChanges } from "./configured-plugins.ts";
 import { isLiveValue, type LiveConfig } from "./live-config.ts";
 import type { Logger } from "./log.ts";
 
@@ -22,6 +24,8 @@ export interface ReloadReport {
   readonly changed: readonly string[];
   /** In force after a restart. */
   readonly waiting: readonly string[];
+  /** Modules and plugins that could not be had as it says, a line each: they are as they were. */
+  readonly failed: readonly string[];
 }
 
 export interface ReloadParts {
@@ -35,6 +39,7 @@ export interface ReloadParts {
   applyListeners(listeners: Config["listeners"]): Promise<void>;
   /** The section `broker` has changed. */
   applyMarks(broker: Config["broker"]): void;
+  applyPlugins(old: Config, next: Config): Promise<PluginChanges>;
 }
 
 export class ConfigReload {
@@ -43,16 +48,21 @@ export class ConfigReload {
   constructor(private readonly parts: ReloadParts) {}
 
   /**
-   * All or nothing of what can change now. Throws MantouError `config_invalid`, `listen_failed`, `certificate_invalid`, or what a backend
-   * of access cannot start for: the old one stays in force. Either is logged.
+   * All or nothing of what can change now, but for modules and plugins. Throws MantouError `config_invalid`, `listen_failed`,
+   * `certificate_invalid`, or what a backend of access cannot start for: the old one stays in force. Either is logged.
    */
   async run(): Promise<ReloadReport> {
     const { log } = this.parts;
-    if (this.isRunning) throw new Error("the configuration is just being read");
+    if (this.isRunning) {
+      log.warn("the configuration is just being read; ask again when that is done");
+      throw new Error("the configuration is just being read");
+    }
     this.isRunning = true;
     try {
       const report = await this.apply(this.parts.read());
-      const { changed, waiting } = report;
+      const { changed, waiting, failed } = report;
+      if (failed.length > 0)
+        log.error({ problems: failed }, "modules or plugins could not be changed; they are as they were");
       if (waiting.length > 0) log.warn({ waiting }, "the configuration was read again; these keys need a restart");
       log.info({ changed }, changed.length > 0 ? "the configuration has changed" : "the configuration is as it was");
       return report;
@@ -66,10 +76,13 @@ export class ConfigReload {
   }
 
   private async apply({ config: next, originOf }: LoadedConfig): Promise<ReloadReport> {
-    const { live, applyMarks, prepareAccess } = this.parts;
+    const { live, applyMarks, prepareAccess, applyPlugins } = this.parts;
+    const old = live.current;
     const access = await prepareAccess(next.access);
     const ofAccess = access.changed.map((list) => `access.${list}`);
-    const paths = [...new Set([...differences(marked(live.current), marked(next)), ...ofAccess])];
+    const paths = [...new Set([...differences(marked(old), marked(next)), ...ofAccess])].filter(
+      (path) => !isOfPlugins(path),
+    );
     const changed = paths.filter(isChangeable);
     try {
       await this.applyListeners(next.listeners); // also when they are as they were: one may have failed, or been stopped
@@ -77,10 +90,15 @@ export class ConfigReload {
       await access.discard();
       throw error;
     }
-    live.adopt(withChanges(live.current, next, changed), originOf);
     if (changed.some((path) => path.startsWith("access."))) access.commit();
+    const plugins = await applyPlugins(old, next);
+    live.adopt({ ...withChanges(old, next, changed), ...plugins.inForce }, originOf);
     applyMarks(live.current.broker);
-    return { changed, waiting: paths.filter((path) => !isChangeable(path)) };
+    return {
+      changed: [...changed, ...plugins.changed],
+      waiting: paths.filter((path) => !isChangeable(path)),
+      failed: plugins.failed,
+    };
   }
 
   private async applyListeners(listeners: Config["listeners"]): Promise<void> {
@@ -92,6 +110,10 @@ export class ConfigReload {
       throw error;
     }
   }
+}
+
+function isOfPlugins(path: string): boolean {
+  return path === "plugins" || path.startsWith("modules.");
 }
 
 function isChangeable(path: string): boolean {
@@ -107,13 +129,6 @@ function differences(old: unknown, next: unknown, above = ""): string[] {
 
 function isMapping(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-/** Two secrets would look the same. */
-function marked(value: unknown): unknown {
-  if (value instanceof Secret) return value.mark();
-  if (Array.isArray(value)) return value.map(marked);
-  return isMapping(value) ? Object.fromEntries(Object.entries(value).map(([key, leaf]) => [key, marked(leaf)])) : value;
 }
 
 /** `old` with the values of `next` at the paths. */

@@ -4,13 +4,13 @@ import { join, resolve } from "node:path";
 import { MantouError } from "#base/error.ts";
 import type { HttpMount } from "#core/ports.ts";
 import type { Engine } from "#core/engine.ts";
-import { modules } from "#modules/module-table.ts";
 import { PluginHost, type PluginStatus } from "#plugins/host.ts";
 import type { AlarmWords, BrokerFigures, PluginLog } from "#plugins/plugin.ts";
 import type { AccessSetup } from "./access-setup.ts";
 import type { Alarms } from "./alarms.ts";
 import type { Commits } from "./commits.ts";
 import type { Config } from "./config.ts";
+import { ConfiguredPlugins, type PluginChanges } from "./configured-plugins.ts";
 import type { LimitedLog } from "./limited-log.ts";
 import type { Logger } from "./log.ts";
 import { findPlugins } from "./plugin-source.ts";
@@ -43,6 +43,7 @@ export class PluginSetup {
   /** What the broker and its plugins answer over HTTP, for everybody; the list changes as plugins come and go. */
   readonly mounts: HttpMount[];
   readonly host: PluginHost;
+  private readonly configured: ConfiguredPlugins;
 
   constructor(private readonly request: PluginRequest) {
     const { config, engine, access } = request;
@@ -61,27 +62,26 @@ export class PluginSetup {
       logOf: (plugin) => this.logOf(plugin),
       addBackend: (backend, priority) => access.addBackend(backend, priority),
     });
+    this.configured = new ConfiguredPlugins(this.host, request.baseDir, (name, words) => this.note(name, words));
   }
 
   /** Loads the modules that are on, then what else the configuration names. @throws the first MantouError; what had started is ended again. */
   async start(): Promise<void> {
     try {
-      await this.startModules();
-      for (const { from, options } of this.request.config.plugins) {
-        for (const source of findPlugins(from, options, this.request.baseDir))
-          await this.load(await this.host.know(source));
-      }
+      await this.configured.start(this.request.config);
     } catch (error) {
       await this.stop();
       throw error;
     }
+    this.mount();
   }
 
-  private async startModules(): Promise<void> {
-    for (const [key, module] of Object.entries(modules)) {
-      const options = this.request.config.modules[key as keyof typeof modules];
-      const name = await this.host.know({ kind: "module", from: "mantou", options, read: async () => module });
-      if (module.isOn(options as never)) await this.host.load(name);
+  /** From one configuration to the next; what is at fault is left as it was. */
+  async change(old: Config, next: Config): Promise<PluginChanges> {
+    try {
+      return await this.configured.change(old, next);
+    } finally {
+      this.mount();
     }
   }
 
@@ -102,13 +102,13 @@ export class PluginSetup {
     } finally {
       this.mount();
     }
-    this.request.log.info({ part: "plugins", plugin: known }, "plugin loaded");
+    this.note(known, "plugin loaded");
   }
 
   async unload(name: string): Promise<void> {
     await this.host.unload(name);
     this.mount();
-    this.request.log.info({ part: "plugins", plugin: name }, "plugin unloaded");
+    this.note(name, "plugin unloaded");
   }
 
   async reload(name: string): Promise<void> {
@@ -117,12 +117,16 @@ export class PluginSetup {
     } finally {
       this.mount();
     }
-    this.request.log.info({ part: "plugins", plugin: name }, "plugin loaded anew");
+    this.note(name, "plugin loaded anew");
   }
 
   async stop(): Promise<void> {
     await this.host.stop();
     this.mount();
+  }
+
+  private note(plugin: string, words: string): void {
+    this.request.log.info({ part: "plugins", plugin }, words);
   }
 
   private async find(name: string): Promise<string> {

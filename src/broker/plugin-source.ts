@@ -4,7 +4,7 @@
  */
 import { readdirSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
-import { extname, isAbsolute, join, resolve } from "node:path";
+import { dirname, extname, isAbsolute, join, resolve, sep } from "node:path";
 import { MantouError } from "#base/error.ts";
 import type { PluginSource } from "#plugins/host.ts";
 import * as contract from "#plugins/plugin.ts";
@@ -12,12 +12,17 @@ import * as contract from "#plugins/plugin.ts";
 const SUFFIXES = [".ts", ".js", ".mjs"];
 let isContractKnown = false;
 
-/** One source a plugin. @throws MantouError `plugin_invalid` */
-export function findPlugins(from: string, options: unknown, baseDir: string): PluginSource[] {
+export interface PluginFile extends PluginSource {
+  readonly path: string;
+}
+
+/** One a plugin. @throws MantouError `plugin_invalid` */
+export function findPlugins(from: string, options: unknown, baseDir: string): PluginFile[] {
   provideContract();
   return findFiles(from, baseDir).map((path) => ({
     kind: "plugin",
     from,
+    path,
     options,
     read: (isFresh) => read(path, isFresh),
   }));
@@ -44,8 +49,16 @@ function isPackage(path: string): boolean {
 }
 
 async function read(path: string, isFresh: boolean): Promise<unknown> {
-  if (isFresh) delete require.cache[path];
+  if (isFresh) forgetModules(path);
   return ((await import(path)) as { default?: unknown }).default;
+}
+
+/** The file, and what it may have imported from its folder; packages stay as they are. */
+function forgetModules(path: string): void {
+  const folder = dirname(path) + sep;
+  const packages = `${sep}node_modules${sep}`;
+  for (const key of Object.keys(require.cache))
+    if (key.startsWith(folder) && !key.slice(folder.length - 1).includes(packages)) delete require.cache[key];
 }
 
 function provideContract(): void {

@@ -1,10 +1,13 @@
 /**
  * Plugins and modules of a broker: known, loaded, unloaded, loaded anew, one operation after the other.
  *
- *   know(source) ─► load(name) ─► running ─► unload(name) ─► known still, to be loaded again
+ *   know(source) ─► load(name) ─► running ─► unload(name) ─► known still, to be loaded again ─► forget(name)
  *                        └─ start failed: everything taken back ─► failed
+ *   reload(name): the old one ends, the new one starts; the old one starts again if that fails
  *
  * A module is a plugin that is shipped: its definition is at hand. A plugin's is imported from a file or a package, anew by `reload`.
+ * What refuses when it fails (an access backend, an asynchronous hook that asks for it) stays in place until the new one has started: a
+ * reload opens no gate for a moment.
  */
 import { MantouError } from "#base/error.ts";
 import type { Contribution } from "#core/ports.ts";
@@ -33,7 +36,7 @@ export interface PluginStatus {
 }
 
 interface Known {
-  readonly source: PluginSource;
+  source: PluginSource;
   definition: PluginDefinition;
   state: PluginStatus["state"];
   readonly faults: Faults;
@@ -90,6 +93,16 @@ export class PluginHost {
     });
   }
 
+  /** Of the plugin that is there now. @throws MantouError `plugin_invalid` */
+  async nameOf(source: PluginSource): Promise<string> {
+    return checkDefinition(await readFrom(source, true), source.from).name;
+  }
+
+  /** For its next start. @throws MantouError `plugin_unknown` */
+  async replaceSource(name: string, source: PluginSource): Promise<void> {
+    this.find(name).source = source;
+  }
+
   has(name: string): boolean {
     return this.known.has(name);
   }
@@ -112,20 +125,29 @@ export class PluginHost {
     });
   }
 
-  /** Reads the definition anew, and starts that instead. Is it no plugin any more, the old one goes on. @throws as `load` */
-  reload(name: string): Promise<void> {
+  /**
+   * Reads the definition anew, of another source where one is given, and starts that instead. If it is no plugin any more, or does not
+   * start, the old one goes on. @throws as `load`
+   */
+  reload(name: string, another?: PluginSource): Promise<void> {
     return this.oneByOne(async () => {
       const known = this.find(name);
-      const definition = checkDefinition(await readFrom(known.source, true), known.source.from);
-      if (definition.name !== name)
-        throw new MantouError(
-          "plugin_invalid",
-          `${known.source.from}: it is now called ${definition.name}, not ${name}`,
-        );
-      checkOptions(definition, known.source);
-      await this.end(known);
-      known.definition = definition;
-      await this.start(known);
+      const { definition, source, scope } = known;
+      const next = await readNext(name, another ?? source);
+      await this.end(known, true);
+      try {
+        await this.startInstead(known, next, scope && { definition, source });
+      } finally {
+        scope?.openGate();
+      }
+    });
+  }
+
+  /** Ends it if it runs, and knows it no more. @throws MantouError `plugin_unknown` */
+  forget(name: string): Promise<void> {
+    return this.oneByOne(async () => {
+      await this.end(this.find(name));
+      this.known.delete(name);
     });
   }
 
@@ -134,6 +156,19 @@ export class PluginHost {
     return this.oneByOne(async () => {
       for (const known of [...this.known.values()].toReversed()) await this.end(known);
     });
+  }
+
+  /** `before` is started again when that fails. @throws as `load`, then too */
+  private async startInstead(known: Known, next: Replaced, before: Replaced | undefined): Promise<void> {
+    Object.assign(known, next);
+    try {
+      await this.start(known);
+    } catch (error) {
+      if (!before) throw error;
+      Object.assign(known, before);
+      await this.start(known);
+      throw new MantouError("plugin_failed", `${(error as Error).message}; the one before goes on`);
+    }
   }
 
   private async start(known: Known): Promise<void> {
@@ -156,7 +191,8 @@ export class PluginHost {
     }
   }
 
-  private async end(known: Known): Promise<void> {
+  /** `keepsGate`: what refuses when it fails stays, until `Scope.openGate`. */
+  private async end(known: Known, keepsGate = false): Promise<void> {
     const { scope, stop } = known;
     known.scope = known.stop = undefined;
     if (!scope) return;
@@ -166,7 +202,7 @@ export class PluginHost {
     } catch (error) {
       scope.fault(error);
     }
-    scope.close();
+    scope.close(keepsGate);
   }
 
   private find(name: string): Known {
@@ -182,14 +218,38 @@ export class PluginHost {
   }
 }
 
+type Replaced = Pick<Known, "definition" | "source">;
+
+/** What is to take the place of a plugin. @throws MantouError `plugin_invalid` */
+async function readNext(name: string, source: PluginSource): Promise<Replaced> {
+  const definition = checkDefinition(await readFrom(source, true), source.from);
+  if (definition.name !== name)
+    throw new MantouError("plugin_invalid", `${source.from}: it is now called ${definition.name}, not ${name}`);
+  checkOptions(definition, source);
+  return { definition, source };
+}
+
 async function readFrom(source: PluginSource, isFresh: boolean): Promise<unknown> {
   try {
     return await source.read(isFresh);
   } catch (error) {
     if (error instanceof MantouError) throw error;
-    const why = error instanceof Error ? error.message.split("\n")[0] : String(error);
-    throw new MantouError("plugin_invalid", `plugin ${source.from} cannot be read: ${why}`);
+    throw new MantouError("plugin_invalid", `plugin ${source.from} cannot be read: ${firstOf(error)}`);
   }
+}
+
+/** A file that does not parse has several errors, with their places. */
+function firstOf(error: unknown): string {
+  const [first = error] = error instanceof AggregateError ? (error.errors as unknown[]) : [];
+  const { message = String(first), position } = first as { message?: string; position?: Place | null };
+  const place = position ? `${position.file}:${position.line}:${position.column}: ` : "";
+  return place + message.split("\n")[0];
+}
+
+interface Place {
+  readonly file: string;
+  readonly line: number;
+  readonly column: number;
 }
 
 function checkDefinition(value: unknown, from: string): PluginDefinition {

@@ -79,6 +79,8 @@ export class Scope implements PluginApi {
   readonly faults: Faults;
   private readonly alarms = new Map<string, Undo>();
   private readonly undos = new Set<() => unknown>();
+  /** Those of them that take away what refuses when it fails. */
+  private readonly gate = new Set<() => unknown>();
   private readonly routes: HttpMount[] = [];
   private readonly adminRoutes: HttpMount[] = [];
   private readonly commands: Command[] = [];
@@ -128,13 +130,20 @@ export class Scope implements PluginApi {
     this.log.error("a plugin failed; what it was asked to do is left out", { err: error });
   }
 
-  /** Takes everything back, the last first. */
-  close(): void {
+  /** Takes everything back, the last first; with `keepsGate` not what refuses when it fails. */
+  close(keepsGate = false): void {
     if (this.isClosed) return;
     this.isClosed = true;
-    for (const undo of [...this.undos].toReversed()) this.guard(undo);
+    for (const undo of [...this.undos].toReversed()) if (!keepsGate || !this.gate.has(undo)) this.guard(undo);
     this.undos.clear();
+    if (!keepsGate) this.gate.clear();
     for (const list of [this.routes, this.adminRoutes, this.commands, this.metrics]) list.length = 0;
+  }
+
+  /** Takes back what `close` has left. */
+  openGate(): void {
+    for (const undo of this.gate) this.guard(undo);
+    this.gate.clear();
   }
 
   private get isOver(): boolean {
@@ -142,10 +151,12 @@ export class Scope implements PluginApi {
     return this.isClosed;
   }
 
-  private keep(undo: () => unknown): Undo {
+  private keep(undo: () => unknown, isGate = false): Undo {
     this.undos.add(undo);
+    if (isGate) this.gate.add(undo);
     return () => {
-      if (this.undos.delete(undo)) undo();
+      const isThere = this.undos.delete(undo);
+      if (this.gate.delete(undo) || isThere) undo();
     };
   }
 
@@ -185,6 +196,7 @@ export class Scope implements PluginApi {
     const { priority = 0, waitMsMax = WAIT_MS, whenFailed = "pass", below } = options;
     const { hooks } = this.ground.engine;
     const prefix = below === undefined ? undefined : prefixOf(name, below);
+    const isGate = whenFailed === "refuse";
     const call = listener as (event: unknown) => Promise<unknown>;
     const wait = async (event: unknown, done: (goesOn: boolean) => void): Promise<void> => {
       let answer: unknown = whenFailed === "pass";
@@ -197,10 +209,11 @@ export class Scope implements PluginApi {
     };
     if (name !== "message.publish") {
       const point = hooks[laterPoints[name]] as LaterPoint<unknown>;
-      return this.keep(point.add((event, done) => void wait(event, done), priority));
+      const undo = point.add((event, done) => void wait(event, done), priority);
+      return this.keep(undo, isGate);
     }
     const listen: LaterListener<HookMessage> = (message, done) => void wait(message, done);
-    return this.keep(hooks.messagePublishLater.add(listen, priority, prefix));
+    return this.keep(hooks.messagePublishLater.add(listen, priority, prefix), isGate);
   }
 
   setTimeout(callback: () => unknown, delayMs: number): Undo {
@@ -341,7 +354,7 @@ export class Scope implements PluginApi {
   backend(backend: Backend, { priority = 0 }: HookOptions = {}): Undo {
     if (this.isOver) return nothing;
     const guarded = guardedBackend(backend, this.name, (error) => this.fault(error));
-    return this.keep(this.ground.addBackend(guarded, priority));
+    return this.keep(this.ground.addBackend(guarded, priority), true);
   }
 
   onUnload(undo: () => unknown): void {

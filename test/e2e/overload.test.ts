@@ -83,7 +83,7 @@ describe("beyond the mark of memory", () => {
   test("the marks are read again with the configuration", async () => {
     await using own = await startInProcess(quiet);
     own.broker.load.marks = CROWDED;
-    expect(await own.broker.control("config.reload", {})).toEqual({ changed: [], waiting: [] });
+    expect(await own.broker.control("config.reload", {})).toEqual({ changed: [], waiting: [], failed: [] });
     expect(own.broker.load.marks).toMatchObject(CALM);
   });
 });

@@ -39,6 +39,7 @@ class Fixture {
       if (fault) throw fault;
     },
     applyMarks: (marks) => void this.marks.push(marks),
+    applyPlugins: async (_old, { modules, plugins }) => ({ inForce: { modules, plugins }, changed: [], failed: [] }),
   });
 
   read(...set: string[]) {
@@ -62,6 +63,7 @@ describe("another configuration", () => {
     expect(await fixture.read(...next)).toEqual({
       changed: ["session.outboxCountMax", "send.stallSec", "broker.lagMsMax", "log.level"],
       waiting: ["store.sync"],
+      failed: [],
     });
     expect([limits.session.outboxCountMax, limits.send.stallSec, marks.at(-1)?.lagMsMax, log.level]).toEqual([
       7,
@@ -72,7 +74,7 @@ describe("another configuration", () => {
     expect(limits.send).toBe(send); // the very object that others hold
     expect(live.current.store.sync).toBe("full");
     expect(lines).toMatchObject([{ level: "warn", waiting: ["store.sync"] }]);
-    expect(await fixture.read(...next)).toEqual({ changed: [], waiting: ["store.sync"] });
+    expect(await fixture.read(...next)).toEqual({ changed: [], waiting: ["store.sync"], failed: [] });
     expect(await fixture.read()).toMatchObject({ waiting: [], changed: { length: 4 } });
     expect(live.current).toEqual(configOf());
   });
