@@ -4,19 +4,24 @@
  *   users    username → argon2id text, super user or not        scram  (username, mechanism) → salt, iterations, keys
  *   clients  client id → argon2id text or none, address ranges  bans   (kind, value) → until, reason
  *   changes  what was changed or taken away, in order: whose right may have gone
+ *   secrets  what all processes have to know alike, and nobody else
  *
  * SQLite, so that a second process (the CLI) may write while the broker reads: each login reads the row of its user, and
  * `hasChanged` tells when somebody else has written. A point read takes some microseconds, on the calling thread.
  */
 import { Database } from "bun:sqlite";
+import { randomBytes } from "node:crypto";
 import { closeSync, mkdirSync, openSync } from "node:fs";
 import { dirname } from "node:path";
 import { MantouError } from "#base/error.ts";
 
 const WAL_TRY_COUNT = 100;
 const WAL_PAUSE_MS = 10;
-const SCHEMA_VERSION = 1;
-const SCHEMA = `
+const SCHEMA_VERSION = 2;
+const SECRET_BYTES = 32;
+/** From each version to the next. */
+const SCHEMAS = [
+  `
   CREATE TABLE users (username TEXT PRIMARY KEY, hash TEXT NOT NULL, isSuperuser INTEGER NOT NULL) WITHOUT ROWID;
   CREATE TABLE scram (
     username TEXT NOT NULL REFERENCES users ON DELETE CASCADE, mechanism TEXT NOT NULL, salt BLOB NOT NULL,
@@ -35,7 +40,9 @@ const SCHEMA = `
     BEGIN INSERT INTO changes (kind, value) VALUES ('clientId', old.clientId); END;
   CREATE TRIGGER changes_bound AFTER INSERT ON changes
     BEGIN DELETE FROM changes WHERE seq <= new.seq - 100000; END;
-`;
+`,
+  `CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;`,
+];
 
 export interface UserRow {
   readonly username: string;
@@ -149,6 +156,16 @@ export class AccessDb {
     };
   }
 
+  /** Random bytes, the same for as long as the database is there. */
+  secret(name: string): Buffer {
+    const read = this.db.query<{ value: Uint8Array }, [string]>("SELECT value FROM secrets WHERE name = ?");
+    const known = read.get(name);
+    if (known) return Buffer.from(known.value);
+    // Another process may be faster.
+    this.db.query("INSERT OR IGNORE INTO secrets VALUES (?, ?)").run(name, randomBytes(SECRET_BYTES));
+    return Buffer.from(read.get(name)!.value);
+  }
+
   client(clientId: string): ClientRow | undefined {
     const row = this.db.query<Row, [string]>("SELECT * FROM clients WHERE clientId = ?").get(clientId);
     return row ? clientOf(row) : undefined;
@@ -221,8 +238,8 @@ export class AccessDb {
     if (version === SCHEMA_VERSION) return;
     this.db
       .transaction(() => {
-        if (this.pragma("user_version") === SCHEMA_VERSION) return; // another process was faster
-        this.db.run(SCHEMA);
+        // Another process may have been faster.
+        for (const schema of SCHEMAS.slice(this.pragma("user_version"))) this.db.run(schema);
         this.db.run(`PRAGMA user_version = ${SCHEMA_VERSION}`);
       })
       .immediate();

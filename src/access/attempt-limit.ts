@@ -4,6 +4,9 @@
  *
  *   failures in `windowSec`   ≤ failureCountMax   more: one attempt at a time, each 1 s, 2 s, 4 s … delaySecMax after the last
  *
+ * Whoever sends his guesses all at once learns no more than that: what is under way when the bound is passed is answered Server
+ * busy, right or wrong (`isOver`, of those that `admit` let go on free).
+ *
  * Only failed credentials count: no ban, no server that is down, nothing a connection does later; and a success does not
  * make up for failures, or one valid account would open the door to the others. At most `WAITING_MAX` attempts of an address
  * wait; beyond, Server busy. Addresses are at most `ADDRESS_COUNT_MAX`; the one that failed longest ago is forgotten first.
@@ -54,23 +57,32 @@ export class AttemptLimit {
     return this.records.size;
   }
 
-  /** Calls `go` once: with 0 when the credentials may be looked at, at once or after a delay; with a refusal. */
-  admit(address: string, go: (refusal: 0 | typeof SERVER_BUSY) => void): void {
-    const record = this.options.delaySecMax === 0 ? undefined : this.find(address);
-    if (!record || record.failures <= this.options.failureCountMax) return go(0);
+  /** The address has failed more often than costs nothing. */
+  isOver(address: string): boolean {
+    if (this.options.delaySecMax === 0) return false;
+    return (this.find(address)?.failures ?? 0) > this.options.failureCountMax;
+  }
+
+  /**
+   * Calls `go` once: with 0 when the credentials may be looked at, at once or after a delay; with a refusal. `isFree`: the address had
+   * not failed too often.
+   */
+  admit(address: string, go: (refusal: 0 | typeof SERVER_BUSY, isFree: boolean) => void): void {
+    const record = this.isOver(address) ? this.find(address) : undefined;
+    if (!record) return go(0, true);
     const nowMs = this.nowMs();
     if (record.waiting >= WAITING_MAX) {
       this.counts.refused++;
-      return go(SERVER_BUSY);
+      return go(SERVER_BUSY, false);
     }
     const atMs = Math.max(nowMs, record.nextMs);
     record.nextMs = atMs + this.delayMs(record);
-    if (atMs === nowMs) return go(0);
+    if (atMs === nowMs) return go(0, false);
     this.counts.delayed++;
     record.waiting++;
     this.after(atMs - nowMs, () => {
       record.waiting--;
-      go(0);
+      go(0, false);
     });
   }
 

@@ -44,6 +44,8 @@ class Exchange {
     readonly firstRevocation: number,
     /** Of the members. */
     public version: number,
+    /** Its address had not failed too often when it began. */
+    readonly isFree: boolean,
   ) {}
 }
 
@@ -115,15 +117,20 @@ export class Gatekeeper {
       this.parts.counts.banned++;
       return this.refuse(request, client, BANNED);
     }
+    const firstRevocation = this.revocationCount;
     const { attempts } = this.options;
-    if (!attempts) return this.begin(request, client);
-    attempts.admit(client.address, (refusal) => {
-      if (refusal === 0) this.begin(request, client);
+    if (!attempts) return this.begin(request, client, { firstRevocation, isFree: true });
+    attempts.admit(client.address, (refusal, isFree) => {
+      if (refusal === 0) this.begin(request, client, { firstRevocation, isFree });
       else this.refuse(request, client, refusal);
     });
   }
 
-  private begin(request: AuthenticateRequest, client: ClientInfo, firstRevocation = this.revocationCount): void {
+  private begin(
+    request: AuthenticateRequest,
+    client: ClientInfo,
+    { firstRevocation, isFree }: Pick<Exchange, "firstRevocation" | "isFree">,
+  ): void {
     const { method, password, data, isReauthentication } = request;
     const { authenticate, version } = this.parts.members;
     const members = authenticate.filter(({ backend }) =>
@@ -132,13 +139,19 @@ export class Gatekeeper {
     // Nobody here knows the method. [MQTT-4.12.0-1]
     if (method !== undefined && members.length === 0) return this.refuse(request, client, BAD_AUTHENTICATION_METHOD);
     const attempt = { client, method, password, data, isReauthentication, state: undefined };
-    this.askNext(request, new Exchange(attempt, members, firstRevocation, version));
+    this.askNext(request, new Exchange(attempt, members, firstRevocation, version, isFree));
   }
 
   /** Backends were replaced meanwhile: those that are there now are asked, from the beginning. */
-  private beginAnew(request: AuthenticateRequest, { attempt, firstRevocation, isStepped }: Exchange): void {
-    if (isStepped) this.refuse(request, attempt.client, SERVER_UNAVAILABLE);
-    else this.begin(request, attempt.client, firstRevocation);
+  private beginAnew(request: AuthenticateRequest, exchange: Exchange): void {
+    const { client } = exchange.attempt;
+    if (exchange.isStepped) this.refuse(request, client, SERVER_UNAVAILABLE);
+    else this.begin(request, client, exchange);
+  }
+
+  /** Too many guesses at once: none of them is told whether it is right. */
+  private isTooLate({ attempt, isFree }: Exchange): boolean {
+    return isFree && this.options.attempts?.isOver(attempt.client.address) === true;
   }
 
   private isCurrent(exchange: Exchange): boolean {
@@ -183,8 +196,9 @@ export class Gatekeeper {
         exchange.isStepped = true;
         return request.complete({ reasonCode: CONTINUE, data: answer.data });
       case "deny":
-        return this.refuse(request, client, answer.code ?? BAD_USER_NAME_OR_PASSWORD, answer.reasonString);
+        return this.refuseAttempt(request, exchange, answer.code ?? BAD_USER_NAME_OR_PASSWORD, answer.reasonString);
       case "allow":
+        if (this.isTooLate(exchange)) return this.refuse(request, client, SERVER_BUSY);
         return this.admit(request, exchange, { grant: answer.grant ?? {}, data: answer.data });
       case "unavailable":
         if (whenUnavailable === "ignore") return next();
@@ -196,12 +210,13 @@ export class Gatekeeper {
   /** Nobody knows the client: refused as one that is known, and no sooner. */
   private refuseUnknown(request: AuthenticateRequest, exchange: Exchange): void {
     const { attempt, decoy } = exchange;
-    const { client, password } = attempt;
+    const { password } = attempt;
     const reasonCode = exhaustedCode(attempt);
-    if (!decoy || password === undefined || password.length === 0) return this.refuse(request, client, reasonCode);
+    if (!decoy || password === undefined || password.length === 0)
+      return this.refuseAttempt(request, exchange, reasonCode);
     this.options.passwords.check(password, decoy, (verdict) => {
       if (!this.isCurrent(exchange)) return this.beginAnew(request, exchange);
-      this.refuse(request, client, verdict === "busy" ? SERVER_BUSY : reasonCode);
+      this.refuseAttempt(request, exchange, verdict === "busy" ? SERVER_BUSY : reasonCode);
     });
   }
 
@@ -282,9 +297,22 @@ export class Gatekeeper {
     );
   }
 
+  /** What the credentials were worth. */
+  private refuseAttempt(
+    request: AuthenticateRequest,
+    exchange: Exchange,
+    reasonCode: RefusalCode,
+    reasonString?: string,
+  ): void {
+    const { client } = exchange.attempt;
+    const isTooLate = this.isTooLate(exchange);
+    if (reasonCode === BAD_USER_NAME_OR_PASSWORD) this.options.attempts?.noteFailure(client.address);
+    if (isTooLate) this.refuse(request, client, SERVER_BUSY);
+    else this.refuse(request, client, reasonCode, reasonString);
+  }
+
   private refuse(request: AuthenticateRequest, client: ClientInfo, reasonCode: number, reasonString?: string): void {
     this.parts.counts.refused++;
-    if (reasonCode === BAD_USER_NAME_OR_PASSWORD) this.options.attempts?.noteFailure(client.address);
     this.options.onDenied?.({ kind: "connect", client, reasonCode });
     const outcome: AuthenticateOutcome = { reasonCode, reasonString };
     request.complete(outcome);

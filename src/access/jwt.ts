@@ -12,7 +12,8 @@
  *   acl: [ { "permission": "deny", "action": "publish", "topic": "x/#" }, … ]   the first match decides
  *
  * `none` is no algorithm here, and a key is only used with algorithms of its own kind. Tokens are at most
- * `TOKEN_BYTES_MAX` long; verifications under way are bounded by their number.
+ * `TOKEN_BYTES_MAX` long; verifications under way are bounded by their number, and those that wait for new keys by half of it: tokens
+ * from elsewhere do not shut out others while the issuer hangs.
  */
 import { createPublicKey } from "node:crypto";
 import { createLocalJWKSet, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
@@ -20,12 +21,14 @@ import { MantouError } from "#base/error.ts";
 import { type AclRule, EVERYBODY } from "./acl-rule.ts";
 import type { BackendHealth, BackendLog, Grant } from "./backend.ts";
 import { type GuardOptions, RemoteGuard } from "./remote-guard.ts";
+import { readReply } from "./reply-text.ts";
 import { parseJsonSubscriptions } from "./subscription-list.ts";
 import { parsePattern, type TopicPattern } from "./topic-pattern.ts";
 
 const TOKEN_BYTES_MAX = 16 * 1024;
 const KEY_SET_BYTES_MAX = 1024 * 1024;
 const RUNNING_MAX = 1000;
+const WAITING_MAX = RUNNING_MAX / 2;
 /** An unknown key id may mean new keys; more often it means a token from elsewhere. */
 const UNKNOWN_KEY_REFRESH_MS_MIN = 10_000;
 const CLOCK_TOLERANCE_SEC = 5;
@@ -75,8 +78,10 @@ export class JwtVerifier {
   readonly counts = { verified: 0, refused: 0, busy: 0 };
   private key: Parameters<typeof jwtVerify>[1] | JWTVerifyGetKey | undefined;
   private running = 0;
+  private waiting = 0;
   private readonly guard: RemoteGuard | undefined;
   private refreshedMs = -Infinity;
+  private refreshing: Promise<void> | undefined;
   private timer: ReturnType<typeof setInterval> | undefined;
 
   constructor(
@@ -98,8 +103,8 @@ export class JwtVerifier {
         throw new MantouError("access_invalid", `publicKeyFile: found no public key, allowed: ${allowed}`);
       }
     } else {
-      await new Promise<void>((resolve) => this.refresh(() => resolve()));
-      this.timer = setInterval(() => this.refresh(), key.refreshSec * 1000);
+      await this.refresh();
+      this.timer = setInterval(() => void this.refresh(), key.refreshSec * 1000);
       this.timer.unref();
     }
   }
@@ -123,7 +128,7 @@ export class JwtVerifier {
   verify(token: string, done: (result: JwtResult) => void): void {
     if (token.length > TOKEN_BYTES_MAX) return this.refuse("the token is too long", done);
     if (this.key === undefined) {
-      this.refresh();
+      void this.refresh();
       return done({ kind: "unavailable" });
     }
     if (this.running >= RUNNING_MAX) {
@@ -158,14 +163,8 @@ export class JwtVerifier {
       });
       return this.grantOf(payload);
     } catch (error) {
-      if (
-        error instanceof errors.JWKSNoMatchingKey &&
-        mayRefresh &&
-        performance.now() - this.refreshedMs > (this.options.refreshMsMin ?? UNKNOWN_KEY_REFRESH_MS_MIN)
-      ) {
-        await new Promise<void>((resolve) => this.refresh(() => resolve()));
+      if (error instanceof errors.JWKSNoMatchingKey && mayRefresh && (await this.newKeys()))
         return this.check(token, false);
-      }
       const isExpired = error instanceof errors.JWTExpired;
       return { kind: "refused", reason: isExpired ? "the token has expired" : "the token is not valid" };
     }
@@ -199,12 +198,31 @@ export class JwtVerifier {
     done({ kind: "refused", reason });
   }
 
-  private refresh(done: () => void = () => {}): void {
+  /** Waits for a key set that was asked for since the token came, with all who wait for it; false when it is too soon for one. */
+  private async newKeys(): Promise<boolean> {
+    const agoMs = performance.now() - this.refreshedMs;
+    const isTooSoon = !this.refreshing && agoMs <= (this.options.refreshMsMin ?? UNKNOWN_KEY_REFRESH_MS_MIN);
+    if (isTooSoon || this.waiting >= WAITING_MAX) return false;
+    this.waiting++;
+    await this.refresh();
+    this.waiting--;
+    return true;
+  }
+
+  /** Of all who ask for it at the same time one asks the issuer. */
+  private refresh(): Promise<void> {
+    this.refreshing ??= new Promise<void>((resolve) => this.fetchKeys(resolve)).finally(
+      () => (this.refreshing = undefined),
+    );
+    return this.refreshing;
+  }
+
+  private fetchKeys(done: () => void): void {
     const { key } = this.options;
     if (key.kind !== "jwks") return done();
     this.refreshedMs = performance.now();
     this.guard!.ask(
-      "keys",
+      undefined, // a key set that was kept would be none
       (signal) => fetchKeySet(key.url, signal),
       (result) => {
         // The old keys stay in use while the new ones cannot be had.
@@ -222,9 +240,7 @@ async function fetchKeySet(url: string, signal: AbortSignal): Promise<JWTVerifyG
     await response.body?.cancel();
     throw new Error(`HTTP ${response.status}`);
   }
-  const text = await response.text();
-  if (text.length > KEY_SET_BYTES_MAX) throw new Error("the key set is too long");
-  return createLocalJWKSet(JSON.parse(text));
+  return createLocalJWKSet(JSON.parse(await readReply(response, KEY_SET_BYTES_MAX)));
 }
 
 function withoutSecrets(url: string): string {

@@ -8,7 +8,7 @@
  *                                                ◄─  CONNACK  v=signature
  *
  * Neither channel binding nor another authorization identity. An unknown user is asked on with a made-up salt that is the
- * same each time, and refused at the end, so that nobody learns who exists. A login costs a few HMACs.
+ * same each time, in every process and after a restart, and refused at the end, so that nobody learns who exists. A login costs a few HMACs.
  */
 import { createHash, createHmac, pbkdf2, randomBytes, timingSafeEqual } from "node:crypto";
 import type { ScramRow } from "./access-db.ts";
@@ -18,7 +18,6 @@ export const SCRAM_MECHANISMS = ["SCRAM-SHA-256", "SCRAM-SHA-512"] as const;
 const MESSAGE_BYTES_MAX = 4096;
 const SALT_BYTES = 16;
 const ITERATIONS = 15_000;
-const secret = randomBytes(32);
 
 type Digest = "sha256" | "sha512";
 const digestOf = (mechanism: string): Digest => (mechanism === "SCRAM-SHA-512" ? "sha512" : "sha256");
@@ -38,11 +37,17 @@ export interface ScramState {
   readonly isKnown: boolean;
 }
 
-/** Takes the first message; `keysOf` returns a user's keys. Undefined when it is malformed or asks for what is not there. */
+export interface ScramUsers {
+  keysOf(username: string): ScramRow | undefined;
+  /** What the salts of unknown users are made of: known users' stay the same too. */
+  readonly secret: Buffer;
+}
+
+/** Takes the first message. Undefined when it is malformed or asks for what is not there. */
 export function beginScram(
   data: Buffer | undefined,
   mechanism: string,
-  keysOf: (username: string) => ScramRow | undefined,
+  users: ScramUsers,
 ): { readonly state: ScramState; readonly reply: Buffer } | undefined {
   const text = textOf(data);
   const [, header, authzid, bare, rawName, clientNonce] =
@@ -51,8 +56,8 @@ export function beginScram(
   const username = nameOf(rawName);
   if (username === undefined || username === "") return undefined;
   if (authzid !== undefined && authzid !== "" && nameOf(authzid) !== username) return undefined;
-  const known = keysOf(username);
-  const keys = known ?? unknownKeys(username, mechanism);
+  const known = users.keysOf(username);
+  const keys = known ?? unknownKeys(username, mechanism, users.secret);
   const nonce = clientNonce + randomBytes(18).toString("base64");
   const reply = `r=${nonce},s=${keys.salt.toString("base64")},i=${keys.iterations}`;
   const state = { username, header, nonce, signed: `${bare},${reply}`, keys, isKnown: known !== undefined };
@@ -100,7 +105,7 @@ function derive(password: string, salt: Buffer, iterations: number, digest: Dige
   });
 }
 
-function unknownKeys(username: string, mechanism: string): ScramRow {
+function unknownKeys(username: string, mechanism: string, secret: Buffer): ScramRow {
   const digest = digestOf(mechanism);
   const made = (what: string): Buffer => hmac(digest, secret, `${what} ${mechanism} ${username}`);
   const salt = made("salt").subarray(0, SALT_BYTES);

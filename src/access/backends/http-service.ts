@@ -27,6 +27,7 @@ import type { BackendHealth, BackendParts, Grant } from "#access/backend.ts";
 import { rulesOfClaim } from "#access/jwt.ts";
 import { choice, guardOptions, secret, template, text } from "#access/option.ts";
 import { AnsweredFault, type Guarded, RemoteGuard } from "#access/remote-guard.ts";
+import { readReply } from "#access/reply-text.ts";
 import { parseJsonSubscriptions } from "#access/subscription-list.ts";
 import {
   escapeHeader,
@@ -147,7 +148,7 @@ export class HttpService {
       tls: this.tls,
     });
     try {
-      return replyOf(response, await readWords(response));
+      return replyOf(response, await readReply(response, REPLY_BYTES_MAX));
     } catch (error) {
       throw new AnsweredFault((error as Error).message);
     }
@@ -230,17 +231,6 @@ function checkUrl(url: Template, words: string, name: string): void {
   if (host.test(start) && URL.canParse(start) && !words.includes("#")) return;
   const allowed = "http:// or https://, a host without variables, no user name and password";
   throw new MantouError("access_invalid", `access: ${name}: url: found something else, allowed: ${allowed}`);
-}
-
-async function readWords(response: Response): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const chunk of response.body ?? []) {
-    bytes += chunk.length;
-    if (bytes > REPLY_BYTES_MAX) throw new Error(`a reply of more than ${REPLY_BYTES_MAX} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString("utf8");
 }
 
 function replyOf({ status, headers }: Response, words: string): Reply {

@@ -9,16 +9,22 @@ export const scram = backendKind({
   roles: ["authenticate"],
   options: z.strictObject({}),
   make(_options, { name, accessDb, revoke }): Backend {
+    const watched = watchUsers({ accessDb, revoke });
+    let secret: Buffer = Buffer.alloc(0);
     return {
       name,
-      ...watchUsers({ accessDb, revoke }),
+      ...watched,
+      async start() {
+        secret = accessDb().secret("scram");
+        await watched.start?.();
+      },
       methods: SCRAM_MECHANISMS,
       authenticate(attempt, answer) {
         const { method, data, client } = attempt;
         if (method === undefined) return answer(IGNORE);
         const state = attempt.state as ScramState | undefined;
         if (state === undefined) {
-          const begun = beginScram(data, method, (username) => accessDb().scram(username, method));
+          const begun = beginScram(data, method, { keysOf: (username) => accessDb().scram(username, method), secret });
           // Whoever names himself twice has to be the same.
           const isOther = begun && client.username !== undefined && client.username !== begun.state.username;
           if (!begun || isOther) return answer(DENY_CREDENTIALS);

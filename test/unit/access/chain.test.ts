@@ -301,6 +301,37 @@ describe("who may come in", () => {
     expect(outcomes).toEqual([]);
     expect(connect(chain, { address: "10.0.0.1" })).toBe(0x86);
   });
+
+  test("of guesses that are sent all at once none is told right or wrong after the first ones", () => {
+    const attempts = new AttemptLimit({
+      failureCountMax: 3,
+      windowSec: 60,
+      delaySecMax: 5,
+      nowMs: () => 0,
+      after: () => {},
+    });
+    const answers: ((answer: AuthenticateAnswer) => void)[] = [];
+    const slow: Backend = { name: "slow", authenticate: (_, answer) => void answers.push(answer) };
+    const { chain } = chainOf([slow], [], { attempts });
+    const guesses = Array.from({ length: 8 }, () => {
+      const { request, outcomes } = requestOf();
+      chain.authenticate(request);
+      return outcomes;
+    });
+    const verdicts: AuthenticateAnswer["verdict"][] = [
+      "deny",
+      "allow",
+      "deny",
+      "deny",
+      "deny",
+      "deny",
+      "allow",
+      "ignore",
+    ];
+    for (const [at, verdict] of verdicts.entries()) answers[at]!({ verdict } as AuthenticateAnswer);
+    expect(guesses.map(([outcome]) => outcome!.reasonCode)).toEqual([0x86, 0, 0x86, 0x86, 0x86, 0x89, 0x89, 0x89]);
+    expect(attempts.counts.failures).toBe(6);
+  });
 });
 
 describe("who may do what", () => {

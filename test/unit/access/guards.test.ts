@@ -167,6 +167,21 @@ describe("brute force", () => {
     expect(attempt()).toBeGreaterThan(0);
   });
 
+  test("what was let go on free is told from what came after the bound was passed", () => {
+    const { limit, clock, attempt } = setUp();
+    const free: boolean[] = [];
+    for (let i = 0; i < 4; i++) {
+      limit.admit("10.0.0.1", (_, isFree) => void free.push(isFree));
+      limit.noteFailure("10.0.0.1");
+    }
+    clock.ms += 10_000;
+    limit.admit("10.0.0.1", (_, isFree) => void free.push(isFree));
+    expect(free).toEqual([true, true, true, false]); // the fourth waits
+    expect([limit.isOver("10.0.0.1"), limit.isOver("10.0.0.2"), attempt("10.0.0.2")]).toEqual([true, false, 0]);
+    limit.replace({ failureCountMax: 1, windowSec: 60, delaySecMax: 0 });
+    expect([limit.isOver("10.0.0.1"), attempt()]).toEqual([false, 0]);
+  });
+
   test("time heals, and IPv6 neighbours are one", () => {
     const { limit, clock, attempt } = setUp();
     for (let i = 0; i < 5; i++) limit.noteFailure(`2001:db8::${i}`);
@@ -252,6 +267,22 @@ describe("the table of users", () => {
       expect(users.put(name, Buffer.from(word))).rejects.toThrow(MantouError);
     expect(users.putClient("c", undefined, ["x"])).rejects.toThrow(MantouError);
   });
+});
+
+test("a database of an older broker gets what it lacks and keeps what it has", async () => {
+  const file = path();
+  const before = database(file);
+  before.putBan({ kind: "clientId", value: "c", untilSec: undefined, reason: "" });
+  before.close();
+  const raw = new Database(file);
+  raw.run("DROP TABLE secrets");
+  raw.run("PRAGMA user_version = 1");
+  raw.close();
+  const [one, other] = [database(file), database(file)];
+  expect(one.bans()).toHaveLength(1);
+  expect(one.secret("a")).toHaveLength(32);
+  expect(other.secret("a")).toEqual(one.secret("a"));
+  expect(other.secret("b")).not.toEqual(one.secret("a"));
 });
 
 test("a database of a newer broker, or none at all, is told plainly", () => {

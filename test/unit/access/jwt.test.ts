@@ -96,6 +96,53 @@ test("a key set is read, read again for an unknown key id, and kept while it can
   expect(await kindOf(verifier, one)).toBe("granted");
 });
 
+test("all who come with a new key wait for one reading of the key set, and a flood of strangers shuts nobody out", async () => {
+  const [first, second] = [await generateKeyPair("ES256"), await generateKeyPair("ES256")];
+  const jwk = async (key: CryptoKey, kid: string) => ({ ...(await exportJWK(key)), kid, alg: "ES256" });
+  let keys = [await jwk(first.publicKey, "1")];
+  let reads = 0;
+  let gate: Promise<void> = Promise.resolve();
+  const server = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    fetch: async () => {
+      reads++;
+      await gate;
+      return Response.json({ keys });
+    },
+  });
+  ends.push(() => void server.stop(true));
+  const url = `http://127.0.0.1:${server.port}/keys`;
+  // What the guard would keep is no key set: it has to be the issuer's of now.
+  const key = { kind: "jwks", url, refreshSec: 3600, guard: { ...guard, cacheSec: 3600, cacheCountMax: 10 } } as const;
+  const verifier = await verifierOf({ algorithms: ["ES256"], key });
+  const sign = (pair: CryptoKeyPair, kid: string): Promise<string> =>
+    new SignJWT({}).setProtectedHeader({ alg: "ES256", kid }).sign(pair.privateKey);
+  const [one, two, stranger] = [await sign(first, "1"), await sign(second, "2"), await sign(second, "x")];
+
+  const opened = Promise.withResolvers<void>();
+  gate = opened.promise;
+  const flock = Array.from({ length: 50 }, () => kindOf(verifier, two));
+  while (reads < 2) await Bun.sleep(1);
+  keys = [...keys, await jwk(second.publicKey, "2")];
+  opened.resolve();
+  expect(new Set(await Promise.all(flock))).toEqual(new Set(["granted"]));
+  expect(reads).toBe(2);
+
+  const hung = Promise.withResolvers<void>();
+  gate = hung.promise;
+  const strangers: Promise<string>[] = [];
+  for (let i = 0; i < 12; i++) {
+    strangers.push(...Array.from({ length: 100 }, () => kindOf(verifier, stranger)));
+    expect(await kindOf(verifier, one)).toBe("granted");
+  }
+  expect(verifier.counts).toMatchObject({ busy: 0, refused: 700 });
+  hung.resolve();
+  expect(new Set(await Promise.all(strangers))).toEqual(new Set(["refused"]));
+  expect(await kindOf(verifier, two)).toBe("granted");
+  expect(reads).toBe(3);
+});
+
 describe("claims", () => {
   const secret = Buffer.from("an example secret of 32 bytes or more");
   const grantOf = async (claims: Record<string, unknown>, options: Partial<JwtOptions> = {}): Promise<JwtResult> => {

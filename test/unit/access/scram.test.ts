@@ -12,7 +12,8 @@ const keysOf =
 
 for (const mechanism of SCRAM_MECHANISMS) {
   const digest = mechanism === "SCRAM-SHA-256" ? "sha256" : "sha512";
-  const begin = (first: string) => beginScram(Buffer.from(first), mechanism, keysOf(mechanism));
+  const begin = (first: string | undefined, secret = Buffer.from("ours")) =>
+    beginScram(first === undefined ? first : Buffer.from(first), mechanism, { keysOf: keysOf(mechanism), secret });
 
   describe(mechanism, () => {
     test("who knows the password is let in and told so in a way only the broker can", () => {
@@ -46,6 +47,8 @@ for (const mechanism of SCRAM_MECHANISMS) {
       const saltOf = (name: string): string => /s=([^,]+)/.exec(begin(`n,,n=${name},r=abc`)!.reply.toString())![1]!;
       expect(saltOf("nobody")).toBe(saltOf("nobody"));
       expect(saltOf("nobody")).not.toBe(saltOf("somebody"));
+      const others = begin("n,,n=nobody,r=abc", Buffer.from("another's"))!;
+      expect(others.reply.toString()).not.toContain(saltOf("nobody"));
       expect(saltOf("nobody")).toHaveLength(saltOf("user").length);
     });
 
@@ -64,7 +67,7 @@ for (const mechanism of SCRAM_MECHANISMS) {
         `n,,n=user,r=${"a".repeat(5000)}`,
       ])
         expect({ first, begun: begin(first) }).toEqual({ first, begun: undefined });
-      expect(beginScram(undefined, mechanism, () => undefined)).toBeUndefined();
+      expect(begin(undefined)).toBeUndefined();
     });
   });
 }

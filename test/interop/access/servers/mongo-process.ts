@@ -78,7 +78,10 @@ function authenticate(peer: Peer, command: Document): Document {
   const payload = Buffer.from((command["payload"] as BSON.Binary).buffer);
   const first = peer.scram === undefined;
   if (first) {
-    const begun = beginScram(payload, "SCRAM-SHA-256", (name) => (name === "mantou" ? keys : undefined));
+    const begun = beginScram(payload, "SCRAM-SHA-256", {
+      keysOf: (name) => (name === "mantou" ? keys : undefined),
+      secret: Buffer.from("of a test"),
+    });
     if (!begun) throw new Error("Authentication failed.");
     peer.scram = begun.state;
     return { conversationId: 1, done: false, payload: new BSON.Binary(begun.reply) };
