@@ -246,19 +246,28 @@ export class Delivery {
 
   /** Counts and reports a message that was not delivered. Always false, to be returned. */
   drop(reason: DropReason, session: number, view: MessageView): false {
-    this.counts[DROPPED[reason]]++;
     if (session >= 0) {
       const queue = this.sessions.queueOf(session);
       if (queue !== null) queue.droppedCount++;
     }
+    return this.dropFor(this.clientOf(session), reason, view);
+  }
+
+  /** As `drop`, for a session that may be gone; `client` is what `clientOf` said of it. */
+  dropFor(client: string | undefined, reason: DropReason, view: MessageView): false {
+    this.counts[DROPPED[reason]]++;
     if (this.hooks.messageDropped.isUsed) {
-      const isClients = session >= 0 && this.sessions.isPeer[session] === 0;
-      const clientId = isClients ? this.sessions.clientId(session) : undefined;
       const message = this.describe(view);
-      this.hooks.messageDropped.run(clientId, reason, message);
+      this.hooks.messageDropped.run(client, reason, message);
       message.close();
     }
     return false;
+  }
+
+  /** The client as `messageDropped` names it, when that is used; undefined for none, and for another process of the broker. */
+  clientOf(session: number): string | undefined {
+    const isTold = this.hooks.messageDropped.isUsed && session >= 0 && this.sessions.isPeer[session] === 0;
+    return isTold ? this.sessions.clientId(session) : undefined;
   }
 
   /** The message as hooks see it. */

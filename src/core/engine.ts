@@ -13,6 +13,7 @@ import { TimerWheel } from "#base/timer-wheel.ts";
 import { Delivery } from "./delivery.ts";
 import { runPublishHook } from "./hook-message.ts";
 import { Hooks } from "./hooks.ts";
+import { Leavings } from "./leavings.ts";
 import { Lifecycle, type Opened, type OpenRequest } from "./lifecycle.ts";
 import { type LimitOverrides, type Limits, makeLimits } from "./limits.ts";
 import { LocalFabric, OpenAccess, VolatileStore } from "./local-ports.ts";
@@ -85,6 +86,7 @@ export class Engine {
   readonly sender: Sender;
   readonly priorities: Priorities | null;
   readonly router: Router;
+  readonly leavings: Leavings;
   readonly subscriptions: Subscriptions;
   readonly keeper: RetainedKeeper;
   readonly lifecycle: Lifecycle;
@@ -118,14 +120,13 @@ export class Engine {
     this.cache = new MatchCache(this.pool, this.index, this.limits.cache.matchCountMax);
     this.sessions = new SessionTable(this.pool, hashSeed);
     this.groups = new ShareGroups(this.index, this.limits.shared.strategy, this.random);
-    this.retainedIndex = new RetainedIndex(this.pool, this.messages, hashSeed);
-    this.retained = this.retainedIndex;
+    this.retained = this.retainedIndex = new RetainedIndex(this.pool, this.messages, hashSeed);
     this.delivery = new Delivery(this);
     this.delivery.nowSec = this.nowSec;
-    const { priorities = [] } = options;
-    this.priorities = priorities.length > 0 ? new Priorities(this.pool, hashSeed, priorities) : null;
+    this.priorities = options.priorities?.length ? new Priorities(this.pool, hashSeed, options.priorities) : null;
     this.sender = new Sender(this, this.delivery);
     this.router = new Router(this);
+    this.leavings = new Leavings(this, (task) => this.later(() => this.routed(task)));
     this.delivery.onOverflow = (session) => {
       const sink = this.sessions.sinks[session];
       this.later(() => sink?.end(QUOTA_EXCEEDED));
@@ -308,8 +309,7 @@ export class Engine {
   receive(session: number, packetId: number): boolean {
     const queue = this.sessions.queueOf(session);
     this.begin();
-    if (queue === null) return false;
-    return queue.inflight.isReleased(packetId) || this.sender.receive(session, queue, packetId);
+    return queue !== null && (queue.inflight.isReleased(packetId) || this.sender.receive(session, queue, packetId));
   }
 
   /** PUBCOMP: the id is free. False when the id was not awaited. */

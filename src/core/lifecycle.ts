@@ -12,6 +12,7 @@
 import type { TimerWheel } from "#base/timer-wheel.ts";
 import type { Delivery } from "./delivery.ts";
 import type { Hooks } from "./hooks.ts";
+import type { Leavings } from "./leavings.ts";
 import type { Limits } from "./limits.ts";
 import { expiryAt, type MessagePool, type MessageView, NEVER } from "./message.ts";
 import type { Metrics } from "./metrics.ts";
@@ -53,6 +54,7 @@ export interface LifecycleParts {
   readonly delivery: Delivery;
   readonly sender: Sender;
   readonly router: Router;
+  readonly leavings: Leavings;
   readonly hooks: Hooks;
   readonly metrics: Metrics;
   readonly timers: TimerWheel;
@@ -157,7 +159,9 @@ export class Lifecycle {
     if (will?.delaySec === 0)
       this.publishWill(session); // [MQTT-3.1.2-8]
     else if (will) will.timer = this.parts.timers.arm(this.parts.nowMs + will.delaySec * 1000, this.willKind, session);
-    this.parts.routed(() => this.parts.router.handOver(session, (group) => this.hasOtherMember(group, session, true)));
+    this.parts.routed(() =>
+      this.parts.leavings.handOver(session, (group) => this.hasOtherMember(group, session, true)),
+    );
     this.note("session-closed", session);
   }
 
@@ -173,7 +177,8 @@ export class Lifecycle {
     this.stopRetry(session);
     this.parts.routed(() => {
       this.parts.subscriptions.removeAll(session);
-      this.parts.router.discard(session, (group) => this.hasOtherMember(group, session, false));
+      this.parts.router.dropReplays(session, -1);
+      this.parts.leavings.discard(session, (group) => this.hasOtherMember(group, session, false));
     });
     this.parts.metrics.add("sessions.ended");
     if (this.parts.hooks.sessionEnded.isUsed) this.parts.hooks.sessionEnded.run(this.parts.sessions.clientId(session));

@@ -1,7 +1,8 @@
 /**
  * Messages that wait for one session: first in, first out, by priority.
  *
- *   ring   [ message | delivery | ids | group | seq ] × capacity (power of two, from 4)     first ──► … count …
+ *   ring   [ message | delivery | ids | group | seq ] × capacity (power of two, 4 to 1024)     first ──► … ringCount …
+ *   blocks   1024 such rows each, for what comes when the ring is full; an empty ring is replaced by the first block
  *   delivery  QoS to deliver with (2 bits) | retain flag (4) | lane (3 bits) | was sent (64)
  *   ids       0 none, > 0 the one subscription identifier, < 0 a list in `IdLists`
  *   group     share group it was dispatched through, or -1: so that it can be given to another member
@@ -30,18 +31,36 @@ const DELIVERY_LANE = 7 << DELIVERY_LANE_SHIFT;
 /** It was sent before: the next time it is a duplicate. */
 export const DELIVERY_SENT = 64;
 
+/** Messages of a block: what a ring grows by, so that a long queue is never copied. */
+const BLOCK_COUNT = 1024;
+const BLOCK_SHIFT = 10;
+
 /** Fields of waiting messages in the order in which they came. */
 export class Ring {
-  private ring = new Int32Array(4 * STRIDE);
+  private ring: Int32Array = new Int32Array(4 * STRIDE);
   private first = 0;
-  count = 0;
+  /** Messages in `ring`. */
+  private ringCount = 0;
+  /** What came when `ring` had reached a block's size: all full but the last. */
+  private blocks: Int32Array[] = noBlocks;
+  private blockedCount = 0;
+  /** Messages that came through a share group. */
+  groupedCount = 0;
+
+  get count(): number {
+    return this.ringCount + this.blockedCount;
+  }
 
   push(message: number, delivery: number, ids: number, group: number, seq: number): void {
-    if (this.count * STRIDE === this.ring.length) {
+    if (group >= 0) this.groupedCount++;
+    if (this.blockedCount > 0 || this.ringCount === BLOCK_COUNT) {
+      return this.pushBlocked(message, delivery, ids, group, seq);
+    }
+    if (this.ringCount * STRIDE === this.ring.length) {
       this.ring = grownRing(this.ring, this.first * STRIDE);
       this.first = 0;
     }
-    const at = this.offset(this.count++);
+    const at = this.offset(this.ringCount++);
     this.ring[at + MESSAGE] = message;
     this.ring[at + DELIVERY] = delivery;
     this.ring[at + IDS] = ids;
@@ -49,31 +68,56 @@ export class Ring {
     this.ring[at + SEQ] = seq;
   }
 
+  private pushBlocked(message: number, delivery: number, ids: number, group: number, seq: number): void {
+    const place = this.blockedCount++;
+    if (place === 0) this.blocks = [];
+    if (place >>> BLOCK_SHIFT === this.blocks.length) this.blocks.push(new Int32Array(BLOCK_COUNT * STRIDE));
+    const block = this.blocks[place >>> BLOCK_SHIFT];
+    const at = (place & (BLOCK_COUNT - 1)) * STRIDE;
+    block[at + MESSAGE] = message;
+    block[at + DELIVERY] = delivery;
+    block[at + IDS] = ids;
+    block[at + GROUP] = group;
+    block[at + SEQ] = seq;
+  }
+
   /** A field of the `position`-th message, 0 being the oldest. */
   at(position: number, field: number): number {
-    return this.ring[this.offset(position) + field];
+    if (position < this.ringCount) return this.ring[this.offset(position) + field];
+    const place = position - this.ringCount;
+    return this.blocks[place >>> BLOCK_SHIFT][(place & (BLOCK_COUNT - 1)) * STRIDE + field];
   }
 
   /** Takes the oldest off. */
   shift(): void {
+    if (this.ring[this.first * STRIDE + GROUP] >= 0) this.groupedCount--;
     this.first = (this.first + 1) & (this.ring.length / STRIDE - 1);
-    this.count--;
+    if (--this.ringCount > 0 || this.blockedCount === 0) return;
+    this.ring = this.blocks.shift()!;
+    this.first = 0;
+    this.ringCount = Math.min(BLOCK_COUNT, this.blockedCount);
+    this.blockedCount -= this.ringCount;
   }
 
   /** Moves the messages from `start` on to the end of another ring. */
   moveTo(other: Ring, start: number): void {
     for (let i = start; i < this.count; i++) {
-      const at = this.offset(i);
-      const r = this.ring;
-      other.push(r[at + MESSAGE], r[at + DELIVERY], r[at + IDS], r[at + GROUP], r[at + SEQ]);
+      const group = this.at(i, GROUP);
+      if (group >= 0) this.groupedCount--;
+      other.push(this.at(i, MESSAGE), this.at(i, DELIVERY), this.at(i, IDS), group, this.at(i, SEQ));
     }
-    this.count = start;
+    if (start >= this.count) return;
+    this.blockedCount = Math.max(0, start - this.ringCount);
+    this.blocks.length = Math.ceil(this.blockedCount / BLOCK_COUNT);
+    this.ringCount = Math.min(start, this.ringCount);
   }
 
   private offset(position: number): number {
     return ((this.first + position) & (this.ring.length / STRIDE - 1)) * STRIDE;
   }
 }
+
+const noBlocks: Int32Array[] = [];
 
 /** A run of waiting messages on disk. */
 export interface Page {

@@ -4,28 +4,15 @@
  *   route(view) ─ match-cache ─► targets ─┬─ session ──────► delivery.ts
  *                                         └─ share group ─► dispatch: one member ─► delivery.ts
  *
- * Besides what is published it routes what is kept: retained messages for new subscriptions, and messages of share
- * group members that left. Nothing is allocated while a message is routed.
+ * Besides what is published it routes retained messages for new subscriptions; what those leave who go is in leavings.ts.
+ * Nothing is allocated while a message is routed.
  */
 import { type BlockPool, offsetOf, pageOf } from "#base/block-pool.ts";
 import { addId, type Delivery, NOT_KEPT } from "./delivery.ts";
 import type { Limits } from "./limits.ts";
 import { MERGED, type MatchCache } from "./match-cache.ts";
 import { type MessagePool, MessageView } from "./message.ts";
-import type { DropReason, Metrics } from "./metrics.ts";
-import {
-  DELIVERY,
-  DELIVERY_QOS,
-  DELIVERY_SENT,
-  GROUP,
-  IDS,
-  type Lane,
-  MESSAGE,
-  type Outbox,
-  type Ring,
-  SEQ,
-} from "./outbox.ts";
-import type { RetainedCursor, Sink, Store } from "./ports.ts";
+import type { RetainedCursor, Sink } from "./ports.ts";
 import type { Priorities } from "./priorities.ts";
 import type { Sender } from "./sender.ts";
 import type { SessionTable } from "./session-table.ts";
@@ -43,10 +30,10 @@ interface Replay {
 
 /** How ready a share group's member is: it takes the message now, or it will wait there, or not at all. */
 const TAKES_NOW = 0;
-const CONNECTED = 1;
+export const CONNECTED = 1;
 const AWAY = 2;
 const CANNOT = 3;
-const ANY_MEMBER = AWAY;
+export const ANY_MEMBER = AWAY;
 
 export interface RouterParts {
   readonly pool: BlockPool;
@@ -56,10 +43,8 @@ export interface RouterParts {
   readonly messages: MessagePool;
   readonly sessions: SessionTable;
   readonly groups: ShareGroups;
-  readonly metrics: Metrics;
   readonly delivery: Delivery;
   readonly sender: Sender;
-  readonly store: Store;
   /** Null when all messages are alike. */
   readonly priorities: Priorities | null;
 }
@@ -75,10 +60,8 @@ export class Router {
   private readonly messages: MessagePool;
   private readonly sessions: SessionTable;
   private readonly groups: ShareGroups;
-  private readonly metrics: Metrics;
   private readonly delivery: Delivery;
   private readonly sender: Sender;
-  private readonly store: Store;
   private readonly priorities: Priorities | null;
   private readonly stored = new MessageView();
   private readonly replays = new Map<number, Replay[]>();
@@ -89,7 +72,7 @@ export class Router {
   private stamp = 0;
   private wasTried = false;
   /** Only members that the store has may get the message: its acknowledgement meant that it is on disk. */
-  private isForStored = false;
+  isForStored = false;
   private wasAbsent = false;
 
   constructor(parts: RouterParts) {
@@ -100,10 +83,8 @@ export class Router {
     this.messages = parts.messages;
     this.sessions = parts.sessions;
     this.groups = parts.groups;
-    this.metrics = parts.metrics;
     this.delivery = parts.delivery;
     this.sender = parts.sender;
-    this.store = parts.store;
     this.priorities = parts.priorities;
   }
 
@@ -304,7 +285,7 @@ export class Router {
    * Gives the message to one member of a share group, the readiest first, down to `leastReady`; `except` is a session that
    * is leaving. False: `wasTried` says whether somebody was offered it, which counted why not, else `wasAbsent` why not.
    */
-  private dispatch(view: MessageView, group: number, except: number, leastReady: number): boolean {
+  dispatch(view: MessageView, group: number, except: number, leastReady: number): boolean {
     const entry = this.groups.get(group);
     const { isForwarded } = view;
     const n = isForwarded ? entry.localCount : entry.members.length;
@@ -344,107 +325,5 @@ export class Router {
     const queue = this.sessions.queueOf(session);
     if (sink.isWritable && (qos === 0 || queue === null || this.delivery.canSend(queue, sink))) return TAKES_NOW;
     return qos === 0 ? CANNOT : CONNECTED;
-  }
-
-  /** Offers a message of a member that leaves to the others; false when none takes it. */
-  private redispatch(message: number, group: number, session: number, leastReady: number): boolean {
-    const view = this.stored;
-    this.messages.load(message, view);
-    this.delivery.kept = message;
-    this.delivery.lane = this.priorities === null ? 0 : this.priorities.laneOf(view);
-    if (!this.dispatch(view, group, session, leastReady)) return false;
-    this.metrics.add("messages.redispatched");
-    return true;
-  }
-
-  /** Frees everything a session has waiting in memory; messages that came through a share group go to its other members. */
-  discard(session: number, isGroupAlive: (group: number) => boolean): void {
-    this.dropReplays(session, -1);
-    const queue = this.sessions.queueOf(session);
-    if (queue === null) return;
-    const { inflight, outbox } = queue;
-    for (let i = 0; i < inflight.positions; i++) {
-      if (inflight.packetIdAt(i) === 0) continue;
-      // A QoS 2 message that was sent may have arrived: it must go to nobody else. [MQTT-4.8.2-5]
-      const delivery = inflight.field(i, DELIVERY);
-      const mayMove = (delivery & DELIVERY_QOS) === 1 || (delivery & DELIVERY_SENT) === 0;
-      const isFree = mayMove && isGroupAlive(inflight.field(i, GROUP));
-      this.store.forget(inflight.field(i, SEQ), inflight.field(i, MESSAGE));
-      this.discardOne(
-        session,
-        inflight.field(i, MESSAGE),
-        inflight.field(i, IDS),
-        isFree ? inflight.field(i, GROUP) : -1,
-      );
-    }
-    for (const lane of outbox.lanes) {
-      this.discardRing(session, lane.head, isGroupAlive);
-      this.discardRing(session, lane.tail, isGroupAlive);
-    }
-  }
-
-  private discardRing(session: number, ring: Ring, isGroupAlive: (group: number) => boolean): void {
-    for (let i = 0; i < ring.count; i++) {
-      const group = ring.at(i, GROUP);
-      this.store.forget(ring.at(i, SEQ), ring.at(i, MESSAGE));
-      this.discardOne(session, ring.at(i, MESSAGE), ring.at(i, IDS), isGroupAlive(group) ? group : -1);
-    }
-  }
-
-  /** A message of a session that has ended: to another member of its share group if that is alive (else −1), or dropped. */
-  discardOne(session: number, message: number, ids: number, group: number): void {
-    const isExpired = this.messages.expiryAtSec[message] <= this.delivery.nowSec;
-    if (isExpired || group < 0 || !this.redispatch(message, group, session, ANY_MEMBER)) {
-      this.messages.load(message, this.stored);
-      this.delivery.drop(isExpired ? "expired" : "session_ended", session, this.stored);
-    }
-    this.delivery.free(message, ids);
-  }
-
-  /** A message of a session is dropped that is not in its queue any more; its reference goes. */
-  dropStored(reason: DropReason, session: number, message: number): void {
-    this.messages.load(message, this.stored);
-    this.delivery.drop(reason, session, this.stored);
-    this.messages.release(message);
-  }
-
-  /** Waiting messages that came through a share group go to members who are connected; what none takes stays. */
-  handOver(session: number, isOffered: (group: number) => boolean): void {
-    const queue = this.sessions.queueOf(session);
-    if (queue === null) return;
-    this.isForStored = this.sessions.isStored[session] !== 0;
-    for (const lane of queue.outbox.lanes) {
-      this.handOverRing(session, queue.outbox, lane, lane.head, isOffered);
-      this.handOverRing(session, queue.outbox, lane, lane.tail, isOffered);
-    }
-    this.isForStored = false;
-  }
-
-  private handOverRing(
-    session: number,
-    outbox: Outbox,
-    lane: Lane,
-    ring: Ring,
-    isOffered: (group: number) => boolean,
-  ): void {
-    for (let left = ring.count; left > 0; left--) {
-      const message = ring.at(0, MESSAGE);
-      const delivery = ring.at(0, DELIVERY);
-      const ids = ring.at(0, IDS);
-      const group = ring.at(0, GROUP);
-      const seq = ring.at(0, SEQ);
-      ring.shift();
-      const isExpired = this.messages.expiryAtSec[message] <= this.delivery.nowSec;
-      if (group >= 0 && isOffered(group) && !isExpired && this.redispatch(message, group, session, CONNECTED)) {
-        outbox.count--;
-        outbox.bytes -= this.messages.bytesOf(message);
-        lane.memoryBytes -= this.messages.bytesOf(message);
-        if (ring === lane.tail) lane.tailBytes -= this.messages.bytesOf(message);
-        if (this.sessions.isStored[session] !== 0) this.store.withdraw(session, seq, message);
-        this.delivery.free(message, ids);
-      } else {
-        ring.push(message, delivery, ids, group, seq);
-      }
-    }
   }
 }

@@ -114,7 +114,7 @@ export class Sender {
 
   /** Another process is told of a retained value that has expired: it has taken the place of the one that is there. */
   private isExpired(session: number, message: number, delivery: number): boolean {
-    if (this.messages.expiryAtSec[message] > this.delivery.nowSec) return false;
+    if (this.messages.expiryOf(message) > this.delivery.nowSec) return false;
     return this.sessions.isPeer[session] === 0 || (delivery & DELIVERY_RETAIN) === 0;
   }
 

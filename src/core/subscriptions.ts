@@ -1,5 +1,6 @@
 /** SUBSCRIBE and UNSUBSCRIBE: filters judged one by one, share groups joined and left, retained messages looked up. */
 import type { Hooks } from "./hooks.ts";
+import type { Leavings } from "./leavings.ts";
 import type { Limits } from "./limits.ts";
 import type { Fabric, Retained, Store } from "./ports.ts";
 import type { Router } from "./router.ts";
@@ -35,6 +36,7 @@ export interface SubscriptionParts {
   readonly store: Store;
   readonly fabric: Fabric;
   readonly router: Router;
+  readonly leavings: Leavings;
   /** Told the store's number of each change. */
   noteSeq(seq: number): void;
 }
@@ -164,7 +166,7 @@ export class Subscriptions {
     const group = index.groupOf(sub);
     if (group >= 0) groups.setWeight(group, sub, 0);
     index.remove(sub);
-    if (group >= 0 && groups.has(group)) this.parts.router.handOver(session, (other) => other === group);
+    if (group >= 0 && groups.has(group)) this.parts.leavings.handOver(session, (other) => other === group);
   }
 
   private join(session: number, group: number, options: number, id: number): number {
@@ -220,7 +222,7 @@ export class Subscriptions {
   /** What waits for a member that leaves goes to those who stay. */
   private leave(session: number, group: number, sub: number): void {
     this.parts.groups.leave(group, sub);
-    if (this.parts.groups.has(group)) this.parts.router.handOver(session, (other) => other === group);
+    if (this.parts.groups.has(group)) this.parts.leavings.handOver(session, (other) => other === group);
   }
 
   private note(record: "subscribed" | "unsubscribed", session: number, sub: number): void {

@@ -172,7 +172,7 @@ export class Paging {
     this.parts.releasedCount += count;
     if (engine.hooks.messageDropped.isUsed) {
       backend.readPage(number, page, (loaded) => {
-        if (loaded) this.eachMessage(loaded, (message) => engine.router.dropStored("queue_full", session, message));
+        if (loaded) this.eachMessage(loaded, (message) => engine.leavings.dropStored("queue_full", session, message));
       });
     } else {
       queue.droppedCount += count;
@@ -250,7 +250,7 @@ export class Paging {
     // A QoS 2 message may have arrived: it must go to nobody else. [MQTT-4.8.2-5]
     const isFree = !wasSent || (entry.delivery & DELIVERY_QOS) === 1;
     this.parts.releasedCount++;
-    engine.routed(() => engine.router.discardOne(-1, message, 0, isFree ? this.parts.groupOf(entry.group) : -1));
+    engine.routed(() => engine.leavings.discardOne(-1, message, 0, isFree ? this.parts.groupOf(entry.group) : -1));
   }
 
   /** The page's row stays until a snapshot no longer names it. */
@@ -268,7 +268,7 @@ export class Paging {
       if (length === LOST) continue;
       const at = from.skip(length);
       const message = messages.read(new ByteReader(bodies, at, at + length));
-      messages.bodyNumber[message] = entry.body;
+      messages.setBodyNumber(message, entry.body);
       visit(message, entry);
     }
   }

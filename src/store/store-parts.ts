@@ -69,11 +69,11 @@ export class StoreParts {
    */
   bodyOf(message: number, isNewEntry: boolean): number {
     const { messages } = this.engine;
-    const before = messages.bodyNumber[message];
+    const before = messages.bodyNumberOf(message);
     const known = Math.abs(before);
     if (before !== 0 && ((before > 0 && !isNewEntry) || known >= this.collectFloor)) return known;
     const number = ++this.lastBody;
-    messages.bodyNumber[message] = before === 0 ? number : -number;
+    messages.setBodyNumber(message, before === 0 ? number : -number);
     this.items.u8(BODY);
     this.items.u48(number);
     this.items.u32(messages.writtenBytes(message));

@@ -140,7 +140,7 @@ export const crashPlants: Record<string, CrashPlant> = {
       (original) =>
         function (...args) {
           const [message] = args as unknown as [number];
-          const known = Math.abs(store["parts"].engine.messages.bodyNumber[message]!);
+          const known = Math.abs(store["parts"].engine.messages.bodyNumberOf(message));
           return known || original.apply(this, args);
         },
     ),

@@ -21,6 +21,24 @@ describe("a session", () => {
     expect(broker.open("a").isPresent).toBe(false);
   });
 
+  test("with thousands of messages leaves them turn by turn, each dropped in its name", () => {
+    const broker = new TestBroker();
+    const sink = broker.open("a", { expirySec: 10 });
+    broker.subscribe(sink, "t", 1);
+    broker.close(sink);
+    for (let i = 0; i < 5000; i++) broker.publish("t", `${i}`, { qos: 1 });
+    broker.close(broker.open("a", { isCleanStart: true }));
+    const left = [broker.engine.messages.count];
+    for (let turn = 0; turn < 3; turn++) {
+      broker.engine.turn();
+      left.push(broker.engine.messages.count);
+    }
+    expect(left).toEqual([3000, 1000, 0, 0]);
+    expect(held(broker)).toEqual([0, 0, 0, 0, 0]);
+    expect(broker.drops.map(({ payload }) => payload)).toEqual(Array.from({ length: 5000 }, (_, i) => `${i}`));
+    expect(broker.drops.every(({ clientId, reason }) => clientId === "a" && reason === "session_ended")).toBe(true);
+  });
+
   test("with an expiry is there until it is over, and not a moment shorter", () => {
     const broker = new TestBroker();
     const sink = broker.open("a", { expirySec: 10 });

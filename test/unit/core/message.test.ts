@@ -84,3 +84,28 @@ test("beyond its bytes nothing more is kept, until some are released", () => {
   messages.release(first);
   expect(messages.keep(viewOf("t", "x".repeat(600)))).toBe(first);
 });
+
+test("tens of thousands of messages keep what is theirs while they come and go", () => {
+  const messages = new MessagePool(new BlockPool(), 1e9);
+  const kept = new Map<number, string>();
+  for (let i = 0; i < 20_000; i++) {
+    const message = messages.keep(viewOf(`t/${i}`, `body ${i}`, { qos: 1, expiryAtSec: 0xffff_0000 + (i % 60_000) }));
+    messages.setBodyNumber(message, 2 ** 40 + i);
+    kept.set(message, `${i}`);
+    if (i % 3 !== 0) continue;
+    const [oldest] = kept.keys();
+    messages.release(oldest!);
+    kept.delete(oldest!);
+  }
+  expect(messages.count).toBe(kept.size);
+  for (const [message, number] of kept) {
+    const view = loaded(messages, message);
+    expect([view.topicText(), view.payload().toString()]).toEqual([`t/${number}`, `body ${number}`]);
+    expect([view.expiryAtSec, messages.expiryOf(message)]).toEqual(
+      Array(2).fill(0xffff_0000 + (Number(number) % 60_000)),
+    );
+    expect(messages.bodyNumberOf(message)).toBe(2 ** 40 + Number(number));
+    messages.release(message);
+  }
+  expect([messages.count, messages.bodyBytes]).toEqual([0, 0]);
+});

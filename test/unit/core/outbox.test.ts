@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
-import { DELIVERY, DELIVERY_LANE_SHIFT, GROUP, IDS, IdLists, MESSAGE, Outbox } from "#core/outbox.ts";
+import { DELIVERY, DELIVERY_LANE_SHIFT, GROUP, IDS, IdLists, MESSAGE, Outbox, Ring, SEQ } from "#core/outbox.ts";
+import { Dice } from "#test/simulation/weather.ts";
 
 test("first in, first out, over the ring's end and while it grows", () => {
   const outbox = new Outbox();
@@ -53,7 +54,7 @@ test("with a page on disk what comes later waits behind it, and lower priorities
   outbox.push(99, 1, 0, -1, 1);
   // Messages 2 and 3 are written to a page.
   high.pages = [{ page: 1, count: 2, bytes: 2 }];
-  high.head.count -= 2;
+  high.head.moveTo(new Ring(), 2);
   outbox.push(4, 1 | (2 << DELIVERY_LANE_SHIFT), 0, -1, 1);
   expect(outbox.hasPages).toBe(true);
   expect(drain(outbox)).toEqual([0, 1]);
@@ -86,4 +87,41 @@ test("lists of identifiers: none and one need no list, numbers come back", () =>
   expect(lists.count).toBe(1);
   expect(lists.keep(Int32Array.of(1, 2), 2)).toBe(first);
   expect([...lists.get(second)]).toEqual([5, 6, 7]);
+});
+
+test("a ring is a list, also with thousands of messages, moved and cut anywhere", () => {
+  const dice = new Dice(7);
+  const rings = [new Ring(), new Ring()];
+  const lists: number[][] = [[], []];
+  let next = 0;
+  for (let round = 0; round < 400; round++) {
+    const which = dice.below(2);
+    const [ring, list] = [rings[which], lists[which]];
+    const count = dice.pick([1, 7, 900, 3000]);
+    const deed = dice.below(5);
+    if (deed < 2) {
+      for (let i = 0; i < count; i++, next++) {
+        ring.push(next, 1, 0, next % 3 === 0 ? 5 : -1, next);
+        list.push(next);
+      }
+    } else if (deed < 4) {
+      for (let i = 0; i < count && list.length > 0; i++) {
+        expect(ring.at(0, MESSAGE)).toBe(list.shift()!);
+        ring.shift();
+      }
+    } else {
+      const start = dice.below(list.length + 1);
+      ring.moveTo(rings[1 - which], start);
+      lists[1 - which].push(...list.splice(start));
+    }
+    for (let k = 0; k < 2; k++) {
+      expect(rings[k].count).toBe(lists[k].length);
+      expect(rings[k].groupedCount).toBe(lists[k].filter((n) => n % 3 === 0).length);
+      for (let i = 0; i < 20 && i < lists[k].length; i++) {
+        const at = dice.below(lists[k].length);
+        expect([rings[k].at(at, MESSAGE), rings[k].at(at, SEQ)]).toEqual([lists[k][at], lists[k][at]]);
+      }
+    }
+  }
+  expect(next).toBeGreaterThan(50_000);
 });
