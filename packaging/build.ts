@@ -13,6 +13,7 @@ import { tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { VERSION } from "#broker/version.ts";
+import { documents } from "./files.ts";
 import { makeDeb, makeRpm } from "./packages.ts";
 import { has, run } from "./run.ts";
 import { hostTarget, type Target, targets } from "./targets.ts";
@@ -45,7 +46,7 @@ async function compile(target: Target, outfile: string, bun: string | undefined)
   ]);
 }
 
-/** Resolves with the archive's path. Its one folder has the executable, licence, a first page and the example configuration. */
+/** Resolves with the archive's path. Its one folder has the executable, the licence and what there is to read. */
 async function archive(target: Target, executable: string, { outDir, dateSec }: Wish): Promise<string> {
   const name = `mantou-${VERSION}-${target.name}`;
   const dir = mkdtempSync(join(tmpdir(), "mantou-archive-"));
@@ -53,8 +54,7 @@ async function archive(target: Target, executable: string, { outDir, dateSec }: 
     const folder = join(dir, name);
     mkdirSync(folder);
     cpSync(executable, join(folder, `mantou${target.suffix}`));
-    for (const file of ["LICENSE", "README.md", "CHANGELOG.md", "docs/mantou.example.yaml"])
-      cpSync(file, join(folder, basename(file)));
+    for (const file of ["LICENSE", ...documents()]) cpSync(file, join(folder, file));
     const file = resolve(outDir, `${name}.${target.archive}`);
     if (target.archive === "zip") {
       rmSync(file, { force: true });

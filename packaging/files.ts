@@ -1,5 +1,5 @@
 /** What stands beside the executable in a package, and where. The same tree for Debian and RPM. */
-import { chmodSync, cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { manPage } from "./man.ts";
@@ -29,6 +29,13 @@ if [ -z "\${DPKG_ROOT:-}" ] && [ -d /run/systemd/system ]; then systemctl daemon
 /** Running brokers go on until somebody restarts them: an upgrade cuts nobody off. */
 export const BEFORE_REMOVAL = `if [ -z "\${DPKG_ROOT:-}" ] && [ -d /run/systemd/system ]; then systemctl disable --now mantou || true; fi`;
 
+/** What there is to read, from the top of the repository: the first pages, and docs/. */
+export function documents(): string[] {
+  const files = readdirSync("docs", { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const pages = files.map(({ parentPath, name }) => join(parentPath, name)).toSorted();
+  return ["README.md", "CHANGELOG.md", ...pages];
+}
+
 /** Lays the tree below `root`; returns the paths of its files, from its top. */
 export async function layTree(root: string, executable: string, dateSec: number): Promise<string[]> {
   const paths: string[] = [];
@@ -49,8 +56,7 @@ export async function layTree(root: string, executable: string, dateSec: number)
   put("/usr/lib/sysusers.d/mantou.conf", SYSUSERS);
   put("/usr/share/man/man1/mantou.1.gz", gzipSync(await manPage(dateSec), { level: 9 }));
   put("/usr/share/doc/mantou/copyright", copyright());
-  for (const name of ["README.md", "CHANGELOG.md", "docs/mantou.example.yaml", "docs/configuration.md"])
-    put(`/usr/share/doc/mantou/${name.split("/").at(-1)}`, readFileSync(name));
+  for (const name of documents()) put(`/usr/share/doc/mantou/${name}`, readFileSync(name));
   return paths;
 }
 

@@ -6,7 +6,7 @@
  */
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { VERSION } from "#broker/version.ts";
 import { AFTER_INSTALL, BEFORE_REMOVAL, CONFIG_FILES, layTree } from "./files.ts";
 import { run } from "./run.ts";
@@ -81,6 +81,8 @@ export function makeRpm({ executable, architecture, outDir, dateSec }: Wish): Pr
     const paths = await layTree(join(dir, "tree"), executable, dateSec);
     const spec = join(dir, "mantou.spec");
     const listed = paths.map((path) => (CONFIG_FILES.includes(path) ? `%config(noreplace) ${path}` : path));
+    const docs = paths.filter((path) => path.startsWith("/usr/share/doc/")).map(dirname);
+    const folders = [...new Set(docs)].toSorted().map((path) => `%dir ${path}`);
     writeFileSync(
       spec,
       `Name: mantou
@@ -102,7 +104,7 @@ ${BEFORE_REMOVAL}
 fi
 %files
 %dir /etc/mantou
-%dir /usr/share/doc/mantou
+${folders.join("\n")}
 ${listed.join("\n")}
 `,
     );

@@ -84,7 +84,8 @@ plugins:
     options: { topic: NAME/hello }
 \`\`\`
 
-and while the broker runs, after a change: \`mantou ctl plugins reload NAME\`. What a plugin has and may do is in mantou's docs/plugins.md.
+and while the broker runs, after a change: \`mantou ctl plugins reload NAME\`. What a plugin has and may do is in mantou's docs/plugins.md,
+\`node_modules/mantou/docs/plugins.md\` once it is installed.
 `;
 
 /** The files of a new plugin by their names. `mantou` is where the package comes from, as package.json says it. */
@@ -94,11 +95,20 @@ export function pluginFiles(name: string, mantou: string): Readonly<Record<strin
     version: "0.1.0",
     type: "module",
     main: "index.ts",
-    devDependencies: { mantou },
+    devDependencies: { "@types/bun": Bun.version, mantou },
+  };
+  const compilerOptions = {
+    strict: true,
+    target: "esnext",
+    module: "preserve",
+    types: ["bun"],
+    skipLibCheck: true,
+    noEmit: true,
   };
   const named = (text: string): string => text.replaceAll("NAME", name);
   return {
     "package.json": `${JSON.stringify(manifest, null, 2)}\n`,
+    "tsconfig.json": `${JSON.stringify({ compilerOptions }, null, 2)}\n`,
     "index.ts": named(PLUGIN),
     "index.test.ts": named(TEST),
     "README.md": named(README),

@@ -97,7 +97,7 @@ describe("the archive", () => {
     await run(["sha256sum", "--check", "--strict", "SHA256SUMS"], { cwd: dir });
     expect(readFileSync(join(dir, "SHA256SUMS"), "utf8")).toContain(`  ${name}.tar.gz\n`);
     await run(["tar", "-xzf", join(dir, `${name}.tar.gz`), "-C", dir]);
-    for (const file of ["LICENSE", "README.md", "CHANGELOG.md", "mantou.example.yaml"])
+    for (const file of ["LICENSE", "README.md", "CHANGELOG.md", "docs/mantou.example.yaml", "docs/plugins.md"])
       expect(existsSync(join(dir, name, file))).toBe(true);
     expect(await run([join(dir, name, "mantou"), "--version"])).toBe(`mantou ${VERSION}\n`);
   });
@@ -112,6 +112,10 @@ async function expectInstalled(root: string): Promise<void> {
   for (const command of ["start", "config check", "store backup", "users add", "bans add"])
     expect(page).toContain(`.SS "${command.replaceAll("-", "\\-")}`);
   expect(readFileSync(join(root, "usr/lib/systemd/system/mantou.service"), "utf8")).toBe(serviceOfPackage());
+  // The pages that the first page names are there.
+  const docs = join(root, "usr/share/doc/mantou");
+  const links = readFileSync(join(docs, "README.md"), "utf8").matchAll(/\]\((docs\/[^)#]+)/g);
+  for (const [, page] of links) expect([page, existsSync(join(docs, page!))]).toEqual([page, true]);
   await smoke(join(root, "usr/bin/mantou"), join(root, "var/lib/mantou"));
 }
 
