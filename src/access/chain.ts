@@ -87,7 +87,14 @@ export class AccessChain implements Access {
     this.epoch++;
   }
 
-  /** Ends the connections of live clients. They must be known: `standings.open` and `close` are called for each. */
+  /** The client's connection is open. Why it has to end all the same, since its right has gone after it was let in; 0: it has not. */
+  open(client: ClientInfo): number {
+    const { firstRevocation, expiresAtSec, client: own } = this.standings.open(client);
+    if (expiresAtSec !== undefined && expiresAtSec <= this.nowSec) return NOT_AUTHORIZED;
+    return firstRevocation === undefined ? 0 : this.gatekeeper.lostSince(firstRevocation, own);
+  }
+
+  /** Ends the connections of live clients. They must be known: `open` and `standings.close` are called for each. */
   revoke(match: ClientMatch, reasonCode: number = NOT_AUTHORIZED): number {
     return this.gatekeeper.revoke(match, reasonCode);
   }

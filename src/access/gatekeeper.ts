@@ -16,6 +16,7 @@ import type { ChainCounts, ChainOptions, Member } from "./chain-options.ts";
 import type { StoredPassword } from "./password.ts";
 import {
   ACCEPTED,
+  ADMINISTRATIVE_ACTION,
   BAD_AUTHENTICATION_METHOD,
   BAD_USER_NAME_OR_PASSWORD,
   BANNED,
@@ -96,12 +97,12 @@ export class Gatekeeper {
     return count;
   }
 
-  /** What has been taken away from a client while it was asked about; 0: nothing. */
-  private lostSince(first: number, client: ClientInfo): number {
+  /** Why a client has lost its right since then, for a DISCONNECT; 0: it has not. */
+  lostSince(first: number, client: ClientInfo): number {
     if (this.revocationCount - first > REVOCATION_COUNT_MAX) return SERVER_BUSY;
     for (let at = first; at < this.revocationCount; at++) {
       const { match, reasonCode } = this.revocations[at % REVOCATION_COUNT_MAX];
-      if (isMeant(client, match)) return reasonCode === NOT_AUTHORIZED ? NOT_AUTHORIZED : BANNED;
+      if (isMeant(client, match)) return reasonCode;
     }
     return ACCEPTED;
   }
@@ -236,13 +237,15 @@ export class Gatekeeper {
       return this.refuse(request, named, NOT_AUTHORIZED);
     const finish = (isSuperuser: boolean, listed: readonly GrantedSubscription[]): void => {
       const lost = this.lostSince(exchange.firstRevocation, named);
-      if (lost !== ACCEPTED) return this.refuse(request, named, lost);
+      if (lost !== ACCEPTED) return this.refuse(request, named, lost === ADMINISTRATIVE_ACTION ? BANNED : lost);
       this.parts.counts.accepted++;
       // One that has come to its end within a backend's tolerance ends with the next second.
       const { expiresAtSec: sec } = grant;
       const expiresAtSec = sec === undefined ? undefined : Math.max(sec, this.nowSec + 1);
       if (request.isReauthentication) this.parts.onReauthenticated();
-      this.parts.standings.admit(request.client, new Standing(named, { ...grant, isSuperuser, expiresAtSec }));
+      const standing = new Standing(named, { ...grant, isSuperuser, expiresAtSec });
+      standing.firstRevocation = this.revocationCount;
+      this.parts.standings.admit(request.client, standing);
       const own = request.isReauthentication ? [] : subscriptionsFor(grant.subscriptions ?? [], named);
       const subscriptions = [...own, ...listed];
       request.complete({ reasonCode: ACCEPTED, data, username: grant.username, subscriptions });

@@ -8,6 +8,8 @@ export class Standing {
   isSuperuser: boolean;
   readonly rules: readonly AclRule[] | undefined;
   readonly expiresAtSec: number | undefined;
+  /** Revocations before this one are of no concern to it; undefined where nobody has looked at its credentials. */
+  firstRevocation: number | undefined = undefined;
   /** Undefined until something has been decided. */
   decisions: DecisionCache | undefined = undefined;
   /** The chain's when the decisions were made; another one makes them void. */
@@ -75,13 +77,14 @@ export class Standings {
   }
 
   /** The connection is open. */
-  open(client: ClientInfo): void {
+  open(client: ClientInfo): Standing {
     const before = this.live.get(client.clientId);
     const known = client[STANDING] as Standing | undefined;
     const isKnown = known?.describedBy === client && known.owner === this;
     const standing = isKnown ? known : new Standing(copyOf(client));
     if (before) this.unlist(before);
     this.list(standing);
+    return standing;
   }
 
   close(client: ClientInfo): void {

@@ -87,6 +87,8 @@ export class AccessSetup {
   /** Backends that were replaced and are closing. */
   private readonly leaving = new Set<Promise<void>>();
   private openedDb: AccessDb | undefined;
+  /** Once more with the next tick: who was just being let in is found then. */
+  private isKickDue = false;
   private review: SubscriptionReview | undefined;
 
   /** Throws MantouError when a backend's options make no sense. Nothing is opened but an `access.db` that is there. */
@@ -207,7 +209,8 @@ export class AccessSetup {
     this.connections?.keepClients((client) => standings.open(client));
     hooks.isAddressKept = true;
     hooks.clientConnected.add((client) => {
-      standings.open(client);
+      const lost = this.chain.open(client);
+      if (lost !== 0) setImmediate(() => this.kick(client.clientId, lost)); // not amid the greeting
       // What a session was granted earlier it may not have any more.
       this.review?.one(client, () => {});
     });
@@ -230,6 +233,8 @@ export class AccessSetup {
     const nowSec = this.request.nowSec();
     this.chain.tick(nowSec);
     try {
+      if (this.isKickDue) this.kickBanned();
+      this.isKickDue = false;
       this.bans.sweep(nowSec);
       if (!this.openedDb && existsSync(this.dbPath)) this.openDb();
       else if (!this.openedDb?.hasChanged()) return;
@@ -346,6 +351,7 @@ export class AccessSetup {
     // Where no account of the clients is kept, each connection is asked.
     if (this.isAnonymous && this.bans.count > 0) {
       this.connections?.endWhere((client) => this.bans.find(client, nowSec) !== undefined, ADMINISTRATIVE_ACTION);
+      this.isKickDue = true;
     }
   }
 

@@ -624,6 +624,30 @@ describe("what is granted", () => {
     expect(other.outcomes).toMatchObject([{ reasonCode: 0x87 }]);
   });
 
+  test("what is taken away between being let in and being there ends the connection as it opens", () => {
+    const named = Object.assign(scripted("named"), { mayGrant: true });
+    const { chain } = chainOf([named]);
+    const admitted = (expiresAtSec?: number): ClientInfo => {
+      named.answering({ verdict: "allow", grant: { username: "alice", expiresAtSec } });
+      const { request, outcomes } = requestOf();
+      chain.authenticate(request);
+      expect(outcomes).toMatchObject([{ reasonCode: 0 }]);
+      return request.client;
+    };
+    expect(chain.open(admitted())).toBe(0);
+    const [revoked, banned, ended] = [admitted(), admitted(), admitted(NOW_SEC + 2)];
+    chain.revoke({ username: "bob" });
+    expect(chain.open(admitted())).toBe(0);
+    chain.revoke({ username: "alice" });
+    expect([chain.open(revoked), chain.open(admitted())]).toEqual([0x87, 0]);
+    chain.revoke({ clientId: "c1" }, 0x98);
+    expect(chain.open(banned)).toBe(0x87); // the first of the two
+    chain.tick(NOW_SEC + 3);
+    expect(chain.open(ended)).toBe(0x87);
+    // One that nobody was asked about has lost nothing.
+    expect(chain.open({ ...knownClient })).toBe(0);
+  });
+
   test("revocation finds the live clients by id, by granted name, by a condition", () => {
     const named = scripted("named").answering({ verdict: "allow", grant: { username: "alice" } });
     const { chain, kicked } = chainOf([named]);
