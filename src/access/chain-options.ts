@@ -17,6 +17,8 @@ export interface Denial {
   readonly topic?: string | undefined;
   /** What a 5.0 client is told. */
   readonly reasonCode: number;
+  /** Of a CONNECT: who or what has refused it, for people. */
+  readonly why?: string | undefined;
 }
 
 /** What the configuration says, and may say otherwise while the chain is in use. */

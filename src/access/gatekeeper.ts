@@ -4,12 +4,7 @@
  *   authenticate   bans ─► brute force ─► backend ─► backend ─► …   allow or deny ends it; exhausted: refused
  *      allow ─► bans of the granted name ─► super user? ─► listed subscriptions ─► revoked meanwhile? ─► a standing
  */
-import {
-  type AuthenticateOutcome,
-  type AuthenticateRequest,
-  type ClientInfo,
-  type GrantedSubscription,
-} from "#core/ports.ts";
+import { type AuthenticateRequest, type ClientInfo, type GrantedSubscription } from "#core/ports.ts";
 import type { BackendAsker } from "./backend-asker.ts";
 import type { Attempt, AuthenticateAnswer, Backend, ClientMatch, Grant, SubscriptionsAnswer } from "./backend.ts";
 import type { ChainCounts, ChainOptions, Member } from "./chain-options.ts";
@@ -53,6 +48,16 @@ class Exchange {
 interface Revocation {
   readonly match: ClientMatch;
   readonly reasonCode: number;
+}
+
+const TOO_LATE = "its address has failed too often meanwhile";
+const UNKNOWN = "no backend lets it in";
+
+interface Words {
+  /** For the log. */
+  readonly why: string;
+  /** For the client. */
+  readonly reasonString?: string | undefined;
 }
 
 /** Revocations that are kept for those whose credentials are being looked at meanwhile. */
@@ -116,14 +121,14 @@ export class Gatekeeper {
     const client = copyOf(request.client);
     if (this.options.bans?.find(client, this.nowSec)) {
       this.parts.counts.banned++;
-      return this.refuse(request, client, BANNED);
+      return this.refuse(request, client, BANNED, "it is banned");
     }
     const firstRevocation = this.revocationCount;
     const { attempts } = this.options;
     if (!attempts) return this.begin(request, client, { firstRevocation, isFree: true });
     attempts.admit(client.address, (refusal, isFree) => {
       if (refusal === 0) this.begin(request, client, { firstRevocation, isFree });
-      else this.refuse(request, client, refusal);
+      else this.refuse(request, client, refusal, "too many of its address wait");
     });
   }
 
@@ -138,7 +143,8 @@ export class Gatekeeper {
       method === undefined ? backend.authenticate : backend.methods?.includes(method),
     );
     // Nobody here knows the method. [MQTT-4.12.0-1]
-    if (method !== undefined && members.length === 0) return this.refuse(request, client, BAD_AUTHENTICATION_METHOD);
+    if (method !== undefined && members.length === 0)
+      return this.refuse(request, client, BAD_AUTHENTICATION_METHOD, "no backend has its authentication method");
     const attempt = { client, method, password, data, isReauthentication, state: undefined };
     this.askNext(request, new Exchange(attempt, members, firstRevocation, version, isFree));
   }
@@ -146,7 +152,7 @@ export class Gatekeeper {
   /** Backends were replaced meanwhile: those that are there now are asked, from the beginning. */
   private beginAnew(request: AuthenticateRequest, exchange: Exchange): void {
     const { client } = exchange.attempt;
-    if (exchange.isStepped) this.refuse(request, client, SERVER_UNAVAILABLE);
+    if (exchange.isStepped) this.refuse(request, client, SERVER_UNAVAILABLE, "its backend was replaced meanwhile");
     else this.begin(request, client, exchange);
   }
 
@@ -197,13 +203,17 @@ export class Gatekeeper {
         exchange.isStepped = true;
         return request.complete({ reasonCode: CONTINUE, data: answer.data });
       case "deny":
-        return this.refuseAttempt(request, exchange, answer.code ?? BAD_USER_NAME_OR_PASSWORD, answer.reasonString);
+        return this.refuseAttempt(request, exchange, answer.code ?? BAD_USER_NAME_OR_PASSWORD, {
+          why: `${backend.name}: ${answer.reasonString ?? "refused"}`,
+          reasonString: answer.reasonString,
+        });
       case "allow":
-        if (this.isTooLate(exchange)) return this.refuse(request, client, SERVER_BUSY);
+        if (this.isTooLate(exchange)) return this.refuse(request, client, SERVER_BUSY, TOO_LATE);
         return this.admit(request, exchange, { grant: answer.grant ?? {}, data: answer.data });
       case "unavailable":
         if (whenUnavailable === "ignore") return next();
-        if (whenUnavailable === "deny" || backend.methods) return this.refuse(request, client, SERVER_UNAVAILABLE);
+        if (whenUnavailable === "deny" || backend.methods)
+          return this.refuse(request, client, SERVER_UNAVAILABLE, `${backend.name}: unavailable`);
         return this.admit(request, exchange, { grant: {}, data: undefined });
     }
   }
@@ -214,10 +224,10 @@ export class Gatekeeper {
     const { password } = attempt;
     const reasonCode = exhaustedCode(attempt);
     if (!decoy || password === undefined || password.length === 0)
-      return this.refuseAttempt(request, exchange, reasonCode);
+      return this.refuseAttempt(request, exchange, reasonCode, UNKNOWN);
     this.options.passwords.check(password, decoy, (verdict) => {
       if (!this.isCurrent(exchange)) return this.beginAnew(request, exchange);
-      this.refuseAttempt(request, exchange, verdict === "busy" ? SERVER_BUSY : reasonCode);
+      this.refuseAttempt(request, exchange, verdict === "busy" ? SERVER_BUSY : reasonCode, UNKNOWN);
     });
   }
 
@@ -230,14 +240,15 @@ export class Gatekeeper {
     const named = grant.username === undefined ? client : copyOf(client, grant.username);
     if (named !== client && this.options.bans?.find(named, this.nowSec)) {
       this.parts.counts.banned++;
-      return this.refuse(request, named, BANNED);
+      return this.refuse(request, named, BANNED, "it is banned");
     }
     // A session does not change hands while it is connected.
     if (request.isReauthentication && this.parts.standings.of(request.client).client.username !== named.username)
-      return this.refuse(request, named, NOT_AUTHORIZED);
+      return this.refuse(request, named, NOT_AUTHORIZED, "it came again as somebody else");
     const finish = (isSuperuser: boolean, listed: readonly GrantedSubscription[]): void => {
       const lost = this.lostSince(exchange.firstRevocation, named);
-      if (lost !== ACCEPTED) return this.refuse(request, named, lost === ADMINISTRATIVE_ACTION ? BANNED : lost);
+      const code = lost === ADMINISTRATIVE_ACTION ? BANNED : lost;
+      if (lost !== ACCEPTED) return this.refuse(request, named, code, "its right was taken away meanwhile");
       this.parts.counts.accepted++;
       // One that has come to its end within a backend's tolerance ends with the next second.
       const { expiresAtSec: sec } = grant;
@@ -255,7 +266,8 @@ export class Gatekeeper {
       if (request.isReauthentication) return finish(isSuperuser, []);
       this.askSubscriptions(named, { left: this.parts.members.listing, found: [] }, (listed) => {
         if (!this.isCurrent(exchange)) this.beginAnew(request, exchange);
-        else if (listed === "unavailable") this.refuse(request, named, SERVER_UNAVAILABLE);
+        else if (listed === "unavailable")
+          this.refuse(request, named, SERVER_UNAVAILABLE, "its subscriptions cannot be listed");
         else finish(isSuperuser, listed);
       });
     };
@@ -305,20 +317,20 @@ export class Gatekeeper {
     request: AuthenticateRequest,
     exchange: Exchange,
     reasonCode: RefusalCode,
-    reasonString?: string,
+    words: Words | string,
   ): void {
     const { client } = exchange.attempt;
     const isTooLate = this.isTooLate(exchange);
     if (reasonCode === BAD_USER_NAME_OR_PASSWORD) this.options.attempts?.noteFailure(client.address);
-    if (isTooLate) this.refuse(request, client, SERVER_BUSY);
-    else this.refuse(request, client, reasonCode, reasonString);
+    if (isTooLate) this.refuse(request, client, SERVER_BUSY, TOO_LATE);
+    else this.refuse(request, client, reasonCode, words);
   }
 
-  private refuse(request: AuthenticateRequest, client: ClientInfo, reasonCode: number, reasonString?: string): void {
+  private refuse(request: AuthenticateRequest, client: ClientInfo, reasonCode: number, words: Words | string): void {
+    const { why, reasonString } = typeof words === "string" ? { why: words } : words;
     this.parts.counts.refused++;
-    this.options.onDenied?.({ kind: "connect", client, reasonCode });
-    const outcome: AuthenticateOutcome = { reasonCode, reasonString };
-    request.complete(outcome);
+    this.options.onDenied?.({ kind: "connect", client, reasonCode, why });
+    request.complete({ reasonCode, reasonString });
   }
 }
 

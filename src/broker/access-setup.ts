@@ -372,9 +372,9 @@ export class AccessSetup {
     if (session >= 0) engine.sessions.sinks[session]?.end(reasonCode);
   }
 
-  private logDenial({ kind, client, topic, reasonCode }: Denial): void {
+  private logDenial({ kind, client, topic, reasonCode, why }: Denial): void {
     const { clientId, username, address, listener } = client;
-    const fields = { clientId, username, address, listener, topic, reasonCode: `0x${reasonCode.toString(16)}` };
+    const fields = { clientId, username, address, listener, topic, reasonCode: `0x${reasonCode.toString(16)}`, why };
     this.request.limitedLog.write("info", `denied-${kind}-${reasonCode}`, WORDS[kind], fields);
   }
 }

@@ -185,7 +185,9 @@ describe("who may come in", () => {
   test("a deny's own reason reaches the client and the log, and is counted", () => {
     const { chain, denials } = chainOf([scripted("a").answering({ verdict: "deny", code: 0x89 })]);
     expect(connect(chain)).toBe(0x89);
-    expect(denials).toMatchObject([{ kind: "connect", reasonCode: 0x89, client: { clientId: "c1" } }]);
+    expect(denials).toMatchObject([
+      { kind: "connect", reasonCode: 0x89, client: { clientId: "c1" }, why: "a: refused" },
+    ]);
     expect(chain.counts).toMatchObject({ refused: 1, accepted: 0 });
   });
 
@@ -312,7 +314,7 @@ describe("who may come in", () => {
     });
     const answers: ((answer: AuthenticateAnswer) => void)[] = [];
     const slow: Backend = { name: "slow", authenticate: (_, answer) => void answers.push(answer) };
-    const { chain } = chainOf([slow], [], { attempts });
+    const { chain, denials } = chainOf([slow], [], { attempts });
     const guesses = Array.from({ length: 8 }, () => {
       const { request, outcomes } = requestOf();
       chain.authenticate(request);
@@ -329,6 +331,7 @@ describe("who may come in", () => {
       "ignore",
     ];
     for (const [at, verdict] of verdicts.entries()) answers[at]!({ verdict } as AuthenticateAnswer);
+    expect(denials.at(-1)!.why).toBe("its address has failed too often meanwhile");
     expect(guesses.map(([outcome]) => outcome!.reasonCode)).toEqual([0x86, 0, 0x86, 0x86, 0x86, 0x89, 0x89, 0x89]);
     expect(attempts.counts.failures).toBe(6);
   });
