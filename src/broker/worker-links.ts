@@ -87,6 +87,7 @@ export class WorkerLinks implements PeerHost {
     clients.sweepers.add((nowMs) => {
       transport.sweep(nowMs);
       this.giveUp(nowMs);
+      this.fabric.tellWeights();
     });
     const context = new MqttContext(engine, { reporter, metrics: new Metrics() });
     const others = Array.from({ length: count }, (_, other) => other).filter((other) => other !== node);

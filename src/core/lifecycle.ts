@@ -122,7 +122,7 @@ export class Lifecycle {
     }
     // The end of the client's old session must be safe too, however it came.
     delivery.storeSeq = isKept || wasKept ? delivery.lastSeq : (this.ended.get(sessions.keyOf(session)) ?? 0);
-    sessions.sinks[session] = sink;
+    this.setSink(session, sink);
     sessions.epoch[session] = epoch;
     sessions.expirySec[session] = expirySec;
     if (isKept) sessions.isStored[session] = 1;
@@ -138,6 +138,13 @@ export class Lifecycle {
     return { session, isPresent };
   }
 
+  private setSink(session: number, sink: Sink | null): void {
+    const { sessions, subscriptions } = this.parts;
+    const wasConnected = sessions.sinks[session] !== null;
+    sessions.sinks[session] = sink;
+    if ((sink !== null) !== wasConnected) subscriptions.noteLink(session, sink !== null);
+  }
+
   /** See `Engine.changeExpiry`. */
   changeExpiry(session: number, expirySec: number): void {
     this.parts.sessions.expirySec[session] = Math.min(expirySec, this.parts.limits.session.expirySecMax); // [MQTT-3.1.2-23]
@@ -146,7 +153,7 @@ export class Lifecycle {
 
   /** The session's connection has ended: its will goes out or waits, the session ends or waits. */
   detach(session: number): void {
-    this.parts.sessions.sinks[session] = null;
+    this.setSink(session, null);
     this.parts.sessions.queueOf(session)?.inflight.rewind();
     this.stopRetry(session);
     const expirySec = this.parts.sessions.expirySec[session];
@@ -193,7 +200,7 @@ export class Lifecycle {
       const { sessionTakenOver } = this.parts.hooks;
       const isClients = this.parts.sessions.isPeer[session] === 0;
       if (isClients && sessionTakenOver.isUsed) sessionTakenOver.run(this.parts.sessions.clientId(session));
-      this.parts.sessions.sinks[session] = null;
+      this.setSink(session, null);
       sink.end(SESSION_TAKEN_OVER); // [MQTT-3.1.4-3]
       this.parts.sessions.queueOf(session)?.inflight.rewind();
       this.stopRetry(session);

@@ -83,6 +83,7 @@ export class LocalFabric implements Fabric {
     complete();
   }
 
+  weigh(): void {}
   withdraw(): void {}
 
   forward(_view: MessageView): number {

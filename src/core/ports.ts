@@ -290,6 +290,8 @@ export interface Fabric {
   claim(clientId: Buffer, complete: (epoch: number) => void): void;
   /** Somebody here has subscribed to this filter, shared ones with their prefix; complete when all others know. */
   announce(filter: Buffer, isNew: boolean, complete: () => void): void;
+  /** So many members of a share group are connected here; of a filter that is told next, or was. Nobody waits for it. */
+  weigh(filter: Buffer, connectedCount: number): void;
   /** A subscription that was new when it was announced is gone. */
   withdraw(filter: Buffer): void;
   /** Sends a message to those who want it; the number that `forwardedSeq` must reach before it is acknowledged, 0 for none. */

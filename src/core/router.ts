@@ -177,15 +177,22 @@ export class Router {
     if (view.message < 0 && this.delivery.kept >= 0) this.messages.release(this.delivery.kept);
   }
 
-  /** Gives a message that another process has chosen this one for to a member of a share group here. */
+  /**
+   * Gives a message that another process has chosen this one for to a member of a share group here. Those here may all be away
+   * meanwhile: then it goes on to one who is connected elsewhere, else it waits here. Or they have left: then it goes to anybody.
+   * The process that it goes on to was told before how things are here, and does not send it back.
+   */
   routeShared(view: MessageView, group: number): boolean {
     view.stamp = ++this.stamp;
     this.delivery.kept = NOT_KEPT;
     this.delivery.lane = this.priorities === null ? 0 : this.priorities.laneOf(view);
-    let isTaken = this.dispatch(view, group, -1, ANY_MEMBER);
+    let isTaken = this.dispatch(view, group, -1, CONNECTED);
     if (!isTaken && !this.wasTried) {
-      view.isForwarded = false; // who was here has left meanwhile: others elsewhere may be
-      isTaken = this.dispatch(view, group, -1, ANY_MEMBER);
+      const isDeserted = this.groups.get(group).localCount === 0;
+      view.isForwarded = false;
+      isTaken = this.dispatch(view, group, -1, isDeserted ? ANY_MEMBER : CONNECTED);
+      view.isForwarded = true;
+      if (!isTaken && !this.wasTried && !isDeserted) isTaken = this.dispatch(view, group, -1, ANY_MEMBER);
     }
     if (!isTaken && !this.wasTried) this.delivery.drop(this.wasAbsent ? "absent" : "slow_subscriber", -1, view);
     if (this.delivery.kept >= 0) this.messages.release(this.delivery.kept);
@@ -303,8 +310,8 @@ export class Router {
         const sub = entry.members[position];
         const session = this.index.target[sub];
         const qos = Math.min(view.qos, this.index.options[sub] & QOS_MASK);
-        if (this.sessions.sinks[session] !== null) this.wasAbsent = false;
-        if (session === except || this.readiness(session, qos) !== readiness) continue;
+        if (!this.isAway(session, sub)) this.wasAbsent = false;
+        if (session === except || this.readiness(session, qos, sub) !== readiness) continue;
         if (this.isForStored && this.sessions.isStored[session] === 0) continue;
         const isPeer = (this.index.options[sub] & PEER) !== 0;
         view.idCount = 0;
@@ -319,9 +326,16 @@ export class Router {
     return false;
   }
 
-  private readiness(session: number, qos: number): number {
+  /** A member's client is away, or, of a member that stands for those of another process, all of them. */
+  private isAway(session: number, sub: number): boolean {
+    if (this.sessions.sinks[session] === null) return true;
+    return (this.index.options[sub] & PEER) !== 0 && this.index.id[sub] === 0;
+  }
+
+  private readiness(session: number, qos: number, sub: number): number {
     const sink = this.sessions.sinks[session];
     if (sink === null) return qos > 0 || this.limits.session.queueQos0 ? AWAY : CANNOT;
+    if (this.isAway(session, sub)) return AWAY; // at QoS 0 too: whoever comes back there meanwhile gets it
     const queue = this.sessions.queueOf(session);
     if (sink.isWritable && (qos === 0 || queue === null || this.delivery.canSend(queue, sink))) return TAKES_NOW;
     return qos === 0 ? CANNOT : CONNECTED;

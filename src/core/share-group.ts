@@ -20,7 +20,9 @@ export interface ShareGroup {
   /** Subscriptions of the members, in order of arrival; after those of this process those that stand for members of others. */
   readonly members: number[];
   localCount: number;
-  /** Round-robin position, or the sticky member's; and the same among the members of this process. */
+  /** Members of this process whose clients are connected; with several processes only. */
+  connectedCount: number;
+  /** Position of the member that got the last message; and the same among the members of this process. */
   cursor: number;
   localCursor: number;
   /** Names the group in other processes of this broker: two hashes of its filter, in the 27 bits of a Subscription Identifier. */
@@ -76,7 +78,8 @@ export class ShareGroups {
     const token = tokenOf(Buffer.from(key));
     const share = Buffer.from(shared.share);
     const members: number[] = [];
-    const entry = { key, share, filter, anchors, members, localCount: 0, cursor: 0, localCursor: 0, token };
+    const counts = { localCount: 0, connectedCount: 0, cursor: 0, localCursor: 0 };
+    const entry = { key, share, filter, anchors, members, ...counts, token };
     this.groups.set(group, entry);
     this.byKey.set(key, group);
     this.byToken.set(tokenKey(...token), group);
@@ -85,7 +88,12 @@ export class ShareGroups {
 
   join(group: number, subscription: number): void {
     const entry = this.get(group);
-    entry.members.splice(entry.localCount++, 0, subscription);
+    this.insert(entry, entry.localCount++, subscription);
+  }
+
+  private insert(entry: ShareGroup, at: number, subscription: number): void {
+    entry.members.splice(at, 0, subscription);
+    if (at <= entry.cursor && entry.members.length > 1) entry.cursor++;
   }
 
   /** The group that other processes call so, or −1. */
@@ -98,18 +106,22 @@ export class ShareGroups {
     return this.get(group).members.find((sub) => this.index.target[sub] === session) ?? -1;
   }
 
-  /** A member that stands for `count` of another process is listed so often. 0: it leaves. */
+  /** A member that stands for `count` of another process is listed so often, in one place. 0: it leaves. */
   setWeight(group: number, subscription: number, count: number): void {
-    const { members } = this.get(group);
+    const entry = this.get(group);
+    const { members } = entry;
     let known = members.reduce((sum, member) => (member === subscription ? sum + 1 : sum), 0);
-    for (; known < count; known++) members.push(subscription);
+    for (; known < count; known++) {
+      const last = members.lastIndexOf(subscription);
+      this.insert(entry, last < 0 ? members.length : last + 1, subscription);
+    }
     for (; known > count; known--) this.leave(group, subscription);
   }
 
   /** Takes a member out; the last one takes the group with it. */
   leave(group: number, subscription: number): void {
     const entry = this.get(group);
-    const at = entry.members.indexOf(subscription);
+    const at = entry.members.lastIndexOf(subscription);
     entry.members.splice(at, 1);
     if (at < entry.cursor) entry.cursor--;
     if (at < entry.localCursor) entry.localCursor--;
@@ -129,11 +141,8 @@ export class ShareGroups {
     const n = isForwarded ? entry.localCount : entry.members.length;
     const cursor = isForwarded ? entry.localCursor : entry.cursor;
     switch (this.strategy) {
-      case "round-robin": {
-        const next = cursor + 1 >= n ? 0 : cursor + 1;
-        this.setCursor(entry, isForwarded, next);
-        return next;
-      }
+      case "round-robin":
+        return cursor + 1 >= n ? 0 : cursor + 1;
       case "sticky":
         return cursor < n ? cursor : 0;
       case "hash-client":
@@ -145,12 +154,8 @@ export class ShareGroups {
     }
   }
 
-  /** `position` took the message: a sticky group stays with it. */
+  /** `position` took the message: a sticky group stays with it, and the next turn is the next member's. */
   chose(entry: ShareGroup, isForwarded: boolean, position: number): void {
-    if (this.strategy === "sticky") this.setCursor(entry, isForwarded, position);
-  }
-
-  private setCursor(entry: ShareGroup, isForwarded: boolean, position: number): void {
     if (isForwarded) entry.localCursor = position;
     else entry.cursor = position;
   }

@@ -129,14 +129,32 @@ export class Subscriptions {
     if (shared) this.join(session, this.parts.groups.ensure(shared), options, id);
     else this.parts.index.add(session, Buffer.from(filter), options, id);
     this.parts.sessions.addSubscription(session);
-    if (!this.parts.fabric.isLocal) this.parts.fabric.announce(filter, true, () => {});
+    if (!this.parts.fabric.isLocal) this.parts.fabric.announce(this.nameOf(filter), true, () => {});
+  }
+
+  /** A session's client has come or gone: other processes hear how many members of its share groups are there. */
+  noteLink(session: number, isConnected: boolean): void {
+    const { index, groups, fabric } = this.parts;
+    if (fabric.isLocal || groups.count === 0) return;
+    for (let sub = index.firstOfSession(session); sub >= 0; sub = index.nextOf[sub]) {
+      const group = index.groupOf(sub);
+      if (group >= 0 && (index.options[sub] & PEER) === 0) this.weigh(group, isConnected ? 1 : -1);
+    }
+  }
+
+  private weigh(group: number, change: number): void {
+    const { groups, fabric } = this.parts;
+    const entry = groups.get(group);
+    entry.connectedCount += change;
+    fabric.weigh(groups.filterOf(group), entry.connectedCount);
   }
 
   /**
-   * Another process of this broker wants messages of this filter, a shared one for `memberCount` members there. They are sent
-   * to its session, whose subscriptions no store keeps: it says them again when it comes back. Returns the subscription.
+   * Another process of this broker wants messages of this filter, a shared one for members there of which `connectedCount` are
+   * connected. They are sent to its session, whose subscriptions no store keeps: it says them again when it comes back. Returns the
+   * subscription.
    */
-  addPeer(session: number, filter: Buffer, memberCount: number): number {
+  addPeer(session: number, filter: Buffer, connectedCount: number): number {
     const { index, groups } = this.parts;
     const shared = isShared(filter) ? parseShared(filter) : undefined;
     const options = PEER | RETAIN_AS_PUBLISHED | 2;
@@ -147,7 +165,8 @@ export class Subscriptions {
     const group = groups.ensure(shared);
     const known = groups.memberOf(group, session);
     const sub = known < 0 ? index.addMember(session, group, options, 0) : known;
-    groups.setWeight(group, sub, memberCount);
+    index.id[sub] = connectedCount; // see router.ts
+    groups.setWeight(group, sub, Math.max(connectedCount, 1));
     return sub;
   }
 
@@ -170,8 +189,10 @@ export class Subscriptions {
   }
 
   private join(session: number, group: number, options: number, id: number): number {
-    const sub = this.parts.index.addMember(session, group, options, id);
-    this.parts.groups.join(group, sub);
+    const { index, groups, sessions, fabric } = this.parts;
+    const sub = index.addMember(session, group, options, id);
+    groups.join(group, sub);
+    if (!fabric.isLocal && sessions.sinks[session] !== null) this.weigh(group, 1);
     return sub;
   }
 
@@ -221,8 +242,10 @@ export class Subscriptions {
 
   /** What waits for a member that leaves goes to those who stay. */
   private leave(session: number, group: number, sub: number): void {
-    this.parts.groups.leave(group, sub);
-    if (this.parts.groups.has(group)) this.parts.leavings.handOver(session, (other) => other === group);
+    const { groups, sessions, fabric } = this.parts;
+    if (!fabric.isLocal && sessions.sinks[session] !== null) this.weigh(group, -1);
+    groups.leave(group, sub);
+    if (groups.has(group)) this.parts.leavings.handOver(session, (other) => other === group);
   }
 
   private note(record: "subscribed" | "unsubscribed", session: number, sub: number): void {

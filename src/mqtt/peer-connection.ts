@@ -8,7 +8,7 @@
  *
  * So forwards are what the engine does anyway for a persistent session: they wait while the other process is down, on disk too, arrive
  * in order, at QoS 1 at least once, at QoS 2 exactly once. What MQTT has no place for stands in peer-mark.ts. A SUBSCRIBE names
- * one filter; its Subscription Identifier says, of a shared one, how many members there are.
+ * one filter; its Subscription Identifier says, of a shared one, how many members there are connected, none that all are away.
  */
 import type { EndedBy } from "#core/hook-event.ts";
 import { expiryAt, type MessageView, NEVER } from "#core/message.ts";
@@ -85,8 +85,8 @@ export class PeerConnection extends Connection {
   // ---- what the fabric asks for
 
   /** Tells the other process of a filter; `complete` is called when it knows, or when the connection ends. */
-  subscribe(filter: Buffer, memberCount: number, complete?: () => void): void {
-    this.ask(filter, memberCount < 2 ? 0 : memberCount, complete);
+  subscribe(filter: Buffer, connectedCount: number, complete?: () => void): void {
+    this.ask(filter, connectedCount, complete);
   }
 
   private ask(filter: Buffer, number: number, complete?: () => void): void {
@@ -217,7 +217,7 @@ export class PeerConnection extends Connection {
     engine.begin();
     if (filter.equals(SYNCED)) this.handleSynced(id);
     else {
-      const sub = engine.subscriptions.addPeer(this.session, filter, Math.max(id, 1));
+      const sub = engine.subscriptions.addPeer(this.session, filter, id);
       this.stale?.delete(sub);
     }
     this.afterCommit(() => this.write(encodeSuback(SUBACK, packet.packetId, Uint8Array.of(2), 5)));

@@ -108,6 +108,30 @@ describe("one broker", () => {
   );
 
   test(
+    "a share group passes by members that are away, wherever they are",
+    async () => {
+      await using broker = await startBroker(["--workers", `${WORKERS}`, "--set", "store.type=memory"]);
+      const at = harnessOf(tcpTarget(broker.url));
+      const members = await connectMany(at, "member", 9, stays);
+      for (const member of members) await member.subscribe("$share/crew/job", 1);
+      const publishers = await connectMany(at, "boss", 6);
+      const [present, ...others] = members as [RawClient, ...RawClient[]];
+      for (const other of others) other.kill();
+      const get = async (): Promise<Page> => {
+        const unix = join(broker.cwd, "data/admin.sock");
+        return (await (await fetch("http://admin/api/v1/clients?clientIdPrefix=member", { unix })).json()) as Page;
+      };
+      await until(async () => (await get()).items.length === 1, "the others are away");
+      const jobs = Array.from({ length: 60 }, (_, i) => `job ${i}`);
+      for (const [i, job] of jobs.entries()) await publishers[i % 6]!.publish("job", job, { qos: 1 });
+      expect((await payloadsOf(present, jobs.length)).toSorted()).toEqual(jobs.toSorted());
+      await at.stop();
+      await broker.stop();
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
     "a client id has one session, whichever worker its socket comes to",
     async () => {
       await using broker = await startBroker(["--workers", `${WORKERS}`, "--set", "store.type=memory"]);

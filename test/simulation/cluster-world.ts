@@ -346,7 +346,10 @@ export class ClusterWorld implements Stage, NodeHost {
     this.ledger.nowMs = this.nowMs;
     for (const client of this.clients) client.nowMs = this.nowMs;
     for (const { life } of this.nodes)
-      if (life) this.call(() => life.engine.tick(life.monotonicMs(), Math.floor(this.nowMs / 1000)));
+      if (life) {
+        this.call(() => life.engine.tick(life.monotonicMs(), Math.floor(this.nowMs / 1000)));
+        if (this.isCalm || this.dice.chance(10)) this.call(() => life.fabric.tellWeights());
+      }
   }
 
   /** Reads are answered, batches become durable, and the stores cut what they have. */

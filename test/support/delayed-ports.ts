@@ -122,6 +122,8 @@ export class DelayedFabric implements Fabric {
     this.announces.push({ filter: text, complete: once(complete) });
   }
 
+  weigh(): void {}
+
   withdraw(filter: Buffer): void {
     const text = filter.toString();
     const count = this.wanted.get(text)! - 1;

@@ -7,15 +7,17 @@ import { rounds } from "#test/support/level.ts";
 
 /** Another process that answers when it is told to, oldest first. */
 class FakePeer implements Peer {
-  /** What it knows: members of shared filters, 1 of others. */
+  /** What it knows: of shared filters how many members are connected. */
   readonly known = new Map<string, number>();
   private readonly unanswered: (() => void)[] = [];
   hasSynced = false;
+  toldCount = 0;
 
   constructor(readonly node: number) {}
 
-  subscribe(filter: Buffer, memberCount: number, complete: () => void = () => {}): void {
-    this.known.set(filter.toString(), memberCount);
+  subscribe(filter: Buffer, connectedCount: number, complete: () => void = () => {}): void {
+    this.known.set(filter.toString(), connectedCount);
+    this.toldCount++;
     this.unanswered.push(complete);
   }
   unsubscribe(filter: Buffer): void {
@@ -35,7 +37,6 @@ class FakePeer implements Peer {
 }
 
 const filters = ["a", "a/+", "#", "$share/g/a", "$queue/a"];
-const isShared = (filter: string): boolean => filter.startsWith("$");
 
 function fabricWith(...peers: FakePeer[]): PeerFabric {
   const fabric = new PeerFabric(1);
@@ -48,11 +49,12 @@ function fabricWith(...peers: FakePeer[]): PeerFabric {
 
 describe("interest", () => {
   test("every peer knows what is wanted, whenever it came and whatever it missed", () => {
-    const step = fc.tuple(fc.nat(9), fc.nat(filters.length - 1), fc.nat(1));
+    const step = fc.tuple(fc.nat(11), fc.nat(filters.length - 1), fc.nat(1));
     check(
       fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
         const fabric = new PeerFabric(1);
         const counts = new Map<string, number>();
+        const weights = new Map<string, number>();
         const peers: (FakePeer | null)[] = [null, null];
         let asked = 0;
         let told = 0;
@@ -66,6 +68,7 @@ describe("interest", () => {
             fabric.announce(Buffer.from(filter), true, () => told++);
           } else if (kind < 6 && count > 0) {
             counts.set(filter, count - 1);
+            if (count === 1) weights.delete(filter);
             fabric.withdraw(Buffer.from(filter));
           } else if (kind === 6 && !peer) fabric.addPeer((peers[node] = new FakePeer(node)));
           else if (kind === 7 && peer) {
@@ -74,13 +77,23 @@ describe("interest", () => {
             peers[node] = null;
           } else if (kind === 8) peer?.answer();
           else if (kind === 9 && !peer) fabric.giveUp(node);
+          else if (kind === 10 && count > 0) {
+            const before = weights.get(filter) ?? 0;
+            weights.set(filter, (weights.get(filter) ?? 0) + 1);
+            fabric.weigh(Buffer.from(filter), before + 1);
+            if (before === 0) for (const each of peers) if (each) expect(each.known.get(filter)).toBe(1);
+          } else if (kind === 11 && (weights.get(filter) ?? 0) > 0) {
+            weights.set(filter, 0);
+            fabric.weigh(Buffer.from(filter), 0);
+            for (const each of peers) if (each) expect(each.known.get(filter)).toBe(0);
+          }
         }
-        const wanted = [...counts].filter(([, count]) => count > 0);
-        const known = wanted.map(([filter, count]) => [filter, isShared(filter) ? count : 1] as const);
+        fabric.tellWeights();
+        const wanted = [...counts].filter(([, count]) => count > 0).map(([filter]) => filter);
+        const known = wanted.map((filter): [string, number] => [filter, weights.get(filter) ?? 0]);
         for (const peer of peers) {
           if (!peer) continue;
-          const has = [...peer.known].map(([filter, count]) => [filter, isShared(filter) ? count : 1] as const);
-          expect(has.toSorted()).toEqual(known.toSorted());
+          expect([...peer.known].toSorted()).toEqual(known.toSorted());
           expect(peer.hasSynced).toBe(true);
         }
         expect(fabric.filterCount).toBe(wanted.length);
@@ -91,6 +104,25 @@ describe("interest", () => {
       }),
       rounds(300, 3000, 30_000),
     );
+  });
+
+  test("who comes to a group and goes again is told once a while, the first and the last at once", () => {
+    const peer = new FakePeer(1);
+    const fabric = fabricWith(peer);
+    const group = Buffer.from("$share/g/a");
+    fabric.weigh(group, 1);
+    fabric.announce(group, true, () => {});
+    const known = (): number => peer.known.get("$share/g/a")!;
+    const seen = [known()];
+    for (let count = 2; count <= 100; count++) fabric.weigh(group, count);
+    seen.push(known());
+    fabric.tellWeights();
+    seen.push(known());
+    for (let count = 99; count >= 0; count--) fabric.weigh(group, count);
+    seen.push(known());
+    expect(seen).toEqual([1, 1, 100, 0]);
+    peer.answer();
+    expect(peer.toldCount).toBe(3);
   });
 
   test("an announcement completes when the last peer knows", () => {

@@ -200,6 +200,7 @@ describe("share groups", () => {
     const { a, b, wire } = pair();
     const members = [subscriber(a, "m0", "$share/g/t"), ...[1, 2, 3].map((i) => subscriber(b, `m${i}`, "$share/g/t"))];
     subscriber(b, "plain", "t");
+    b.fabric.tellWeights();
     wire.run();
     for (let i = 0; i < 40; i++) {
       a.broker.publish("t", `${i}`, { qos: 1 });
@@ -208,6 +209,53 @@ describe("share groups", () => {
     const got = members.map((member) => member.take());
     expect(got.flat().toSorted()).toEqual(Array.from({ length: 40 }, (_, i) => `${i}`).toSorted());
     for (const each of got) expect(each.length).toBe(10);
+  });
+
+  test("pass by members that are away while one is connected anywhere, and come to them when none is", () => {
+    const { a, b, wire } = pair();
+    const here = subscriber(a, "here", "$share/g/t");
+    const there = [1, 2, 3].map((i) => subscriber(b, `m${i}`, "$share/g/t"));
+    wire.run();
+    for (const member of there) b.broker.close(member);
+    wire.run();
+    for (let i = 0; i < 8; i++) a.broker.publish("t", `${i}`, { qos: i % 3 });
+    wire.run();
+    expect(here.take()).toHaveLength(8);
+
+    const back = b.broker.open("m2", { expirySec: 1000 });
+    a.broker.close(here);
+    wire.run();
+    for (let i = 0; i < 8; i++) a.broker.publish("t", `${i}`, { qos: i % 3 });
+    wire.run();
+    expect(back.take()).toHaveLength(8);
+
+    b.broker.close(back);
+    wire.run();
+    for (const { broker } of [a, b]) broker.publish("t", "waits", { qos: 1 });
+    wire.run();
+    expect([a.broker.takeDrops(), b.broker.takeDrops()]).toEqual([[], []]);
+    const all = [
+      a.broker.open("here", { expirySec: 1000 }),
+      ...[1, 2, 3].map((i) => b.broker.open(`m${i}`, { expirySec: 1000 })),
+    ];
+    expect(all.flatMap((sink) => sink.take()).filter((payload) => payload === "waits")).toHaveLength(2);
+  });
+
+  test("go on to a connected member elsewhere if those here have gone meanwhile", () => {
+    const { a, b, wire } = pair();
+    const there = subscriber(b, "there", "$share/g/t");
+    const here = subscriber(a, "here", "$share/g/t");
+    wire.run();
+    for (let i = 0; i < 4; i++) a.broker.publish("t", `${i}`, { qos: 1 });
+    b.broker.close(there); // before it has come there
+    wire.run();
+    expect(here.take().toSorted()).toEqual(["0", "1", "2", "3"]);
+    for (const qos of [0, 1]) b.broker.publish("t", `at ${qos}`, { qos });
+    a.broker.close(here);
+    wire.run();
+    expect(a.broker.takeDrops().length + b.broker.takeDrops().length).toBe(1); // QoS 0, for nobody is there
+    const back = [a.broker.open("here", { expirySec: 1000 }), b.broker.open("there", { expirySec: 1000 })];
+    expect(back.flatMap((sink) => sink.take()).filter((payload) => payload.startsWith("at"))).toEqual(["at 1"]);
   });
 
   test("both names of one group are one to the other process, and end with it", () => {
