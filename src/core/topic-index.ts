@@ -59,6 +59,8 @@ export class TopicIndex {
 
   /** Of the subscriptions, those that stand for what other processes want. */
   peerCount = 0;
+  /** Distinct filters that somebody has. */
+  filterCount = 0;
 
   /** Subscriptions found by `match`, valid up to `foundCount` until the next match. */
   found = new Int32Array(64);
@@ -90,8 +92,8 @@ export class TopicIndex {
     return this.numbers.count;
   }
 
-  /** Distinct filters with subscribers are at most this many (trie nodes counted instead of their filters). */
-  get filterCount(): number {
+  /** Exact filters and nodes of the trie: 0 when there is no subscription. */
+  get keyCount(): number {
     return this.exact.count + this.trie.count - 1;
   }
 
@@ -380,6 +382,7 @@ export class TopicIndex {
     this.next[sub] = first;
     this.previous[sub] = -1;
     if (first >= 0) this.previous[first] = sub;
+    else this.filterCount++;
     this.setHead(place, sub);
     if ((place & 3) !== EXACT) this.trie.use(place >>> 2);
   }
@@ -390,6 +393,7 @@ export class TopicIndex {
     if (next >= 0) this.previous[next] = previous;
     if (previous >= 0) this.next[previous] = next;
     else this.setHead(place, next);
+    if (next < 0 && previous < 0) this.filterCount--;
     if ((place & 3) !== EXACT) this.trie.unuse(place >>> 2, this.onNodeRemoved);
     else if (this.head[place >>> 2] < 0) this.exact.remove(place >>> 2);
   }

@@ -73,8 +73,9 @@ test("topic index and match cache: what a naive matcher says, through any change
       }
     }
     for (const { sub, filter } of twin.values()) same("filter", index.filterOf(sub).toString(), filter);
+    same("filters", index.filterCount, new Set([...twin.values()].map(({ filter }) => filter)).size);
     for (const { sub } of twin.values()) index.remove(sub);
-    same("left", [index.subscriptionCount, index.filterCount], [0, 0]);
+    same("left", [index.subscriptionCount, index.filterCount, index.keyCount], [0, 0, 0]);
   });
   check(property, rounds(400, 2000, 80_000));
 });

@@ -180,7 +180,7 @@ test("when all sessions have ended no message, subscription, timer or group is l
     const left = [
       sessions.count,
       index.subscriptionCount,
-      index.filterCount,
+      index.keyCount,
       groups.count,
       messages.count - retainedIndex.count,
     ];

@@ -114,6 +114,7 @@ export function checkNothingLeft({ engine, context, store, twin }: World): void 
   checkEqual("sessions", engine.sessions.count, 0);
   checkEqual("subscriptions", engine.index.subscriptionCount, 0);
   checkEqual("filters", engine.index.filterCount, 0);
+  checkEqual("keys of filters", engine.index.keyCount, 0);
   checkEqual("share groups", engine.groups.count, 0);
   checkEqual("identifier lists", engine.delivery.idLists.count, 0);
   checkEqual("timers", engine.timers.count, 0);

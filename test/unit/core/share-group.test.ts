@@ -231,7 +231,7 @@ describe("membership", () => {
       expect([groups.count, index.subscriptionCount]).toEqual([2, 5]);
       broker.unsubscribe(sink, "$share/g/a/+");
       broker.unsubscribe(sink, "$queue/b");
-      expect([groups.count, index.subscriptionCount, index.filterCount]).toEqual([0, 0, 0]);
+      expect([groups.count, index.subscriptionCount, index.keyCount, index.filterCount]).toEqual([0, 0, 0, 0]);
     }
   });
 

@@ -41,6 +41,7 @@ describe("match", () => {
     const pool = new BlockPool();
     const index = new TopicIndex(pool, 3);
     const subs = cases.map(([filter], session) => add(index, session, filter));
+    expect(index.filterCount).toBe(cases.length);
     for (const [topic] of cases.flatMap(([, matching]) => matching.map((each) => [each]))) {
       const expected = cases.flatMap(([, matching, others], session) =>
         matching.includes(topic!) ? [session] : others.includes(topic!) ? [] : [-1],
@@ -52,7 +53,7 @@ describe("match", () => {
     }
     for (const sub of subs) index.remove(sub);
     for (const [, matching] of cases) for (const topic of matching) expect(match(index, topic)).toEqual([]);
-    expect([index.subscriptionCount, index.filterCount, pool.usedBytes]).toEqual([0, 0, 0]);
+    expect([index.subscriptionCount, index.filterCount, index.keyCount, pool.usedBytes]).toEqual([0, 0, 0, 0]);
   });
 
   test("a topic of a thousand levels", () => {
