@@ -144,11 +144,7 @@ export async function readMetrics(control: Control): Promise<Family[]> {
         labels: { severity },
       })),
     ),
-    histogram("loop_lag_seconds", "How late the event loop came round, each 50 ms", histograms.lagMs, 1000),
-    histogram("payload_bytes", "Payload of PUBLISH received, one in each 50 ms looked at", histograms.payloadBytes, 1),
-    ...(store.commitMs
-      ? [histogram("store_commit_seconds", "Time of a commit with its fsync", store.commitMs, 1000)]
-      : []),
+    ...histogramFamilies(histograms, store.commitMs),
     ...Map.groupBy(plugins, ({ name }) => name)
       .values()
       .map((same): Family => {
@@ -158,6 +154,22 @@ export async function readMetrics(control: Control): Promise<Family[]> {
   ];
   // The first of a name: a plugin may not take the broker's.
   return [...new Map(families.toReversed().map((family) => [family.name, family])).values()].toReversed();
+}
+
+type Histograms = ResultOf<"histograms.read">;
+
+function histogramFamilies(
+  { lagMs, payloadBytes, deliveryMs, queueMs }: Histograms,
+  commitMs: Histogram | undefined,
+): Family[] {
+  const waited = "Waiting for a connected client's window or link, or for the disk, one message in each 50 ms followed";
+  return [
+    histogram("loop_lag_seconds", "How late the event loop came round, each 50 ms", lagMs, 1000),
+    histogram("payload_bytes", "Payload of PUBLISH received, one in each 50 ms looked at", payloadBytes, 1),
+    histogram("delivery_seconds", "From reading to handing over to the kernel, of all messages sent", deliveryMs, 1000),
+    histogram("queue_wait_seconds", waited, queueMs, 1000),
+    ...(commitMs ? [histogram("store_commit_seconds", "Time of a commit with its fsync", commitMs, 1000)] : []),
+  ];
 }
 
 function counterFamilies(counters: Readonly<Record<string, number>>): Plain[] {

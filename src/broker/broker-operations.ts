@@ -138,16 +138,28 @@ export const brokerOperations = {
     run: ({ engine }) => engine.metrics.toObject(),
   }),
   "histograms.read": operation({
-    about: "how the event loop's lag and the payloads that clients send are spread",
+    about: "how the event loop's lag, the payloads that clients send, and the times that messages take are spread",
     spread: "each",
     params: nothing,
-    result: z.object({ lagMs: histogram, payloadBytes: histogram }),
+    result: z.object({
+      lagMs: histogram.meta({ description: "how late the event loop came round" }),
+      payloadBytes: histogram.meta({ description: "of PUBLISH received" }),
+      deliveryMs: histogram.meta({ description: "from reading to handing over to the kernel, of all messages sent" }),
+      queueMs: histogram.meta({ description: "waiting for a connected client's window or link, or for the disk" }),
+    }),
     merge: (answers) =>
       answers.reduce((sum, other) => ({
         lagMs: sumHistograms(sum.lagMs, other.lagMs),
         payloadBytes: sumHistograms(sum.payloadBytes, other.payloadBytes),
+        deliveryMs: sumHistograms(sum.deliveryMs, other.deliveryMs),
+        queueMs: sumHistograms(sum.queueMs, other.queueMs),
       })),
-    run: ({ histograms: { lagMs, payloadBytes } }) => ({ lagMs: lagMs.read(), payloadBytes: payloadBytes.read() }),
+    run: ({ histograms: { lagMs, payloadBytes, deliveryMs, queueMs } }) => ({
+      lagMs: lagMs.read(),
+      payloadBytes: payloadBytes.read(),
+      deliveryMs: deliveryMs.read(),
+      queueMs: queueMs.read(),
+    }),
   }),
   "alarms.list": operation({
     about: "what is wrong now, and what was lately",

@@ -188,7 +188,7 @@ function assemble(config: Config, log: Logger, kept: OpenStore, part: BrokerPart
   const place = { count: part?.count ?? 1, node: worker };
   const listeners = makeListeners({ config, context, transport, mounts: plugins.mounts, place }, log);
   const load = new LoadMonitor(config.broker, TICK_MS, undefined, undefined, place.count);
-  const histograms = new Histograms(engine.metrics, context);
+  const histograms = new Histograms(context, transport.flusher);
   const observation: Observation = new Observation({
     config,
     context,
@@ -266,7 +266,7 @@ function runClock(
   const clock = setInterval(() => {
     const nowMs = performance.now();
     const isBusy = load.tick(nowMs);
-    histograms.look(load.lagMs);
+    histograms.look(nowMs, load.lagMs);
     engine.tick(nowMs, wallSec());
     if (isBusy !== transport.isBusy) logBusy(load, log);
     transport.isBusy = isBusy;

@@ -11,7 +11,7 @@
 import { HookMessage } from "./hook-message.ts";
 import type { Hooks } from "./hooks.ts";
 import type { Limits } from "./limits.ts";
-import { type MessagePool, MessageView } from "./message.ts";
+import { FOLLOW_NEXT, FOLLOW_NONE, type MessagePool, MessageView } from "./message.ts";
 import { type DropReason, Metric, type Metrics } from "./metrics.ts";
 import { DELIVERY_RETAIN, IDS, IdLists, type Lane, MESSAGE, SEQ } from "./outbox.ts";
 import type { Sink, Store } from "./ports.ts";
@@ -61,6 +61,8 @@ export class Delivery {
   onOverflow: (session: number) => void = () => {};
   /** Called when a session's outbox grows to so many messages, or bytes. It must only take note. */
   onQueueHigh: (session: number) => void = () => {};
+  /** Called when the message that the pool follows begins to wait, and when it is sent. */
+  onFollowed: (isSent: boolean) => void = () => {};
   queueHighCount = Infinity;
   queueHighBytes = Infinity;
 
@@ -141,6 +143,7 @@ export class Delivery {
     const { outbox } = queue;
     outbox.push(message, delivery, ids, group, size, seq & SEQ_MASK);
     this.noteSeq(seq);
+    if (sink !== null && this.messages.followed === FOLLOW_NEXT) this.follow(message);
     const hasNewHeight = outbox.bytes >= this.queueHighBytes && outbox.bytes - size < this.queueHighBytes;
     if (hasNewHeight || outbox.count === this.queueHighCount) this.onQueueHigh(session);
     return true;
@@ -169,9 +172,22 @@ export class Delivery {
     ids: number,
     group: number,
   ): void {
+    if (this.messages.followed === FOLLOW_NEXT) this.follow(message);
     const packetId = queue.inflight.hold(message, delivery, ids, group);
     this.enqueued(session, queue, message, delivery, ids, group, packetId);
     this.holdBack(session, 0);
+  }
+
+  private follow(message: number): void {
+    this.messages.followed = message;
+    this.onFollowed(false);
+  }
+
+  /** A message that had waited was sent. */
+  noteLeft(message: number): void {
+    if (message !== this.messages.followed) return;
+    this.messages.followed = FOLLOW_NONE;
+    this.onFollowed(true);
   }
 
   /** The PUBLISH, or the PUBREL of a packet id, that the last change stands for waits for its commit. */

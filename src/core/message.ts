@@ -136,6 +136,10 @@ function place(message: number): number {
   return (message & (CHUNK_COUNT - 1)) * ROW;
 }
 
+/** Values of `MessagePool.followed` besides a message's number. */
+export const FOLLOW_NONE = -1;
+export const FOLLOW_NEXT = -2;
+
 export class MessagePool {
   private readonly numbers = new Slab();
   private readonly chunks: Int32Array[] = [new Int32Array(FIRST_COUNT * ROW)];
@@ -144,6 +148,8 @@ export class MessagePool {
   private capacity = FIRST_COUNT;
   /** Bytes of all bodies kept. */
   bodyBytes = 0;
+  /** The one message whose waiting is being measured; FOLLOW_NEXT: the next that has to wait for a connected client. */
+  followed: number = FOLLOW_NONE;
 
   constructor(
     private readonly pool: BlockPool,
@@ -227,6 +233,7 @@ export class MessagePool {
     row[r + SIZE] = size;
     row[r + REFERENCES] = 1;
     this.setBodyNumber(m, 0);
+    if (m === this.followed) this.followed = FOLLOW_NONE; // that message is gone
     return m;
   }
 

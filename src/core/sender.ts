@@ -99,7 +99,10 @@ export class Sender {
     const flags = (qos << 1) | (delivery & DELIVERY_RETAIN ? FLAG_RETAIN : 0);
     const packetId = qos === 0 ? 0 : inflight.push(message, delivery, ids, group);
     const isSent = sink.deliver(view, flags, packetId);
-    if (isSent) this.counts[SENT[qos]]++;
+    if (isSent) {
+      this.counts[SENT[qos]]++;
+      this.delivery.noteLeft(message);
+    }
     const isGone = this.sessions.queueOf(session) !== queue; // it ended with that, and freed what it had in flight
     if (isSent && qos !== 0) {
       if (isStored && !isGone) this.assigned(session, inflight, lane.number, seq);
@@ -146,10 +149,11 @@ export class Sender {
       }
       inflight.advance();
       inflight.noteSent(position);
+      const message = inflight.field(position, MESSAGE);
       const isSent = this.sendAgain(queue, sink, position, isFirst ? 0 : FLAG_DUP);
       if (this.sessions.queueOf(session) !== queue) return;
       if (isSent) {
-        if (isFirst) this.noteFirst(session, qos);
+        if (isFirst) this.noteFirst(session, qos, message);
         continue;
       }
       this.delivery.drop("packet_too_large", session, this.stored); // [MQTT-3.1.2-25]
@@ -164,8 +168,9 @@ export class Sender {
     }
   }
 
-  private noteFirst(session: number, qos: number): void {
+  private noteFirst(session: number, qos: number, message: number): void {
     this.counts[SENT[qos]]++;
+    this.delivery.noteLeft(message);
     if (this.hooks.messageDelivered.isUsed) this.delivery.noteDelivered(session, this.stored);
   }
 

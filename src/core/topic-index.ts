@@ -57,10 +57,8 @@ export class TopicIndex {
   private plusChild: Int32Array;
   private firstOf = new Int32Array(64).fill(-1); // by session
 
-  /** Of the subscriptions, those that stand for what other processes want. */
-  peerCount = 0;
-  /** Distinct filters that somebody has. */
-  filterCount = 0;
+  peerCount = 0; // of the subscriptions, those that stand for what other processes want
+  filterCount = 0; // distinct filters that somebody has
 
   /** Subscriptions found by `match`, valid up to `foundCount` until the next match. */
   found = new Int32Array(64);

@@ -5,6 +5,8 @@
  *
  * Waiting for the end of the tick gathers writes under load, and costs a round through the loop when there is none. So
  * the first event of a tick, if it is small and the tick before was idle, is answered at once.
+ *
+ * The clock is looked at when a tick begins to read, and for `afterFlush` when its bytes are with the kernel: twice a tick, not a message.
  */
 
 /** A link with bytes to send. */
@@ -23,13 +25,23 @@ export class Flusher {
   private wasQuiet = true;
   /** Called before anything leaves: what the tick has earned may be let out. */
   beforeFlush: () => void = () => {};
+  /** Called when something has left, with the moment at which the tick began to read, or to write when nothing was read. */
+  afterFlush: (startMs: number) => void = () => {};
+  /** Monotonic; 0: the tick has done nothing yet. */
+  private startMs = 0;
 
   constructor(private readonly reportBug: (error: unknown) => void) {}
 
   /** The link has bytes to send; called once until it is flushed. */
   add(link: Flushable): void {
+    this.beforeData();
     this.dirty.push(link);
     this.schedule();
+  }
+
+  /** A chunk was read and is about to be handled. */
+  beforeData(): void {
+    if (this.startMs === 0) this.startMs = performance.now();
   }
 
   /** A chunk of `bytes` was read and handled. */
@@ -51,6 +63,7 @@ export class Flusher {
     this.wasQuiet = this.eventCount <= 1;
     this.eventCount = 0;
     this.flush();
+    this.startMs = 0;
   };
 
   /** Everything that there is to send leaves. */
@@ -62,6 +75,7 @@ export class Flusher {
     this.spare = links;
     for (const link of links) this.flushOne(link);
     links.length = 0;
+    this.afterFlush(this.startMs);
   }
 
   /** One link's bug must not keep the others' bytes. */

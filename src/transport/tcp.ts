@@ -126,8 +126,10 @@ export class TcpLink implements Link, Receiver, Sharer {
 
   handleShare(bytes: Buffer): void {
     if (this.is(ENDING)) return;
+    const { flusher } = this.transport;
+    flusher.beforeData();
     this.protocol!.handleData(bytes);
-    this.transport.flusher.afterData(bytes.length);
+    flusher.afterData(bytes.length);
   }
 
   get isPaused(): boolean {

@@ -73,3 +73,53 @@ test("what is logged of a CONNECT that breaks the protocol ends before its secre
   expect(packet).toBe(connect.toString("hex", 0, 12));
   expect(JSON.stringify(own.log)).not.toContain(Buffer.from("SECRET").toString("hex"));
 });
+
+test("every message that is sent is in the histogram of delivery times, and one that waited in that of queues", async () => {
+  await using own = await startInProcess();
+  const read = () => own.broker.control("histograms.read", {});
+  using reader = await FlowClient.open(own.port, { version: 5 });
+  reader.send({ type: "connect", clientId: "reader", properties: [["receiveMaximum", 1]] });
+  reader.send({ type: "subscribe", packetId: 1, subscriptions: [{ filter: "a/+", qos: 1 }] });
+  await reader.until(() => reader.packets.some(({ type }) => type === "suback"));
+  using writer = await FlowClient.connect(own.port, { clientId: "writer" });
+  await Bun.sleep(100); // until the next message that waits is wanted
+  writer.send({ type: "publish", topic: "a/0", qos: 1, packetId: 1 });
+  await reader.until(() => reader.publishes().length === 1);
+  expect(await read()).toMatchObject({ deliveryMs: { count: 1 }, queueMs: { count: 0 } });
+  writer.send({ type: "publish", topic: "a/1", qos: 1, packetId: 2 });
+  await Bun.sleep(80);
+  const [first] = reader.publishes();
+  reader.send({ type: "puback", packetId: first!.packetId! });
+  await reader.until(() => reader.publishes().length === 2);
+  const { deliveryMs, queueMs } = await read();
+  expect([deliveryMs.count, queueMs.count]).toEqual([2, 1]);
+  expect(deliveryMs.sum).toBeGreaterThan(0);
+  expect(queueMs.sum).toBeGreaterThan(70);
+  expect(queueMs.counts.reduce((sum, count) => sum + count, 0)).toBe(1);
+});
+
+test("what was followed and is gone is not taken for the message that has its number next", async () => {
+  await using own = await startInProcess();
+  const { messages } = own.engine;
+  const others = messages.count;
+  const open = async (): Promise<FlowClient> => {
+    const reader = await FlowClient.open(own.port, { version: 5 });
+    reader.send({ type: "connect", clientId: "reader", properties: [["receiveMaximum", 1]] });
+    reader.send({ type: "subscribe", packetId: 1, subscriptions: [{ filter: "a", qos: 1 }] });
+    await reader.until(() => reader.packets.some(({ type }) => type === "suback"));
+    return reader;
+  };
+  using reader = await open();
+  using writer = await FlowClient.connect(own.port, { clientId: "writer" });
+  await Bun.sleep(100);
+  for (const packetId of [1, 2]) writer.send({ type: "publish", topic: "a", qos: 1, packetId });
+  await eventually(() => messages.followed >= 0);
+  const followed = messages.followed;
+  reader.kill(); // a clean session: its messages go with it
+  await eventually(() => messages.count === others);
+  using _other = await open();
+  writer.send({ type: "publish", topic: "a", qos: 1, packetId: 3 });
+  writer.send({ type: "publish", topic: "a", qos: 1, packetId: 4 });
+  await eventually(() => messages.count === others + 2 && messages.followed !== followed);
+  expect((await own.broker.control("histograms.read", {})).queueMs.count).toBe(0);
+});

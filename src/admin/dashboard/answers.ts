@@ -15,6 +15,13 @@ interface Gauge {
   readonly max: number;
 }
 
+export interface Histogram {
+  readonly bounds: readonly number[];
+  readonly counts: readonly number[];
+  readonly sum: number;
+  readonly count: number;
+}
+
 export interface Overview {
   readonly info: {
     readonly node: string;
@@ -35,6 +42,11 @@ export interface Overview {
   };
   readonly stats: Readonly<Record<"connections" | "sessions" | "subscriptions" | "retained", Gauge>>;
   readonly counters: Counts;
+  readonly histograms: {
+    readonly deliveryMs: Histogram;
+    readonly queueMs: Histogram;
+    readonly commitMs?: Histogram | undefined;
+  };
   readonly alarms: { readonly critical: number; readonly error: number; readonly warning: number };
   readonly nowMs: number;
 }

@@ -15,7 +15,8 @@ const BYTE_STEPS = Array.from({ length: 40 }, (_, i) => 2 ** i);
 
 export interface Series {
   readonly label: string;
-  readonly values: readonly number[];
+  /** Null: there was nothing to measure. */
+  readonly values: readonly (number | null)[];
 }
 
 export interface ChartProps {
@@ -67,7 +68,7 @@ export function Chart({ title, times, series, format, isBytes = false, nothing }
           {series.map(({ label, values }, i) => (
             <span key={label} class="legend-item">
               <i aria-hidden="true" class={`colour-${i % COLOUR_COUNT}`} />
-              {label} <b>{values[shown] === undefined ? "–" : format(values[shown])}</b>
+              {label} <b>{textOf(values[shown], format)}</b>
             </span>
           ))}
         </span>
@@ -84,8 +85,12 @@ export function Chart({ title, times, series, format, isBytes = false, nothing }
   );
 }
 
+function textOf(value: number | null | undefined, format: (value: number) => string): string {
+  return value === undefined || value === null ? "–" : format(value);
+}
+
 function dataOf(times: readonly number[], series: readonly Series[]): uPlot.AlignedData {
-  return [times as number[], ...series.map(({ values }) => values as number[])];
+  return [times as number[], ...series.map(({ values }) => values as (number | null)[])];
 }
 
 /** A canvas knows no CSS variables: colours are read from elements that have them. */

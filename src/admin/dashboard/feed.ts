@@ -5,7 +5,7 @@
  *   overview ─► latest     as it came
  *            └► history    columns of the last minutes: rates are differences of counters
  */
-import type { Alarm, Overview } from "./answers.ts";
+import type { Alarm, Histogram, Overview } from "./answers.ts";
 import { API, findSession, session } from "./api.ts";
 import { Cell } from "./cell.ts";
 
@@ -26,6 +26,10 @@ export interface Sample {
   readonly memoryBytes: Readonly<Record<string, number>>;
   /** Of one core, by process id. */
   readonly cpuPercent: Readonly<Record<string, number>>;
+  /** Milliseconds of what was sent, of what had waited, of what was committed since the sample before; null: nothing was. */
+  readonly deliveryMs: { readonly median: number; readonly most: number } | null;
+  readonly queueMs: number | null;
+  readonly commitMs: number | null;
 }
 
 export const latest = new Cell<Overview | undefined>(undefined);
@@ -115,7 +119,44 @@ function sampleOf(before: Overview, now: Overview): Sample {
     lagMs: Object.fromEntries(processes.map(({ pid, lagMs }) => [pid, lagMs])),
     memoryBytes: Object.fromEntries(processes.map(({ pid, memoryBytes }) => [pid, memoryBytes])),
     cpuPercent: Object.fromEntries(processes.map(({ pid, cpuMs }) => [pid, (cpuMs - cpuOf(pid)) / (sec * 10)])),
+    ...timesOf(before.histograms, now.histograms),
   };
+}
+
+function timesOf(
+  before: Overview["histograms"],
+  now: Overview["histograms"],
+): Pick<Sample, "deliveryMs" | "queueMs" | "commitMs"> {
+  const delivery = difference(before.deliveryMs, now.deliveryMs);
+  return {
+    deliveryMs: delivery && { median: quantile(delivery, 0.5), most: quantile(delivery, 0.99) },
+    queueMs: meanOf(difference(before.queueMs, now.queueMs)),
+    commitMs: before.commitMs && now.commitMs ? meanOf(difference(before.commitMs, now.commitMs)) : null,
+  };
+}
+
+/** What came in between; null: nothing, or a process has started again. */
+function difference(before: Histogram, { bounds, counts, sum, count }: Histogram): Histogram | null {
+  const more = counts.map((each, i) => each - before.counts[i]!);
+  if (count <= before.count || more.some((each) => each < 0)) return null;
+  return { bounds, counts: more, sum: sum - before.sum, count: count - before.count };
+}
+
+function meanOf(histogram: Histogram | null): number | null {
+  return histogram && histogram.sum / histogram.count;
+}
+
+/** Within a bucket values count as evenly spread; those above the last bound as that bound. */
+function quantile({ bounds, counts, count }: Histogram, share: number): number {
+  let left = share * count;
+  for (const [i, bound] of bounds.entries()) {
+    if (left <= counts[i]!) {
+      const from = bounds[i - 1] ?? 0;
+      return from + ((bound - from) * left) / counts[i]!;
+    }
+    left -= counts[i]!;
+  }
+  return bounds.at(-1)!;
 }
 
 export const DROPPED = "messages.dropped.";

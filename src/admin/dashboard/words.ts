@@ -69,7 +69,7 @@ export function bytes(value: number): string {
 }
 
 export function milliseconds(value: number): string {
-  return `${number(value, value < 10 ? 1 : 0)} ms`;
+  return `${number(value, value < 1 ? 2 : value < 10 ? 1 : 0)} ms`;
 }
 
 /** The two largest units: 3 d 4 h. */

@@ -12,7 +12,7 @@ const control = (async (name: string) => {
     "broker.info": { node: "n@h", version: "1", uptimeSec: 9, processes: [], missingWorkers: [] },
     "listeners.list": [{ name: "tcp", connectionCount: 2, isOpen: true }],
     "store.show": { isWritable: true, counts: {} },
-    "histograms.read": { lagMs: histogram, payloadBytes: histogram },
+    "histograms.read": { lagMs: histogram, payloadBytes: histogram, deliveryMs: histogram, queueMs: histogram },
     "alarms.list": { active: [] },
     "slow.list": [],
     "plugins.metrics": [{ name: "mantou_sessions", help: "not theirs", kind: "gauge", value: -1 }],

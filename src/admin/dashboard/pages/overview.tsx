@@ -1,17 +1,14 @@
 /** How the broker fares: figures, charts of the last minutes, what was dropped and why, and each process. */
-import type { Overview, Store } from "#admin/dashboard/answers.ts";
-import { ask } from "#admin/dashboard/api.ts";
+import type { Overview } from "#admin/dashboard/answers.ts";
 import { useCell } from "#admin/dashboard/cell.ts";
 import { Chart, type Series } from "#admin/dashboard/chart.tsx";
-import { DROPPED, history, latest, link, type Sample } from "#admin/dashboard/feed.ts";
+import { DROPPED, history, latest, type Sample } from "#admin/dashboard/feed.ts";
 import { Table } from "#admin/dashboard/list.tsx";
 import { Badge, Empty, Loading, PageHead, Section } from "#admin/dashboard/parts.tsx";
 import { hrefOf } from "#admin/dashboard/route.ts";
 import { bytes, duration, milliseconds, named, number, short, t, type TextKey } from "#admin/dashboard/words.ts";
-import { useEffect, useState } from "preact/hooks";
 
 const SERIES_MAX = 6;
-const STORE_MS = 5000;
 
 export function OverviewPage() {
   const overview = useCell(latest);
@@ -86,7 +83,7 @@ function perSecond(value: number): string {
 
 function Charts({ samples }: { samples: readonly Sample[] }) {
   const times = samples.map(({ atSec }) => atSec);
-  const column = (label: TextKey, of: (sample: Sample) => number): Series => ({
+  const column = (label: TextKey, of: (sample: Sample) => number | null): Series => ({
     label: t(label),
     values: samples.map(of),
   });
@@ -94,7 +91,8 @@ function Charts({ samples }: { samples: readonly Sample[] }) {
     Object.keys(of(samples.at(-1) ?? EMPTY))
       .slice(0, SERIES_MAX)
       .map((pid) => ({ label: t("processId", { pid }), values: samples.map((sample) => of(sample)[pid] ?? 0) }));
-  const commits = useCommits();
+  const measured = (...series: Series[]): Series[] =>
+    series.filter(({ values }) => values.some((each) => each !== null));
   return (
     <Section title={t("lastMinutes")}>
       <div class="charts">
@@ -119,11 +117,22 @@ function Charts({ samples }: { samples: readonly Sample[] }) {
           format={short}
           nothing={t("nothingDropped")}
         />
+        <Chart
+          title={t("latency")}
+          times={times}
+          series={measured(
+            column("median", (s) => s.deliveryMs && s.deliveryMs.median),
+            column("most", (s) => s.deliveryMs && s.deliveryMs.most),
+            column("inQueues", (s) => s.queueMs),
+          )}
+          format={milliseconds}
+          nothing={t("nothingSent")}
+        />
         <Chart title={t("lag")} times={times} series={byProcess((s) => s.lagMs)} format={milliseconds} />
         <Chart
           title={t("commitTime")}
-          times={commits.map(({ atSec }) => atSec)}
-          series={commits.length > 0 ? [{ label: t("mean"), values: commits.map(({ ms }) => ms) }] : []}
+          times={times}
+          series={measured(column("mean", (s) => s.commitMs))}
           format={milliseconds}
           nothing={t("noCommits")}
         />
@@ -150,6 +159,9 @@ const EMPTY: Sample = {
   lagMs: {},
   memoryBytes: {},
   cpuPercent: {},
+  deliveryMs: null,
+  queueMs: null,
+  commitMs: null,
 };
 
 /** The reasons that counted most of late. */
@@ -165,35 +177,6 @@ function droppedSeries(samples: readonly Sample[]): Series[] {
       label: named("drop", reason),
       values: samples.map(({ droppedPerSec }) => droppedPerSec[reason] ?? 0),
     }));
-}
-
-interface CommitSample {
-  readonly atSec: number;
-  readonly ms: number;
-}
-
-const COMMIT_COUNT = 60;
-
-/** How long commits took, between two looks at the store. */
-function useCommits(): readonly CommitSample[] {
-  const [samples, setSamples] = useState<readonly CommitSample[]>([]);
-  useEffect(() => {
-    let before: Store["commitMs"];
-    const look = async (): Promise<void> => {
-      if (document.hidden || link.value !== "live") return;
-      const { commitMs } = await ask<Store>("GET", "/store");
-      const count = (commitMs?.count ?? 0) - (before?.count ?? 0);
-      if (before && commitMs && count > 0) {
-        const ms = (commitMs.sum - before.sum) / count;
-        setSamples((all) => [...all.slice(1 - COMMIT_COUNT), { atSec: Date.now() / 1000, ms }]);
-      }
-      before = commitMs;
-    };
-    const timer = setInterval(() => void look().catch(() => {}), STORE_MS);
-    void look().catch(() => {});
-    return () => clearInterval(timer);
-  }, []);
-  return samples;
 }
 
 function Dropped({ overview: { counters }, samples }: { overview: Overview; samples: readonly Sample[] }) {
