@@ -23,6 +23,9 @@ const GROWTH = 8;
 /** How much of what a piece has cost counts at once for the first piece of others, when it was more, and when it was less. */
 const DEARER_WEIGHT = 0.25;
 const CHEAPER_WEIGHT = 0.05;
+/** Links whose bytes cost so many times what others' cost are remembered: acknowledgements are small, and make queues move. */
+const DEAR_FACTOR = 2;
+const DEAR_COUNT_MAX = 10_000;
 /** From one link in a row: less is not even looked at. */
 const LITTLE_BYTES = 8 * 1024;
 const WAITING_BYTES_MAX = 128 * 1024 * 1024;
@@ -54,6 +57,8 @@ export class FairShare {
   private readonly resting: Map<Sharer, number> = new Map();
   /** Lately, of all links. */
   private nsPerByte = 100;
+  /** Lately, of links with dear bytes. */
+  private readonly dear: Map<Sharer, number> = new Map();
   private pieceMs = 0;
   private letOutMs = 0;
   private isScheduled = false;
@@ -88,7 +93,8 @@ export class FairShare {
     let leftMs = this.leftMs();
     const startMs = this.endsMs - leftMs;
     if (startMs - this.letOutMs > LET_OUT_MS) this.letOut(startMs);
-    let pieceBytes = Math.max(PIECE_BYTES_FIRST_MIN, Math.floor((TURN_MS * 1e6) / this.nsPerByte));
+    const nsPerByte = Math.max(this.nsPerByte, this.dear.get(link) ?? 0);
+    let pieceBytes = Math.max(PIECE_BYTES_FIRST_MIN, Math.floor((TURN_MS * 1e6) / nsPerByte));
     let at = 0;
     do {
       const piece = chunk.subarray(at, at + pieceBytes);
@@ -107,6 +113,7 @@ export class FairShare {
   /** A link closes: what waits of it is the caller's now. */
   withdraw(link: Sharer): readonly Buffer[] {
     this.resting.delete(link);
+    this.dear.delete(link);
     const known = this.waiting.get(link);
     if (known === undefined) return [];
     this.waiting.delete(link);
@@ -136,9 +143,16 @@ export class FairShare {
     const ms = this.nowMs() - startMs;
     this.pieceMs = ms;
     const nsPerByte = (ms * 1e6) / piece.length;
+    this.noteDear(link, nsPerByte);
     this.nsPerByte += (nsPerByte - this.nsPerByte) * (nsPerByte > this.nsPerByte ? DEARER_WEIGHT : CHEAPER_WEIGHT);
     if (ms < PIECE_MS / 2) return Math.max(PIECE_BYTES_FIRST_MIN, piece.length) * GROWTH;
     return Math.max(PIECE_BYTES_MIN, Math.floor((piece.length * PIECE_MS) / Math.max(ms, PIECE_MS)));
+  }
+
+  private noteDear(link: Sharer, nsPerByte: number): void {
+    if (nsPerByte < this.nsPerByte * DEAR_FACTOR && !this.dear.has(link)) return;
+    if (this.dear.size >= DEAR_COUNT_MAX) this.dear.clear();
+    this.dear.set(link, nsPerByte);
   }
 
   private keep(link: Sharer, bytes: Buffer, pieceBytes: number): void {

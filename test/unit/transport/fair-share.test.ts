@@ -83,6 +83,22 @@ describe("a link that sends", () => {
     expect(much.got.length).toBeGreaterThan(100); // a microsecond a byte
   });
 
+  test("dear bytes among many cheap ones stays known for it", async () => {
+    const bench = new Bench();
+    const [dear, cheap] = [new Link(bench, 1000), new Link(bench, 5)];
+    dear.send(filled(64 * KIB));
+    await until(() => !dear.isWaiting);
+    for (let i = 0; i < 100; i++) {
+      cheap.send(filled(64 * KIB));
+      await until(() => !cheap.isWaiting);
+    }
+    const startMs = bench.nowMs;
+    dear.send(filled(64 * KIB));
+    expect(bench.nowMs - startMs).toBeLessThan(5); // by what the others' bytes cost it would be all of the 64 ms
+    await until(() => !dear.isWaiting);
+    expect(dear.bytes.length).toBe(128 * KIB);
+  });
+
   test("much beside others that do shares the turns with them", async () => {
     const bench = new Bench();
     const links = Array.from({ length: 4 }, () => new Link(bench));
