@@ -10,7 +10,8 @@
 import { MantouError } from "#base/error.ts";
 import type { ClientInfo } from "#core/ports.ts";
 import type { AccessDb, Ban, BanKind } from "./access-db.ts";
-import { type AddressRange, hasPrefix, parseAddress, parseRange } from "./address.ts";
+import { type AddressRange, hasPrefix, isInRange, parseAddress, parseRange } from "./address.ts";
+import type { ClientMatch } from "./backend.ts";
 
 const BAN_COUNT_MAX = 100_000;
 export const RANGE_COUNT_MAX = 1000;
@@ -72,30 +73,35 @@ export class BanList {
    */
   add(ban: Ban): void {
     try {
-      this.keep(ban);
+      this.replace(ban);
     } catch (error) {
       this.refusedCount++;
       throw error;
     }
     this.db?.putBan(ban);
-    if (ban.kind === "address") this.deleteSpellings(ban.value, ban.value);
   }
 
   /** False when there was none. `value` as it was given to `add`, or another spelling of the same address. */
   remove(kind: BanKind, value: string): boolean {
-    const same = this.all().find((ban) => ban.kind === kind && sameValue(ban, value));
+    const same = this.same(kind, value);
     if (!same) return false;
     this.forget(same);
     this.db?.deleteBan(kind, same.value);
-    if (kind === "address") this.deleteSpellings(value);
     return true;
   }
 
-  /** Bans of the same address under other words, which another process may have written. */
-  private deleteSpellings(value: string, except?: string): void {
-    for (const ban of this.db?.bans() ?? [])
-      if (ban.kind === "address" && ban.value !== except && isSameRange(ban.value, value))
-        this.db?.deleteBan("address", ban.value);
+  private same(kind: BanKind, value: string): Ban | undefined {
+    if (kind !== "address") return this.byKey.get(`${kind} ${value}`);
+    const range = parseRange(value);
+    if (range?.prefixBits === SINGLE_ADDRESS_BITS) return this.byKey.get(addressKey(range.bytes));
+    return range && this.ranges.find((other) => isSameRange(other.range, range))?.ban;
+  }
+
+  /** The same address under other words, which another process may have written, goes from the database. */
+  private replace(ban: Ban): void {
+    const before = this.same(ban.kind, ban.value);
+    this.keep(ban);
+    if (before && before.value !== ban.value) this.db?.deleteBan(ban.kind, before.value);
   }
 
   /** Forgets those whose time is over; call it now and then. Costs nothing until the first one ends. */
@@ -114,7 +120,7 @@ export class BanList {
     this.ranges = [];
     for (const ban of this.db.bans().filter((each) => holds(each, nowSec)))
       try {
-        this.keep(ban);
+        this.replace(ban);
       } catch (error) {
         if (!(error instanceof MantouError)) throw error;
         this.refusedCount++;
@@ -128,16 +134,16 @@ export class BanList {
 
   private keep(ban: Ban): void {
     this.nextEndSec = Math.min(this.nextEndSec, ban.untilSec ?? Infinity);
-    const isRange = ban.kind === "address" && rangeOf(ban).prefixBits < SINGLE_ADDRESS_BITS;
-    if (!isRange) {
+    const range = ban.kind === "address" ? rangeOf(ban) : undefined;
+    if (!range || range.prefixBits === SINGLE_ADDRESS_BITS) {
       const key = keyOf(ban);
       if (!this.byKey.has(key) && this.byKey.size >= BAN_COUNT_MAX) throw this.tooMany(BAN_COUNT_MAX, "bans");
       this.byKey.set(key, ban);
       return;
     }
-    const ranges = this.ranges.filter((other) => !sameValue(other.ban, ban.value));
+    const ranges = this.ranges.filter((other) => !isSameRange(other.range, range));
     if (ranges.length >= RANGE_COUNT_MAX) throw this.tooMany(RANGE_COUNT_MAX, "bans of address ranges");
-    this.ranges = [...ranges, { range: rangeOf(ban), ban }];
+    this.ranges = [...ranges, { range, ban }];
   }
 
   private tooMany(countMax: number, words: string): MantouError {
@@ -170,13 +176,15 @@ function keyOf(ban: Ban): string {
   return ban.kind === "address" ? addressKey(rangeOf(ban).bytes) : `${ban.kind} ${ban.value}`;
 }
 
-function sameValue(ban: Ban, value: string): boolean {
-  if (ban.kind !== "address") return ban.value === value;
-  return isSameRange(ban.value, value);
+/** Also when the bits behind the prefix differ: 10.1.2.3/8 is 10.0.0.0/8. */
+function isSameRange(a: AddressRange, b: AddressRange): boolean {
+  return a.prefixBits === b.prefixBits && hasPrefix(a.bytes, b);
 }
 
-/** Also when the bits behind the prefix differ: 10.1.2.3/8 is 10.0.0.0/8. */
-function isSameRange(a: string, b: string): boolean {
-  const [own, other] = [parseRange(a), parseRange(b)];
-  return own !== undefined && other !== undefined && own.prefixBits === other.prefixBits && hasPrefix(own.bytes, other);
+/** Whom a ban keeps out, or ends. */
+export function clientsOf(ban: Ban): ClientMatch {
+  if (ban.kind === "clientId") return { clientId: ban.value };
+  if (ban.kind === "username") return { username: ban.value };
+  const range = rangeOf(ban);
+  return { holds: ({ address }) => isInRange(address ?? "", range) };
 }

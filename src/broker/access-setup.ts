@@ -12,7 +12,7 @@ import { AccessDb, type Ban } from "#access/access-db.ts";
 import { AttemptLimit } from "#access/attempt-limit.ts";
 import { backendKinds } from "#access/backend-table.ts";
 import type { Backend, BackendHealth, BackendKind, ClientMatch } from "#access/backend.ts";
-import { BanList } from "#access/ban-list.ts";
+import { BanList, clientsOf } from "#access/ban-list.ts";
 import { AccessChain } from "#access/chain.ts";
 import type { ChainSettings, Denial } from "#access/chain-options.ts";
 import { Flapping } from "#access/flapping.ts";
@@ -250,7 +250,10 @@ export class AccessSetup {
   ban(ban: Ban): void {
     void this.db; // from now on they are kept
     this.bans.add(ban);
-    this.kickBanned();
+    if (!this.isAnonymous) return void this.chain.revoke(clientsOf(ban), ADMINISTRATIVE_ACTION);
+    if (ban.kind === "clientId") this.kick(ban.value, ADMINISTRATIVE_ACTION);
+    else this.kickBanned();
+    this.isKickDue = true;
   }
 
   async stop(): Promise<void> {

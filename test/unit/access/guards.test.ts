@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { Database } from "bun:sqlite";
 import { AccessDb, type Ban } from "#access/access-db.ts";
 import { AttemptLimit } from "#access/attempt-limit.ts";
-import { BanList, RANGE_COUNT_MAX } from "#access/ban-list.ts";
+import { BanList, clientsOf, RANGE_COUNT_MAX } from "#access/ban-list.ts";
 import { Flapping } from "#access/flapping.ts";
 import { PasswordChecker } from "#access/password.ts";
 import { UserTable } from "#access/user-table.ts";
@@ -94,6 +94,27 @@ describe("bans", () => {
     expect(here.hasChanged()).toBe(false);
     seen.reload(0);
     expect(isOut(seen, { clientId: "z" })).toBe(true);
+  });
+
+  test("of one address under several spellings, by several processes, are one", () => {
+    const db = database();
+    const list = new BanList(db, 0);
+    for (const [one, other] of [
+      ["10.0.0.1", "::ffff:10.0.0.1"],
+      ["10.1.0.0/16", "10.1.2.3/16"],
+    ]) {
+      db.putBan(ban("address", one!));
+      db.putBan(ban("address", other!));
+      list.reload(0);
+      expect([list.count, db.bans().length]).toEqual([1, 1]);
+      list.add(ban("address", one!, 77));
+      expect(db.bans()).toEqual([ban("address", one!, 77)]);
+      expect(list.remove("address", other!)).toBe(true);
+      expect(list.remove("address", one!)).toBe(false);
+      expect([list.count, db.bans().length]).toEqual([0, 0]);
+    }
+    expect(clientsOf(ban("address", "10.1.0.0/16")).holds!({ ...knownClient, address: "::ffff:10.1.7.7" })).toBe(true);
+    expect(clientsOf(ban("address", "10.1.0.0/16")).holds!({ ...knownClient, address: "10.2.0.0" })).toBe(false);
   });
 
   test("that another process wrote and that make no sense are left out", () => {
