@@ -1,6 +1,8 @@
 /**
  * A file that is read at start and again when it changes. Looked at by its state (inode, size, time) once in a while
  * rather than watched: that sees editors that replace the file, mounts and links that swing, and costs one `stat` a second.
+ * What has changed is read when it has stayed so for a moment: a file that is just being written, empty at first, takes nobody's
+ * right away.
  *
  * What cannot be read or parsed at start stops the start. Later it leaves what was there in force, says so in the log
  * once for each change, and is shown as degraded.
@@ -11,11 +13,14 @@ import { MantouError } from "#base/error.ts";
 import type { BackendHealth, BackendParts } from "./backend.ts";
 
 const LOOK_MS = 1000;
+const STEADY_MS = 100;
 const FILE_BYTES_MAX = 64 * 1024 * 1024;
 
 export class WatchedFile<T> {
   private readonly path: string;
   private state = "";
+  private changed: string | undefined;
+  private again: ReturnType<typeof setTimeout> | undefined;
   private fault: string | undefined;
   private timer: ReturnType<typeof setInterval> | undefined;
   private current: T | undefined;
@@ -38,12 +43,21 @@ export class WatchedFile<T> {
   start(lookMs = LOOK_MS): void {
     this.state = this.look();
     this.current = this.read();
-    this.timer = setInterval(() => this.reload(), lookMs);
+    this.timer = setInterval(() => this.changed === undefined && this.check(), lookMs);
     this.timer.unref();
   }
 
   stop(): void {
     clearInterval(this.timer);
+    clearTimeout(this.again);
+  }
+
+  private check(): void {
+    const state = this.look();
+    const isSteady = state === this.changed;
+    this.changed = isSteady || state === this.state ? undefined : state;
+    if (isSteady) this.reload();
+    else if (this.changed !== undefined) this.again = setTimeout(() => this.check(), STEADY_MS);
   }
 
   /** Reads the file when it has changed. */

@@ -1,6 +1,6 @@
 /** Files that change while the broker runs, and whom that throws out. */
 import { afterEach, expect, test } from "bun:test";
-import { renameSync, rmSync, statSync, utimesSync } from "node:fs";
+import { renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { inspect } from "node:util";
 import { join } from "node:path";
 import type { BackendParts } from "#access/backend.ts";
@@ -62,6 +62,29 @@ test("a file is read again when it has changed; a broken one leaves what was the
   file.reload();
   expect([file.value, file.health({}).state]).toEqual(["3", "up"]);
   file.stop();
+});
+
+test("a file that is just being written is read when it is whole", async () => {
+  const one = made("half");
+  const path = join(one.parts.baseDir, "f");
+  writeFileSync(path, "alice:1\nbob:2\n");
+  const seen: string[] = [];
+  const file = new WatchedFile(
+    "f",
+    (text) => text,
+    one.parts,
+    (now) => void seen.push(now),
+  );
+  file.start(5);
+  // As `cat > f` does it: the file is empty, grows, and is whole in the end.
+  for (const text of ["", "alice:1\n", "alice:1\nbob:3\n"]) {
+    writeFileSync(path, text);
+    await Bun.sleep(20);
+  }
+  while (seen.length === 0) await Bun.sleep(5);
+  await Bun.sleep(150);
+  file.stop();
+  expect(seen).toEqual(["alice:1\nbob:3\n"]);
 });
 
 test("a file that is not there or makes no sense stops the start", () => {
