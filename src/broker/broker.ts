@@ -19,9 +19,8 @@ import { LoadMonitor } from "#transport/load-monitor.ts";
 import { TcpTransport } from "#transport/tcp.ts";
 import { AccessSetup } from "./access-setup.ts";
 import { Commits } from "./commits.ts";
-import type { Config, LoadedConfig } from "./config.ts";
+import { type Config, type ConfigSource, sourceOf } from "./config.ts";
 import { ConfigReload, type ReloadReport } from "./config-reload.ts";
-import type { Origin } from "./config-tree.ts";
 import { type Control, localControl } from "./control.ts";
 import { drain, drainForwards } from "./drain.ts";
 import { connectionsMaxOfProcess, warmHttpClient } from "./descriptor-limit.ts";
@@ -43,15 +42,6 @@ const SWEEP_MS = 1000;
 /** What the store is given at least to write what waits. */
 const STORE_CLOSE_MS = 1000;
 const FAULT_LINES_PER_SEC = 5;
-
-/** Where the configuration came from. */
-export interface ConfigSource {
-  readonly originOf?: LoadedConfig["originOf"];
-  /** Throws MantouError `config_invalid`. */
-  read(): LoadedConfig;
-}
-
-const APPLICATION: Origin = { source: "default", where: "application" };
 
 /** One of several workers, and the directory of its own store. */
 export interface BrokerPart extends WorkerPart {
@@ -100,7 +90,7 @@ export interface RunningBroker {
 export async function startBroker(
   config: Config,
   log: Logger,
-  source: ConfigSource = { read: () => ({ config, originOf: () => APPLICATION, file: undefined }) },
+  source: ConfigSource = sourceOf(config),
   part?: BrokerPart,
 ): Promise<RunningBroker> {
   const kept = await openStore(config, log, part);
@@ -109,6 +99,7 @@ export async function startBroker(
   const live = new LiveConfig(config, source.originOf, engine.limits, log);
   const reload = makeReload(source, live, parts, log);
   hookAlarms(observation, engine);
+  if (source.backend) access.addBackend(source.backend, 0);
   const stopClock = runClock(parts, kept, log);
   const close = async (msMax: number): Promise<void> => {
     listeners.stop();

@@ -5,6 +5,7 @@
  * found and what is allowed. Nothing is started with a configuration that has one.
  */
 import { readFileSync } from "node:fs";
+import type { Backend } from "#access/backend.ts";
 import { MantouError } from "#base/error.ts";
 import { parseBind } from "./bind-address.ts";
 import type { z } from "zod";
@@ -48,6 +49,22 @@ export interface LoadedConfig {
   readonly originOf: (path: string) => Origin;
   /** The file that was read, as it was named. */
   readonly file: string | undefined;
+}
+
+/** Where the configuration came from, and what an application decides itself. */
+export interface ConfigSource {
+  /** Asked before the configured backends. */
+  readonly backend?: Backend | undefined;
+  readonly originOf?: LoadedConfig["originOf"];
+  /** Throws MantouError `config_invalid`. */
+  read(): LoadedConfig;
+}
+
+const APPLICATION: Origin = { source: "default", where: "application" };
+
+/** Of a configuration that an application has made. */
+export function sourceOf(config: Config, backend?: Backend): ConfigSource {
+  return { backend, read: () => ({ config, originOf: () => APPLICATION, file: undefined }) };
 }
 
 /** @throws MantouError `config_invalid`; `details.problems` holds the lines of its message. */

@@ -16,7 +16,7 @@ import { LocalSubscriber } from "#core/local-subscriber.ts";
 import { MessageView } from "#core/message.ts";
 import { isFilterText } from "#core/topic.ts";
 import { type RunningBroker, startBroker } from "./broker.ts";
-import { configOf, type ConfigOptions } from "./config.ts";
+import { configOf, type ConfigOptions, sourceOf } from "./config.ts";
 import type { Control } from "./control.ts";
 import { type AuthenticateFunction, type AuthorizeFunction, functionBackend } from "./function-backend.ts";
 import { createLog, type Logger } from "./log.ts";
@@ -75,9 +75,9 @@ export class Broker {
     const config = configOf(options, { decidesWhoComesIn: authenticate !== undefined });
     const log = createLog(config.log);
     // Listeners come last, so that nobody is let in before the functions are asked.
-    const running = await startBroker({ ...config, listeners: [] }, log);
+    const own = authenticate || authorize ? functionBackend({ authenticate, authorize }, log) : undefined;
+    const running = await startBroker({ ...config, listeners: [] }, log, sourceOf(config, own));
     try {
-      if (authenticate || authorize) running.access.addBackend(functionBackend({ authenticate, authorize }, log), 0);
       await new Promise<void>((resolve) => running.engine.store.whenReady(resolve));
       await running.applyListeners(config.listeners);
     } catch (error) {

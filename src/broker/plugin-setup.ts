@@ -1,6 +1,6 @@
 /** The `plugins` section becomes a host with running plugins. */
 import { existsSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { MantouError } from "#base/error.ts";
 import type { HttpMount } from "#core/ports.ts";
 import type { Engine } from "#core/engine.ts";
@@ -53,8 +53,8 @@ export class PluginSetup {
       node: config.node.name,
       version: VERSION,
       worker: request.worker,
-      dataDir: join(request.dataDir, "plugins"),
-      nodeDir: join(config.node.data, "plugins"),
+      dataDir: resolve(request.dataDir, "plugins"),
+      nodeDir: resolve(config.node.data, "plugins"),
       sync: config.store.type === "memory" ? "memory" : config.store.sync,
       readFigures: request.readFigures,
       republish: (message) => republish(request, message),

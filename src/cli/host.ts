@@ -1,7 +1,6 @@
 /** What the command line needs of its process, so that a test can be one. */
 import { DescriptorOutput, writeToDescriptor, type LineOutput } from "#broker/log-output.ts";
-import type { ConfigSource } from "#broker/broker.ts";
-import type { Config, ConfigFlags, ConfigRequest } from "#broker/config.ts";
+import type { Config, ConfigFlags, ConfigRequest, ConfigSource } from "#broker/config.ts";
 import { stdoutOutput, type Logger } from "#broker/log.ts";
 import { detach, type Detached } from "./own-process.ts";
 import { notePid } from "./pid-file.ts";

@@ -1,7 +1,7 @@
 /** The broker, in one process or several, and beside it where operators reach it: what `mantou start` runs. */
 import { startAdmin } from "#admin/server.ts";
-import { type ConfigSource, startBroker } from "#broker/broker.ts";
-import type { Config, ConfigFlags } from "#broker/config.ts";
+import { startBroker } from "#broker/broker.ts";
+import type { Config, ConfigFlags, ConfigSource } from "#broker/config.ts";
 import type { Control } from "#broker/control.ts";
 import type { Logger } from "#broker/log.ts";
 import type { HttpMount } from "#core/ports.ts";

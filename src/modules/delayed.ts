@@ -12,7 +12,7 @@
  */
 import { join } from "node:path";
 import { type Counter, type HookMessage, MantouError, type PluginApi, type z } from "#plugins/plugin.ts";
-import { Journal } from "./journal.ts";
+import { Journal, RESTARTED, RESTARTS_HELP } from "./journal.ts";
 import type { JournalEntry } from "./journal-message.ts";
 import { decodeMessage, encodeMessage } from "./message-bytes.ts";
 import type { delayedOptions } from "./options.ts";
@@ -40,10 +40,13 @@ export async function startDelayed(api: PluginApi<Options>): Promise<() => Promi
     isKept ? sync : "off",
     true,
   );
-  if (journal.damage !== undefined)
-    api.log.error("the file of delayed messages was damaged; a new one is begun", { damage: journal.damage });
+  tellDamage(api, journal);
   const delayed = new Delayed(api, journal);
   return () => delayed.stop();
+}
+
+function tellDamage({ log }: PluginApi<Options>, { damage }: Journal): void {
+  if (damage !== undefined) log.error("the file of delayed messages was damaged; a new one is begun", { damage });
 }
 
 /** `$delayed/5/a/b`: 5 and `a/b`. Undefined for what has no such form, or is to be delayed twice. */
@@ -74,6 +77,13 @@ export class Delayed {
     const refused = (reason: string): Counter =>
       api.counter("refused_total", "Delayed messages that were refused", { reason });
     this.refused = { topic: refused("topic"), limit: refused("limit"), disk: refused("disk") };
+    const restarts = api.counter("journal_restarts_total", RESTARTS_HELP);
+    journal.onReopen = (lostCount) => {
+      restarts.add();
+      this.lost.add(lostCount);
+      api.log.warn(RESTARTED, { lostCount });
+      tellDamage(api, journal);
+    };
     api.gauge("messages", "Delayed messages that wait", () => journal.count);
     api.gauge("bytes", "Bytes of delayed messages that wait", () => journal.bytes);
     api.onAsync("message.publish", (message) => this.take(message), {

@@ -5,89 +5,25 @@
  *   put ─┼─ pending ─ when the one before is done ─► thread
  *   remove ┘                                          └─► or rejects: nothing of it is written
  *
- * How much may be put is the caller's to bound. The thread is started with the first journal and stays: starting one when the process
- * is out of descriptors would end it.
+ * How much may be put is the caller's to bound. When the thread has ended (journal-link.ts), what was on its way to it rejects: of that
+ * nothing is left in the file either, once this is open again.
  */
-import { existsSync } from "node:fs";
-import { MantouError } from "#plugins/plugin.ts";
-import { threadUrl } from "#base/thread-url.ts";
+import { RemoteFile } from "./journal-link.ts";
 import {
-  type FromJournalThread,
-  type JournalAnswers,
   type JournalEntry,
-  type JournalRequest,
   type JournalState,
   memoryOf,
   pack,
   type SqlStatement,
   type SyncMode,
-  type ToJournalThread,
   unpack,
 } from "./journal-message.ts";
 
-interface Waiter {
-  resolve(answer: never): void;
-  reject(error: Error): void;
-}
+const MEMORY = ":memory:";
 
-class JournalThread {
-  isDead = false;
-  private readonly worker: Worker;
-  private readonly waiting = new Map<number, Waiter>();
-  private lastId = 0;
-  private lastJournal = 0;
-
-  constructor() {
-    const place = { folder: "modules", file: "journal-thread-sqlite" };
-    this.worker = new Worker(threadUrl(import.meta.url, place, existsSync), { name: "journal" });
-    this.worker.onmessage = ({ data }: { readonly data: FromJournalThread }) => this.handle(data);
-    this.worker.onerror = ({ message }) => this.die(message);
-  }
-
-  newJournal(): number {
-    return ++this.lastJournal;
-  }
-
-  ask<K extends JournalRequest["kind"]>(
-    journal: number,
-    request: JournalRequest & { kind: K },
-    handedOver: ArrayBuffer[] = [],
-  ): Promise<JournalAnswers[K]> {
-    if (this.isDead) return Promise.reject(fault("its thread has failed"));
-    const { promise, resolve, reject } = Promise.withResolvers<JournalAnswers[K]>();
-    const id = ++this.lastId;
-    this.waiting.set(id, { resolve, reject });
-    if (this.waiting.size === 1) this.worker.ref();
-    const message: ToJournalThread = { id, journal, request };
-    this.worker.postMessage(message, handedOver);
-    return promise;
-  }
-
-  private handle(data: FromJournalThread): void {
-    const waiter = this.waiting.get(data.id);
-    this.waiting.delete(data.id);
-    if (this.waiting.size === 0) this.worker.unref();
-    if ("failure" in data) waiter?.reject(fault(data.failure));
-    else waiter?.resolve(data.answer as never);
-  }
-
-  private die(message: string): void {
-    this.isDead = true;
-    for (const { reject } of this.waiting.values()) reject(fault(`its thread has failed: ${message}`));
-    this.waiting.clear();
-  }
-}
-
-let thread: JournalThread | undefined;
-
-function threadOf(): JournalThread {
-  if (!thread || thread.isDead) thread = new JournalThread();
-  return thread;
-}
-
-function fault(words: string): MantouError {
-  return new MantouError("journal_failed", words);
-}
+/** What those who use one say of `onReopen`. */
+export const RESTARTED = "the thread that writes to disk had ended; it was started again";
+export const RESTARTS_HELP = "How often the thread that writes to disk was started again";
 
 /** Puts and removes that are written together. */
 interface Batch {
@@ -98,32 +34,39 @@ interface Batch {
 
 export class Journal {
   /** Of what is kept or about to be. */
-  count: number;
-  bytes: number;
-  private lastSeq: number;
+  count = 0;
+  bytes = 0;
+  /** What was wrong with the file that was found, and where it is now; undefined: nothing. */
+  damage: string | undefined;
+  /** Told when its thread had ended and it is open again: how many entries are gone, which those in memory are. */
+  onReopen: (lostCount: number) => void = () => {};
+  private readonly file: RemoteFile<"open">;
+  private lastSeq = 0;
+  /** What the file has, as far as it has said so. */
+  private kept = { count: 0, bytes: 0 };
+  /** Rejected when the thread ended, though it may have written them; removes of which the same is true. */
+  private doubtful: number[] = [];
+  private doubtfulRemoves = 0;
+  private isOpen = false;
   private pending: Batch | undefined;
   private writing: Promise<unknown> | undefined;
 
   private constructor(
-    private readonly thread: JournalThread,
-    private readonly number: number,
-    state: JournalState,
+    private readonly path: string,
+    sync: SyncMode,
+    hasDues: boolean,
   ) {
-    ({ count: this.count, bytes: this.bytes, lastSeq: this.lastSeq } = state);
-    this.damage = state.damage;
+    this.file = new RemoteFile({ kind: "open", path, sync, hasDues }, (found) => this.begin(found));
   }
-
-  /** What was wrong with the file that was found, and where it is now; undefined: nothing. */
-  readonly damage: string | undefined;
 
   /**
    * `path`: `:memory:` for one that is gone with the process. With `hasDues` it is quick to find what is due. Rejects with MantouError
    * `journal_failed`.
    */
   static async open(path: string, sync: SyncMode, hasDues = false): Promise<Journal> {
-    const opened = threadOf();
-    const number = opened.newJournal();
-    return new Journal(opened, number, await opened.ask(number, { kind: "open", path, sync, hasDues }));
+    const journal = new Journal(path, sync, hasDues);
+    await journal.file.open();
+    return journal;
   }
 
   /** A number for the next entry. */
@@ -153,19 +96,39 @@ export class Journal {
     countMax: number,
     bytesMax: number,
   ): Promise<{ readonly entries: JournalEntry[]; readonly nextDue: number | undefined }> {
-    const { entries, nextDue } = await this.thread.ask(this.number, { kind: "due", dueMax, countMax, bytesMax });
+    const { entries, nextDue } = await this.file.ask({ kind: "due", dueMax, countMax, bytesMax });
     return { entries: unpack(entries), nextDue };
   }
 
   /** By number, those after `after`. At least one where there is one, whatever its size. */
   async readPage(after: number, countMax: number, bytesMax: number): Promise<JournalEntry[]> {
-    return unpack((await this.thread.ask(this.number, { kind: "page", after, countMax, bytesMax })).entries);
+    return unpack((await this.file.ask({ kind: "page", after, countMax, bytesMax })).entries);
   }
 
   /** Writes what is pending. */
   async close(): Promise<void> {
     while (this.writing) await this.writing.catch(() => {});
-    await this.thread.ask(this.number, { kind: "close" });
+    await this.file.close();
+  }
+
+  /** It is open, for the first time or again. */
+  private async begin(found: JournalState): Promise<void> {
+    let { count, bytes } = found;
+    if (this.doubtful.length > 0) {
+      const gone = await this.file.askNow({ kind: "write", puts: pack([]), removes: this.doubtful });
+      count -= gone.removedCount;
+      bytes -= gone.removedBytes;
+    }
+    const lost = this.path === MEMORY || found.damage ? this.kept.count - this.doubtfulRemoves - count : 0;
+    this.damage = found.damage;
+    this.lastSeq = Math.max(this.lastSeq, found.lastSeq);
+    this.count += count - this.kept.count;
+    this.bytes += bytes - this.kept.bytes;
+    this.kept = { count, bytes };
+    this.doubtful = [];
+    this.doubtfulRemoves = 0;
+    if (this.isOpen) this.onReopen(Math.max(0, lost));
+    this.isOpen = true;
   }
 
   private batch(): Batch {
@@ -185,42 +148,53 @@ export class Journal {
       const { puts, removes, written } = this.pending;
       this.pending = undefined;
       const packed = pack(puts);
+      let isOnItsWay = false;
       try {
+        if (!this.file.isReady) await this.file.open();
+        isOnItsWay = true;
         const request = { kind: "write", puts: packed, removes } as const;
-        const { removedCount, removedBytes } = await this.thread.ask(this.number, request, memoryOf(packed));
+        const { removedCount, removedBytes } = await this.file.askNow(request, memoryOf(packed));
         this.count -= removedCount;
         this.bytes -= removedBytes;
+        this.kept.count += puts.length - removedCount;
+        this.kept.bytes += bytesOf(puts) - removedBytes;
         written.resolve();
       } catch (error) {
         this.count -= puts.length;
-        for (const { body } of puts) this.bytes -= body.length;
+        this.bytes -= bytesOf(puts);
+        if (isOnItsWay && !this.file.isReady) this.doubt(puts, removes);
         written.reject(error);
       }
     }
     this.writing = undefined;
   }
+
+  private doubt(puts: readonly JournalEntry[], removes: readonly number[]): void {
+    for (const { seq } of puts) this.doubtful.push(seq);
+    this.doubtfulRemoves += removes.length;
+  }
+}
+
+function bytesOf(entries: readonly JournalEntry[]): number {
+  return entries.reduce((sum, { body }) => sum + body.length, 0);
 }
 
 /** A database of somebody else's tables, written by the same thread. Everything rejects with MantouError `journal_failed`. */
 export class SqlFile {
-  private constructor(
-    private readonly thread: JournalThread,
-    private readonly number: number,
-  ) {}
+  private constructor(private readonly file: RemoteFile<"sql-open">) {}
 
   static async open(path: string, schema: readonly string[]): Promise<SqlFile> {
-    const opened = threadOf();
-    const number = opened.newJournal();
-    await opened.ask(number, { kind: "sql-open", path, schema });
-    return new SqlFile(opened, number);
+    const file = new RemoteFile({ kind: "sql-open", path, schema });
+    await file.open();
+    return new SqlFile(file);
   }
 
-  /** All of them, or none. */
+  /** All of them, or none; when the thread ends meanwhile it is not known which. */
   run(texts: readonly string[], statements: readonly SqlStatement[]): Promise<undefined> {
-    return this.thread.ask(this.number, { kind: "sql-run", texts, statements });
+    return this.file.ask({ kind: "sql-run", texts, statements });
   }
 
   close(): Promise<void> {
-    return this.thread.ask(this.number, { kind: "close" });
+    return this.file.close();
   }
 }

@@ -8,7 +8,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Counter, PluginApi } from "#plugins/plugin.ts";
 import { type BrokerEvent, bytesOfEvent, decodeEvent, encodeEvent } from "./event.ts";
-import { Journal } from "./journal.ts";
+import { Journal, RESTARTED, RESTARTS_HELP } from "./journal.ts";
 import { type LossReason, Spool, type SpoolLimits, type SpoolParts, type SpoolState } from "./spool.ts";
 
 const LOOK_MS = 1000;
@@ -66,8 +66,17 @@ export class Outlet {
     const { sync } = api.broker;
     const isKept = sync !== "memory";
     const journal = await Journal.open(isKept ? join(api.dataDir, `${name}.db`) : ":memory:", isKept ? sync : "off");
-    if (journal.damage !== undefined)
-      api.log.error("a file of events was damaged; a new one is begun", { target: name, damage: journal.damage });
+    const tellDamage = (): void => {
+      if (journal.damage !== undefined)
+        api.log.error("a file of events was damaged; a new one is begun", { target: name, damage: journal.damage });
+    };
+    tellDamage();
+    const restarts = api.counter("journal_restarts_total", RESTARTS_HELP, { target: name });
+    journal.onReopen = () => {
+      restarts.add();
+      api.log.warn(RESTARTED, { target: name });
+      tellDamage();
+    };
     return new Outlet(api, name, limits, { journal, send });
   }
 

@@ -242,7 +242,10 @@ export class Spool<T> {
         await this.removeFromDisk(seqs);
       };
       if (items.length > 0) return { items, settle };
-      if (entries.length === 0) this.diskCount = 0;
+      if (entries.length === 0) {
+        if (this.diskCount > 0) this.lose(this.diskCount, "unreadable", "the disk has them no more");
+        this.diskCount = 0;
+      }
       await settle();
     } catch (error) {
       await this.noteFailure(error);

@@ -295,6 +295,7 @@ describe("commands that plugins add", () => {
       start(api) {
         const run = (args: readonly string[]) => {
           if (args[0] === "nobody") throw new MantouError("greet_invalid", "there is nobody to greet");
+          if (args[0] === "trouble") throw new Error("it went wrong");
           return args.length === 0 ? { count: 0 } : `hello ${args.join(" and ")}`;
         };
         api.command({ name: "greet", usage: "[Name]…", description: "Greet", run });
@@ -310,6 +311,9 @@ describe("commands that plugins add", () => {
     expect(await ctl("greet ann bob")).toMatchObject({ code: 0, lines: ["hello ann and bob"] });
     expect(await json("greet")).toEqual({ count: 0 });
     expect(ctl("greet nobody")).rejects.toThrow("there is nobody to greet");
+    expect(ctl("greet trouble")).rejects.toThrow("plugin greeter: it went wrong");
+    await ctl("greet trouble").catch(() => {});
+    expect((await ctl("plugins list")).lines).toContain("  faults: 2, the last one: it went wrong");
     expect((await ctl("plugins unload greeter")).lines).toEqual(["Plugin greeter unloaded successfully."]);
     expect((await ctl("greet ann")).code).toBe(2);
   });

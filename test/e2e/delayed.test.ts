@@ -43,12 +43,12 @@ describe("a delayed message", () => {
     await publisher.publish("$delayed/0/now", "0");
     expect(later!.reasonCode).toBe(0);
     await watcher.expect("publish", { topic: "now", payload: "0", qos: 0 });
-    const message = await watcher.take("publish");
+    const message = await watcher.take("publish", undefined, 10_000);
     expect(Date.now() - startMs).toBeGreaterThanOrEqual(999);
     expect(message).toMatchObject({ topic: "a/b", qos: 1, retain: false });
     expect(message.properties).toEqual(properties);
     await watcher.ack(message);
-    const last = await watcher.take("publish");
+    const last = await watcher.take("publish", undefined, 10_000);
     expect(last).toMatchObject({ topic: "a/later", qos: 2 });
     expect(Date.now() - startMs).toBeGreaterThanOrEqual(1999);
     const newcomer = await world.harness.connect({ version: 5, clientId: "newcomer" });

@@ -120,9 +120,10 @@ export const plugins: CtlCommand = {
     if (more.length > 0) return undefined;
     if (verb === "list" && name === undefined) {
       const found = await control("plugins.list", {});
-      const lines = found.map(({ version, description, state, ...plugin }) =>
+      const lines = found.flatMap(({ version, description, state, faultCount, lastFault, ...plugin }) => [
         record("Plugin", plugin.name, { version, description, active: state === "running" }),
-      );
+        ...(faultCount > 0 ? [`  faults: ${faultCount}, the last one: ${lastFault}`] : []),
+      ]);
       return { json: found, lines };
     }
     if (name === undefined || (verb !== "load" && verb !== "unload" && verb !== "reload")) return undefined;

@@ -282,4 +282,20 @@ describe("brokers in one process", () => {
     expect(await child.stdout.text()).toBe("heard\n");
     expect(await child.stderr.text()).toBe("");
   }, 30_000);
+
+  test("warn of open doors only where no function stands in them", async () => {
+    const script = `
+      import { Broker } from "./src/index.ts";
+      const log = { level: "warn", format: "json" };
+      const { authenticate, authorize } = { authenticate: () => true, authorize: () => true };
+      for (const options of [{}, { authenticate }, { authorize }, { authenticate, authorize }]) {
+        await (await Broker.start({ ...options, log })).close();
+        console.log("---");
+      }`;
+    const child = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe", timeout: 20_000 });
+    const warnings = (await child.stdout.text())
+      .split("---")
+      .map((part) => part.match(/anonymous clients|no access rules/g));
+    expect(warnings).toEqual([["anonymous clients", "no access rules"], null, ["anonymous clients"], null, null]);
+  }, 30_000);
 });
