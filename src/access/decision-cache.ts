@@ -7,7 +7,7 @@
  *
  * An entry lies in one of the four slots from its hash on; when these are taken the table doubles, and at its largest the
  * entry that ends first gives way. One session's topics never push out another's. Empty until the first answer: a session
- * that only subscribes pays nothing.
+ * that only subscribes pays nothing. Topics that are longer than `TOPIC_BYTES` on average are too much for it: it begins anew.
  */
 import type { ALLOW, DENY } from "#core/ports.ts";
 import { equalBytes } from "#base/bytes.ts";
@@ -15,6 +15,8 @@ import { equalBytes } from "#base/bytes.ts";
 export const UNKNOWN = -1;
 const PROBES = 4;
 const COUNT_MIN = 8;
+/** For each topic that may be kept: a client with long ones must not take a megabyte. */
+const TOPIC_BYTES = 256;
 
 export type Decided = typeof ALLOW | typeof DENY;
 
@@ -28,6 +30,8 @@ export class DecisionCache {
   private slotOfStamp = new Uint16Array(COUNT_MIN);
   /** The slot of the latest hit. */
   private last = 0;
+  /** Of the topics. */
+  bytes = 0;
 
   /** `countMax`: a power of two, from 8. */
   constructor(private readonly countMax: number) {}
@@ -66,11 +70,16 @@ export class DecisionCache {
 
   /** `topic` is kept. */
   add(topic: Buffer, hash: number, verdict: Decided, untilSec: number): void {
+    if (this.bytes + topic.length > this.countMax * TOPIC_BYTES) {
+      this.reset(COUNT_MIN);
+      if (topic.length > this.countMax * TOPIC_BYTES) return;
+    }
     let slot = this.slotFor(topic, hash);
     while (slot < 0) {
       this.grow();
       slot = this.slotFor(topic, hash);
     }
+    this.bytes += topic.length - (this.topics[slot]?.length ?? 0);
     this.hashes[slot] = hash;
     this.untilSec[slot] = untilSec;
     this.verdicts[slot] = verdict;
@@ -94,14 +103,7 @@ export class DecisionCache {
 
   private grow(): void {
     const { hashes, untilSec, verdicts, topics } = this;
-    this.last = 0;
-    const count = topics.length * 2;
-    this.hashes = new Int32Array(count);
-    this.untilSec = new Uint32Array(count);
-    this.verdicts = new Uint8Array(count);
-    this.stamps = new Float64Array(count);
-    this.slotOfStamp = new Uint16Array(count);
-    this.topics = Array<Buffer | null>(count).fill(null);
+    this.reset(topics.length * 2);
     for (const [slot, topic] of topics.entries()) {
       if (topic === null) continue;
       const at = this.slotFor(topic, hashes[slot]);
@@ -109,7 +111,18 @@ export class DecisionCache {
       this.hashes[at] = hashes[slot];
       this.untilSec[at] = untilSec[slot];
       this.verdicts[at] = verdicts[slot] as Decided;
+      this.bytes += topic.length - (this.topics[at]?.length ?? 0);
       this.topics[at] = topic;
     }
+  }
+
+  private reset(count: number): void {
+    this.last = this.bytes = 0;
+    this.hashes = new Int32Array(count);
+    this.untilSec = new Uint32Array(count);
+    this.verdicts = new Uint8Array(count);
+    this.stamps = new Float64Array(count);
+    this.slotOfStamp = new Uint16Array(count);
+    this.topics = Array<Buffer | null>(count).fill(null);
   }
 }

@@ -61,9 +61,29 @@ test("it never gives a wrong verdict, keeps the latest, and stays within its bou
       }
       for (const [topic, verdict] of truth) expect([verdict, UNKNOWN]).toContain(subject.find(topic));
       expect(subject.cache.capacity).toBeLessThanOrEqual(countMax);
+      const kept = [...truth.keys()].filter((topic) => subject.find(topic) !== UNKNOWN);
+      expect(subject.cache.bytes).toBe(kept.reduce((sum, topic) => sum + topic.length, 0));
     }),
     { numRuns: 50 },
   );
+});
+
+test("long topics are kept as far as they do not take too much, and leave room for others", () => {
+  const subject = new Subject(new DecisionCache(64));
+  const long = (i: number): string => `${i}/`.padEnd(4096, "x");
+  let bytesMax = 0;
+  for (let i = 0; i < 200; i++) {
+    subject.add(long(i), DENY);
+    expect(subject.find(long(i))).toBe(DENY);
+    bytesMax = Math.max(bytesMax, subject.cache.bytes);
+  }
+  expect(bytesMax).toBeLessThanOrEqual(64 * 256);
+  expect(bytesMax).toBeGreaterThan(8192);
+  for (let i = 0; i < 200; i++) subject.add(`${i % 40}`, ALLOW);
+  const kept = Array.from({ length: 40 }, (_, i) => subject.find(`${i}`)).filter((verdict) => verdict === ALLOW);
+  expect(kept.length).toBeGreaterThan(30);
+  subject.add("y".repeat(64 * 256 + 1), DENY);
+  expect([subject.find("y".repeat(64 * 256 + 1)), subject.cache.bytes]).toEqual([UNKNOWN, 0]);
 });
 
 test("with room for them, nearly all of fifty topics are kept", () => {
