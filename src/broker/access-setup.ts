@@ -135,14 +135,16 @@ export class AccessSetup {
   /** Rejects with the MantouError of a backend that can never work; those that had started are stopped again. */
   async start(): Promise<void> {
     await startLineup(this.lineup);
-    this.sayWhatIsOpen();
+    this.sayWhatIsOpen(this.request.config);
   }
 
-  private sayWhatIsOpen(): void {
+  private sayWhatIsOpen(config: AccessConfig): void {
     const { log, isSpeaker } = this.request;
     if (!isSpeaker) return;
     if (this.lineup.members.some(({ type }) => type === "anonymous"))
       log.warn("anonymous clients are allowed: anybody who can reach a listener may come in");
+    if (this.lineup.authorize.length > 0 && config.noMatch === "allow")
+      log.info("what no access rule covers is allowed: access.noMatch is allow");
     if (this.chain.isOpen) log.warn("no access rules: every client may publish and subscribe to every topic");
   }
 
@@ -178,7 +180,7 @@ export class AccessSetup {
       { added: names(added), removed: names(removed) },
       "access has changed; clients stay who they are",
     );
-    this.sayWhatIsOpen();
+    this.sayWhatIsOpen(config);
     // What they are still asked is answered, and then asked of the others.
     const left = stopAll(removed)
       .catch((err: unknown) => this.request.log.warn({ err }, "an access backend could not be closed"))
