@@ -3,6 +3,7 @@
  *
  *   users    username → argon2id text, super user or not        scram  (username, mechanism) → salt, iterations, keys
  *   clients  client id → argon2id text or none, address ranges  bans   (kind, value) → until, reason
+ *   ruleList one row: all access rules as JSON, and how often they were changed
  *   changes  what was changed or taken away, in order: whose right may have gone
  *   secrets  what all processes have to know alike, and nobody else
  *
@@ -17,7 +18,7 @@ import { MantouError } from "#base/error.ts";
 
 const WAL_TRY_COUNT = 100;
 const WAL_PAUSE_MS = 10;
-const SCHEMA_VERSION = 2;
+const SCHEMA_VERSION = 3;
 const SECRET_BYTES = 32;
 /** From each version to the next. */
 const SCHEMAS = [
@@ -42,6 +43,7 @@ const SCHEMAS = [
     BEGIN DELETE FROM changes WHERE seq <= new.seq - 100000; END;
 `,
   `CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;`,
+  `CREATE TABLE ruleList (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL, rules TEXT NOT NULL);`,
 ];
 
 export interface UserRow {
@@ -200,6 +202,24 @@ export class AccessDb {
       .query<{ value: string }, [number, string]>(sql)
       .all(seq, kind)
       .map(({ value }) => value);
+  }
+
+  /** All access rules as JSON; an empty list of revision 0 when there are none yet. */
+  ruleList(): { readonly revision: number; readonly text: string } {
+    const row = this.db.query<Row, []>("SELECT revision, rules FROM ruleList").get();
+    return { revision: (row?.["revision"] as number | undefined) ?? 0, text: (row?.["rules"] as string) ?? "[]" };
+  }
+
+  /** Returns the new revision; undefined when the present one is not `revision` any more. */
+  putRuleList(text: string, revision: number | undefined): number | undefined {
+    return this.db
+      .transaction(() => {
+        const now = this.ruleList().revision;
+        if (revision !== undefined && revision !== now) return undefined;
+        this.db.query("INSERT OR REPLACE INTO ruleList VALUES (1, ?, ?)").run(now + 1, text);
+        return now + 1;
+      })
+      .immediate();
   }
 
   bans(): Ban[] {

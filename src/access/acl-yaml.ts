@@ -11,6 +11,7 @@
  *
  * Without a condition a rule is for everybody, without topics for every topic. `user: "*"` is any user name but none.
  */
+import { MantouError } from "#base/error.ts";
 import type { AclRule, Who } from "./acl-rule.ts";
 import { EVERYBODY } from "./acl-rule.ts";
 import { parseRange } from "./address.ts";
@@ -44,7 +45,28 @@ export function parseYamlRules(text: string, file: string): AclRule[] {
   });
 }
 
-/** Rules that stand in a document of their own or in the configuration itself. */
+/** A rule as it is written: in YAML, or in JSON. */
+export interface WrittenRule {
+  readonly allow?: (typeof ACTIONS)[number] | undefined;
+  readonly deny?: (typeof ACTIONS)[number] | undefined;
+  readonly user?: string | readonly string[] | undefined;
+  readonly client?: string | readonly string[] | undefined;
+  readonly address?: string | readonly string[] | undefined;
+  readonly topics?: readonly (string | { readonly eq: string })[] | undefined;
+}
+
+/** Rules that came as data. Throws MantouError `rule_invalid`. */
+export function parseRules(rules: readonly WrittenRule[]): AclRule[] {
+  return rules.map((rule, index) => {
+    try {
+      return ruleOf(rule);
+    } catch (error) {
+      if (!(error instanceof RuleFault)) throw error;
+      throw new MantouError("rule_invalid", `rule ${index + 1}: ${error.message}`);
+    }
+  });
+}
+
 function ruleOf(item: unknown): AclRule {
   if (typeof item !== "object" || item === null || Array.isArray(item))
     throw new RuleFault(`found ${show(item)}, allowed: a mapping with the keys ${KEYS.join(", ")}`);

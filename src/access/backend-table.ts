@@ -11,6 +11,7 @@ import { jwt } from "./backends/jwt.ts";
 import { ldap } from "./backends/ldap.ts";
 import { mongodb } from "./backends/mongodb.ts";
 import { redis } from "./backends/redis.ts";
+import { ruleTable } from "./backends/rule-table.ts";
 import { scram } from "./backends/scram.ts";
 import { mysql, postgresql, sqlite } from "./backends/sql.ts";
 import { userFile } from "./backends/user-file.ts";
@@ -30,6 +31,7 @@ export const backendKinds = [
   mysql,
   postgresql,
   redis,
+  ruleTable,
   scram,
   sqlite,
   userFile,

@@ -79,6 +79,7 @@ const STATUS: Readonly<Record<string, ContentfulStatusCode>> = {
   csrf: 403,
   last_administrator: 409,
   file_exists: 409,
+  rules_changed: 409,
   payload_too_large: 413,
   worker_away: 503,
   server_busy: 503,

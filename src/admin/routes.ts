@@ -67,6 +67,9 @@ export const routes: readonly Route[] = [
   route("put", "/client-ids/{clientId}", "clientIds.put", "administrator"),
   route("delete", "/client-ids/{clientId}", "clientIds.delete", "administrator"),
 
+  route("get", "/rules", "rules.read", "administrator"),
+  route("put", "/rules", "rules.put", "administrator"),
+
   route("get", "/slow-subscribers", "slow.list", "viewer"),
   route("get", "/traces", "traces.list", "viewer"),
   route("post", "/traces", "traces.start", "operator"),

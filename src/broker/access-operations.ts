@@ -1,6 +1,7 @@
 /** Operations on who may come in: bans, the built-in table of users and client ids, and how the backends fare. */
 import { z } from "zod";
 import { BACKEND_STATES } from "#access/backend.ts";
+import { RULE_COUNT_MAX } from "#access/rule-list.ts";
 import { done, nothing, notFound, operation, pageFrom, pageOf, pageParams, clientIdParam } from "./operation.ts";
 
 const text = z.string().min(1).max(65_535);
@@ -21,6 +22,24 @@ const nameCursor = {
   limit: pageParams.limit,
   cursor: z.string().optional().meta({ description: "the last name of the answer before" }),
 };
+const action = z.enum(["publish", "subscribe", "all"]);
+const some = z.union([text, z.array(text).min(1).max(100)]);
+const rule = z
+  .strictObject({
+    allow: action.optional().meta({ description: "either allow or deny" }),
+    deny: action.optional(),
+    user: some.optional().meta({ description: "user name, or one of several; * is any" }),
+    client: some.optional().meta({ description: "client id, or one of several" }),
+    address: some.optional().meta({ description: "address or range, or one of several" }),
+    topics: z
+      .array(z.union([text, z.strictObject({ eq: text })]))
+      .min(1)
+      .max(100)
+      .optional()
+      .meta({ description: "topic filters, with %c and %u; { eq } is the filter itself; absent: every topic" }),
+  })
+  .meta({ description: "as in docs/access/acl-file.md" });
+const revision = z.int().min(0);
 const backend = z.object({
   name: z.string(),
   type: z.string(),
@@ -143,6 +162,28 @@ export const accessOperations = {
       if (!access.users.deleteClient(clientId)) throw notFound("clientId", clientId);
       return { count: 1 };
     },
+  }),
+  "rules.read": operation({
+    about: "access rules of the built-in table, in the order in which they are asked",
+    spread: "one",
+    params: nothing,
+    result: z.object({ revision, rules: z.array(rule) }),
+    run: ({ access }) => {
+      const { revision: present, rules } = access.rules.read();
+      return { revision: present, rules: rules as z.output<typeof rule>[] };
+    },
+  }),
+  "rules.put": operation({
+    about: "replaces the access rules of the built-in table, all or none; subscriptions are judged again by them",
+    spread: "one",
+    params: z.object({
+      rules: z.array(rule).max(RULE_COUNT_MAX),
+      revision: revision
+        .optional()
+        .meta({ description: "the one that was read: refused when they have been changed since" }),
+    }),
+    result: z.object({ revision }),
+    run: ({ access }, wish) => ({ revision: access.rules.replace(wish.rules, wish.revision) }),
   }),
   "access.show": operation({
     about: "how the access backends fare, and what was counted",

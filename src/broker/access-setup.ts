@@ -19,6 +19,7 @@ import { Flapping } from "#access/flapping.ts";
 import { PasswordChecker } from "#access/password.ts";
 import { ADMINISTRATIVE_ACTION } from "#access/reason.ts";
 import { MantouError } from "#base/error.ts";
+import { RuleList } from "#access/rule-list.ts";
 import { UserTable } from "#access/user-table.ts";
 import type { Engine } from "#core/engine.ts";
 import type { ClientInfo } from "#core/ports.ts";
@@ -77,6 +78,8 @@ export class AccessSetup {
   readonly bans: BanList;
   /** Users and client ids of `access.db`, for CLI and REST; who loses a right is disconnected. */
   readonly users: UserTable;
+  /** Access rules of `access.db`. */
+  readonly rules: RuleList;
   private lineup: Lineup;
   private flapping: Flapping | undefined;
   private isFlappingWatched = false;
@@ -98,6 +101,10 @@ export class AccessSetup {
     this.users = new UserTable(
       () => this.db,
       this.passwords,
+      () => this.readAgain(nowSec()),
+    );
+    this.rules = new RuleList(
+      () => this.db,
       () => this.readAgain(nowSec()),
     );
     if (existsSync(this.dbPath)) this.openDb();
@@ -337,8 +344,8 @@ export class AccessSetup {
   private readAgain(nowSec: number): void {
     this.bans.reload(nowSec);
     this.kickBanned();
-    this.invalidate();
     for (const { backend } of this.lineup.members) backend.handleDbChange?.();
+    this.invalidate(); // last: what is judged again is judged by what they have read
   }
 
   /** Nothing that was decided holds any more; neither do subscriptions, which are judged again. */

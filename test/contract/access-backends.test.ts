@@ -3,6 +3,7 @@ import { Database } from "bun:sqlite";
 import { SignJWT } from "jose";
 import { generateKeyPairSync } from "node:crypto";
 import { join } from "node:path";
+import type { WrittenRule } from "#access/acl-yaml.ts";
 import { aclFile } from "#access/backends/acl-file.ts";
 import { address } from "#access/backends/address.ts";
 import { anonymous } from "#access/backends/anonymous.ts";
@@ -11,10 +12,12 @@ import { clientId } from "#access/backends/client-id.ts";
 import { cookie } from "#access/backends/cookie.ts";
 import { http } from "#access/backends/http.ts";
 import { jwt } from "#access/backends/jwt.ts";
+import { ruleTable } from "#access/backends/rule-table.ts";
 import { scram } from "#access/backends/scram.ts";
 import { sqlite } from "#access/backends/sql.ts";
 import { userFile } from "#access/backends/user-file.ts";
 import { userTable } from "#access/backends/user-table.ts";
+import { RuleList } from "#access/rule-list.ts";
 import { UserTable } from "#access/user-table.ts";
 import type { PeerIdentity } from "#core/ports.ts";
 import { FakeHttpService } from "#test/interop/access/servers/http-service.ts";
@@ -238,6 +241,12 @@ for (const format of ["yaml", "emqttd"] as const)
     const backend = aclFile.make(aclFile.options.parse({ file: "acl", format }), parts);
     return { backend, stop, topics: TOPICS };
   });
+
+backendContract("rule-table", () => {
+  const { parts, db, stop } = fixture("rule-table");
+  new RuleList(() => db).replace(Bun.YAML.parse(ACL_FILES.yaml) as WrittenRule[], 0);
+  return { backend: ruleTable.make({}, parts), stop, topics: TOPICS };
+});
 
 backendContract("acl-file, mosquitto", () => {
   const { parts, stop, write } = fixture("acl-file");

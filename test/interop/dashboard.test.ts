@@ -31,6 +31,7 @@ export type Checked = [
   Fits<ResultOf<"bans.list">, Answers.Page<Answers.Ban>>,
   Fits<ResultOf<"users.list">, Answers.Page<Answers.User>>,
   Fits<ResultOf<"clientIds.list">, Answers.Page<Answers.ClientIdRow>>,
+  Fits<ResultOf<"rules.read">, Answers.Rules>,
   Fits<ResultOf<"alarms.list">, Answers.Alarms>,
   Fits<ResultOf<"traces.list">, readonly Answers.TraceInfo[]>,
   Fits<ResultOf<"traces.read">, { readonly events: readonly Answers.TraceEvent[] }>,
@@ -300,6 +301,45 @@ browserTest("somebody is banned and let in again; a user is added and deleted", 
   await button("Delete ann").click();
   await dialog().getByRole("button", { name: "Delete" }).click();
   await page.getByText("No users").waitFor();
+});
+
+browserTest("access rules are added, moved, changed and deleted, and it is told that nobody asks them", async () => {
+  await open("access/rules", "Access");
+  await page.getByText("These rules are not asked").waitFor();
+  await page.getByText("No rules").waitFor();
+  await button("Add rule").click();
+  expect(await scan()).toEqual([]);
+  await page.keyboard.press("Escape");
+  const add = async (effect: string, values: Readonly<Record<string, string>>): Promise<void> => {
+    await button("Add rule").click();
+    await dialog().getByLabel("Rule", { exact: true }).selectOption(effect);
+    for (const [label, value] of Object.entries(values)) await dialog().getByLabel(label).fill(value);
+    await button("Save").click();
+  };
+  await add("deny", { "Topic filters": "eq #\n$SYS/#" });
+  await row("everybody").waitFor();
+  await add("allow", { "User name": "ann\nbob", Address: "10.0.0.0/8", "Topic filters": "plant/%c/#" });
+  await row("User name: ann, bob").waitFor();
+  await button("Add rule").click();
+  await dialog().getByLabel("Topic filters").fill("#/wrong");
+  await button("Save").click();
+  await dialog().getByText('rule 3: topics: found "#/wrong"').waitFor();
+  expect(complaints.splice(0)).toEqual(["400 /api/v1/rules"]);
+  await page.keyboard.press("Escape");
+  await button("Move rule 2 up").click();
+  await page.getByRole("row").nth(1).filter({ hasText: "plant/%c/#" }).waitFor();
+  await button("Edit rule 1").click();
+  expect(await dialog().getByLabel("User name").inputValue()).toBe("ann\nbob");
+  await dialog().getByLabel("Address").fill("");
+  await button("Save").click();
+  await row("10.0.0.0/8").waitFor({ state: "detached" });
+  for (const left of [1, 0]) {
+    await button("Delete rule 1").click();
+    await dialog().getByRole("button", { name: "Delete" }).click();
+    await dialog().waitFor({ state: "detached" });
+    await button(`Delete rule ${left + 1}`).waitFor({ state: "detached" });
+  }
+  await page.getByText("No rules").waitFor();
 });
 
 browserTest("a trace is started and shows packets", async () => {

@@ -152,6 +152,23 @@ export interface User {
   readonly isSuperuser: boolean;
 }
 
+type Names = string | readonly string[] | undefined;
+
+/** One of `allow` and `deny` says to do what. */
+export interface Rule {
+  readonly allow?: "publish" | "subscribe" | "all" | undefined;
+  readonly deny?: "publish" | "subscribe" | "all" | undefined;
+  readonly user?: Names;
+  readonly client?: Names;
+  readonly address?: Names;
+  readonly topics?: readonly (string | { readonly eq: string })[] | undefined;
+}
+
+export interface Rules {
+  readonly revision: number;
+  readonly rules: readonly Rule[];
+}
+
 export interface ClientIdRow {
   readonly clientId: string;
   readonly ranges: readonly string[];

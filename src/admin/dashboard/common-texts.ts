@@ -117,6 +117,10 @@ export const texts = {
   "error.unauthorized": w("Please sign in again.", "请重新登录。"),
   "error.csrf": w("The session has changed. Please load the page again.", "会话已变更，请重新加载页面。"),
   "error.last_administrator": w("One administrator must be left.", "必须至少保留一名管理员。"),
+  "error.rules_changed": w(
+    "Somebody else has changed the rules. Please load the page again.",
+    "规则已被他人修改，请重新加载页面。",
+  ),
   "error.trace_exists": w("There is such a trace already.", "该跟踪已存在。"),
   "error.store_full": w("The store cannot write.", "存储无法写入。"),
   "error.plugin_unknown": w("There is no such plugin.", "没有这个插件。"),

@@ -17,6 +17,8 @@ export interface Field {
   readonly hint?: string;
   readonly isOptional?: boolean;
   readonly autocomplete?: string;
+  /** Of a text area. */
+  readonly rows?: number;
 }
 
 export type Values = Readonly<Record<string, string>>;
@@ -107,7 +109,7 @@ export function valuesOf(form: HTMLFormElement): Values {
 }
 
 export function FieldRow({ field }: { field: Field }) {
-  const { name, label, type = "text", hint, value = "", isOptional = false, options = [] } = field;
+  const { name, label, type = "text", hint, value = "", isOptional = false, options = [], rows = 6 } = field;
   const id = useId();
   const common = {
     id,
@@ -138,7 +140,7 @@ export function FieldRow({ field }: { field: Field }) {
           ))}
         </select>
       ) : type === "textarea" ? (
-        <textarea {...common} rows={6} spellcheck={false} defaultValue={value} />
+        <textarea {...common} rows={rows} spellcheck={false} defaultValue={value} />
       ) : (
         <input {...common} type={type as "text"} spellcheck={false} defaultValue={value} />
       )}

@@ -297,10 +297,12 @@ test("a database of an older broker gets what it lacks and keeps what it has", a
   before.close();
   const raw = new Database(file);
   raw.run("DROP TABLE secrets");
+  raw.run("DROP TABLE ruleList");
   raw.run("PRAGMA user_version = 1");
   raw.close();
   const [one, other] = [database(file), database(file)];
   expect(one.bans()).toHaveLength(1);
+  expect(one.ruleList()).toEqual({ revision: 0, text: "[]" });
   expect(one.secret("a")).toHaveLength(32);
   expect(other.secret("a")).toEqual(one.secret("a"));
   expect(other.secret("b")).not.toEqual(one.secret("a"));

@@ -1,5 +1,5 @@
 /** Who may come in and what they may do: backends with their health, users, client ids, rules, bans. */
-import type { Access, Ban, ConfigValue, Page } from "#admin/dashboard/answers.ts";
+import type { Access, Ban, Page } from "#admin/dashboard/answers.ts";
 import { ask, may } from "#admin/dashboard/api.ts";
 import { askForm, askSure } from "#admin/dashboard/dialogs.tsx";
 import { type Column, List, useRows } from "#admin/dashboard/list.tsx";
@@ -18,13 +18,14 @@ import {
 } from "#admin/dashboard/parts.tsx";
 import { hrefOf, type Route } from "#admin/dashboard/route.ts";
 import { named, number, t, time } from "#admin/dashboard/words.ts";
+import { RulesPage } from "./access-rules.tsx";
 import { ClientIds, Users } from "./access-table.tsx";
 
 const views = {
   backends: { title: "backends", role: "viewer", view: Backends },
   users: { title: "users", role: "administrator", view: Users },
   "client-ids": { title: "clientIds", role: "administrator", view: ClientIds },
-  rules: { title: "rules", role: "administrator", view: Rules },
+  rules: { title: "rules", role: "administrator", view: RulesPage },
   bans: { title: "bans", role: "viewer", view: Bans },
 } as const;
 
@@ -95,34 +96,6 @@ function Counts({ of }: { of: Readonly<Record<string, number>> }) {
         </div>
       ))}
     </dl>
-  );
-}
-
-/** Rules are configuration: shown as they stand there. */
-function Rules() {
-  const config = useLoaded(() => ask<ConfigValue[]>("GET", "/config"));
-  return (
-    <Section title={t("rules")} about={t("rulesAbout")}>
-      <Show of={config}>
-        {(values) => (
-          <ul class="entries">
-            {values
-              .filter(({ path }) => path.startsWith("access."))
-              .map(({ path, value, origin }) => (
-                <li key={path}>
-                  <div>
-                    <h3 class="mono">{path}</h3>
-                    <p class="about">{origin}</p>
-                    <pre class="payload" tabIndex={0}>
-                      {JSON.stringify(value, null, 2)}
-                    </pre>
-                  </div>
-                </li>
-              ))}
-          </ul>
-        )}
-      </Show>
-    </Section>
   );
 }
 
