@@ -169,6 +169,8 @@ function assemble(config: Config, log: Logger, kept: OpenStore, part: BrokerPart
     log,
     limitedLog: faults,
     readFigures: () => readFigures(engine, gauges, part?.site),
+    isSubscribedElsewhere: async (clientId, filter) =>
+      part?.site !== undefined && (await part.site("subscriptions.has", { clientId, filter })).isSubscribed,
     worker,
     dataDir: part?.dataDir ?? config.node.data,
     commits,

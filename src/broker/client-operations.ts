@@ -262,6 +262,17 @@ export const clientOperations = {
         },
       ),
   }),
+  "subscriptions.has": operation({
+    about: "whether a client's session is subscribed to exactly this filter",
+    spread: "home",
+    params: z.object({ clientId: clientIdParam, filter: z.string() }),
+    result: z.object({ isSubscribed: z.boolean() }),
+    async run({ engine: { store, sessions, subscriptions } }, { clientId, filter }) {
+      await new Promise<void>((resolve) => store.whenReady(resolve));
+      const session = sessions.find(Buffer.from(clientId));
+      return { isSubscribed: session >= 0 && subscriptions.has(session, Buffer.from(filter)) };
+    },
+  }),
   "subscriptions.of": operation({
     about: "subscriptions of one client",
     spread: "home",

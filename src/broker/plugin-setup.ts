@@ -30,6 +30,8 @@ export interface PluginRequest {
   alarms(): Alarms;
   /** Of all worker processes together. */
   readFigures(): Promise<BrokerFigures>;
+  /** Asks other worker processes. */
+  isSubscribedElsewhere(clientId: string, filter: string): Promise<boolean>;
   /** Number of this worker process, and where its data lies. */
   readonly worker: number;
   readonly dataDir: string;
@@ -57,6 +59,7 @@ export class PluginSetup {
       nodeDir: resolve(config.node.data, "plugins"),
       sync: config.store.type === "memory" ? "memory" : config.store.sync,
       readFigures: request.readFigures,
+      isSubscribedElsewhere: request.isSubscribedElsewhere,
       republish: (message) => republish(request, message),
       setAlarm: (id, words) => setAlarm(request.alarms(), id, words),
       logOf: (plugin) => this.logOf(plugin),

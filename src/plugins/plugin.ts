@@ -138,8 +138,8 @@ export interface PluginApi<C = unknown> {
 
   /** Ends a client's connection; its session goes its way. False when it is not connected here. */
   disconnect(clientId: string, reasonCode?: number): boolean;
-  /** Whether a session of this process is subscribed to exactly this filter. */
-  isSubscribed(clientId: string, filter: string): boolean;
+  /** Whether a client's session is subscribed to exactly this filter, in whatever worker process. Rejects with MantouError while that one is away. */
+  isSubscribed(clientId: string, filter: string): Promise<boolean>;
   /** Of the whole node. */
   readFigures(): Promise<BrokerFigures>;
 

@@ -49,6 +49,8 @@ export interface PluginGround {
   readonly nodeDir?: string;
   readonly sync: PluginApi["broker"]["sync"];
   readFigures(): Promise<BrokerFigures>;
+  /** Of clients that belong to other worker processes, where there are such. */
+  isSubscribedElsewhere?(clientId: string, filter: string): Promise<boolean>;
   /** How long a start and an end may take; 10 and 5 seconds. */
   readonly startMsMax?: number;
   readonly stopMsMax?: number;
@@ -278,11 +280,9 @@ export class Scope implements PluginApi {
     if (words === undefined) return this.undoAlarm(whole);
     if (this.isOver) return;
     this.ground.setAlarm(whole, words);
-    if (!this.alarms.has(whole))
-      this.alarms.set(
-        whole,
-        this.keep(() => this.ground.setAlarm(whole, undefined)),
-      );
+    if (this.alarms.has(whole)) return;
+    const undo = this.keep(() => this.ground.setAlarm(whole, undefined));
+    this.alarms.set(whole, undo);
   }
 
   private undoAlarm(whole: string): void {
@@ -300,18 +300,18 @@ export class Scope implements PluginApi {
 
   disconnect(clientId: string, reasonCode: number = ADMINISTRATIVE_ACTION): boolean {
     if (this.isOver) return false;
-    const { sessions, whenQuiet } = this.ground.engine;
-    const session = sessions.find(Buffer.from(clientId));
-    const sink = session < 0 ? null : sessions.sinks[session];
-    if (sink === null) return false;
-    whenQuiet.call(this.ground.engine, () => sink.end(reasonCode));
-    return true;
+    const { engine } = this.ground;
+    const session = engine.sessions.find(Buffer.from(clientId));
+    const sink = session < 0 ? null : engine.sessions.sinks[session];
+    if (sink !== null) engine.whenQuiet(() => sink.end(reasonCode));
+    return sink !== null;
   }
 
-  isSubscribed(clientId: string, filter: string): boolean {
-    const { sessions, subscriptions } = this.ground.engine;
-    const session = sessions.find(Buffer.from(clientId));
-    return session >= 0 && subscriptions.has(session, Buffer.from(filter));
+  async isSubscribed(clientId: string, filter: string): Promise<boolean> {
+    const { engine } = this.ground;
+    const session = engine.sessions.find(Buffer.from(clientId));
+    if (session >= 0) return engine.subscriptions.has(session, Buffer.from(filter));
+    return (await this.ground.isSubscribedElsewhere?.(clientId, filter)) ?? false;
   }
 
   readFigures(): Promise<BrokerFigures> {

@@ -185,6 +185,57 @@ describe("one broker", () => {
   );
 });
 
+describe("exclusive subscriptions", () => {
+  test(
+    "have one holder over all workers, which holds them again after a worker's and the broker's end",
+    async () => {
+      const flags = ["--workers", `${WORKERS}`, "--data", join(folder, "exclusive")];
+      const on = [...flags, "--set", "modules.exclusive.enabled=true"];
+      const ask = async (client: RawClient): Promise<number> =>
+        (await client.subscribe("$exclusive/t", 1)).reasonCodes[0]!;
+      const askAll = (clients: RawClient[]): Promise<number[]> => Promise.all(clients.map(ask));
+      {
+        await using broker = await startBroker(on);
+        const at = harnessOf(tcpTarget(broker.url));
+        const brief = await connectMany(at, "brief", 9);
+        const [lasting] = (await connectMany(at, "lasting", 1, stays)) as [RawClient];
+        for (let round = 0; round < 5; round++) {
+          const codes = await askAll(brief); // all at once
+          expect(codes.filter((code) => code === 1)).toHaveLength(1);
+          const holder = brief[codes.indexOf(1)]!;
+          expect((await askAll(brief)).indexOf(1)).toBe(codes.indexOf(1));
+          await holder.unsubscribe("$exclusive/t");
+        }
+        const [last] = brief as [RawClient];
+        expect(await ask(last)).toBe(1);
+        for (const pid of workersOf(broker)) process.kill(pid, "SIGKILL"); // nothing is told of its end
+        const backCount = (): number => broker.output().split("the worker is back").length - 1;
+        await until(() => backCount() === WORKERS, "all workers are back");
+        const holder = await reconnect(at, lasting);
+        const others = await Promise.all(brief.slice(1, 4).map((client) => reconnect(at, client)));
+        await until(async () => (await ask(holder)) === 1, "the holder that is gone does not hold it");
+        expect(await askAll(others)).toEqual([0x97, 0x97, 0x97]);
+        holder.kill();
+        expect(await askAll(others)).toEqual([0x97, 0x97, 0x97]);
+        await at.stop();
+        await broker.kill();
+      }
+      await using broker = await startBroker(on);
+      const at = harnessOf(tcpTarget(broker.url));
+      const others = await connectMany(at, "other", 6);
+      expect(new Set(await askAll(others))).toEqual(new Set([0x97]));
+      const back = await at.connect({ clientId: "lasting-0", cleanStart: false, properties: stays });
+      await others[0]!.publish("t", "for the holder", { qos: 1 });
+      expect(await payloadsOf(back, 1)).toEqual(["for the holder"]);
+      await back.disconnect({ properties: [["sessionExpiryIntervalSec", 0]] });
+      await until(async () => (await ask(others[1]!)) === 1, "it is free when the session has ended");
+      await at.stop();
+      await broker.stop();
+    },
+    TIMEOUT_MS,
+  );
+});
+
 describe("trouble", () => {
   test(
     "a worker that is killed comes back with what was acknowledged, and the others go on",
