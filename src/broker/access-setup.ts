@@ -182,7 +182,8 @@ export class AccessSetup {
     this.chain.replace(settingsOf(config, lineup));
     this.watch();
     this.invalidate();
-    const names = (members: readonly NamedBackend[]): string[] => members.map(({ name }) => name);
+    const names = (members: readonly NamedBackend[]): string[] =>
+      members.map(({ name, type }) => (name === type ? type : `${name} (${type})`));
     this.request.log.info(
       { added: names(added), removed: names(removed) },
       "access has changed; clients stay who they are",

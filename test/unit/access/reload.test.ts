@@ -80,7 +80,10 @@ test("a broker that was open to everybody keeps its clients, and judges them fro
   };
   expect((await reload(next)).changed).toEqual(["access.authenticate", "access.authorize", "access.noMatch"]);
   expect(log).toContainEqual(
-    expect.objectContaining({ msg: expect.stringContaining("access has changed"), added: ["passwd", "acl-file"] }),
+    expect.objectContaining({
+      msg: expect.stringContaining("access has changed"),
+      added: ["passwd (user-file)", "acl-file"],
+    }),
   );
   await client.ping();
   const { standings } = broker.access.chain;
