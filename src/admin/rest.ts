@@ -18,7 +18,7 @@ import { isEqualSecret } from "#access/password.ts";
 import { MantouError } from "#base/error.ts";
 import { type Control, operations } from "#broker/control.ts";
 import type { Logger } from "#broker/log.ts";
-import type { HttpMount } from "#core/ports.ts";
+import type { PluginRoutes } from "#broker/plugin-routes.ts";
 import { VERSION } from "#broker/version.ts";
 import type { Accounts } from "./accounts.ts";
 import { type AdminDb, type AuditEntry, SIGN_IN } from "./admin-db.ts";
@@ -41,8 +41,8 @@ export interface AdminParts {
   readonly log: Logger;
   readonly sessionSec: number;
   readonly metrics: "viewer" | "anybody";
-  /** What else is answered to administrators; the list may change. */
-  readonly mounts: () => readonly HttpMount[];
+  /** What plugins answer to administrators. */
+  readonly pluginRoutes: PluginRoutes;
 }
 
 interface AdminEnv {
@@ -81,6 +81,8 @@ const STATUS: Readonly<Record<string, ContentfulStatusCode>> = {
   file_exists: 409,
   rules_changed: 409,
   payload_too_large: 413,
+  answer_too_large: 502,
+  answer_too_late: 504,
   worker_away: 503,
   server_busy: 503,
   store_full: 503,
@@ -113,10 +115,11 @@ export function makeApp(parts: AdminParts): App {
   app.notFound(async (c) => {
     const { identity } = c.var;
     if (!identity) return c.json(STRANGER, 401);
-    const mount = mayAct(identity.role, "administrator") ? mountFor(c.req.path, parts.mounts()) : undefined;
-    if (!mount) return c.json(fault("not_found", `there is no ${c.req.method} ${c.req.path}`), 404);
-    if (c.req.method !== "GET" && c.req.method !== "HEAD") checkCsrf(c, identity);
-    return mount.fetch(c.req.raw, { address: c.env.peer.address, port: 0, listener: "admin" });
+    const mayAsk = mayAct(identity.role, "administrator");
+    if (mayAsk && c.req.method !== "GET" && c.req.method !== "HEAD") checkCsrf(c, identity);
+    const peer = { address: c.env.peer.address, port: 0, listener: "admin" };
+    const answer = mayAsk ? await parts.pluginRoutes(c.req.raw, peer) : undefined;
+    return answer ?? c.json(fault("not_found", `there is no ${c.req.method} ${c.req.path}`), 404);
   });
   app.onError((error, c) => answerError(error, c, parts.log));
   app.openAPIRegistry.registerComponent("securitySchemes", "session", { type: "apiKey", in: "cookie", name: COOKIE });
@@ -192,12 +195,6 @@ export async function audited<T>(
 /** Reading is not noted, and neither is publishing, which programs do all the time. */
 export function isNoted(operation: string): boolean {
   return !/\.(list|read|show|info|of|check|metrics|memory)$|^publish/.test(operation);
-}
-
-/** The longest that fits. */
-function mountFor(path: string, mounts: readonly HttpMount[]): HttpMount | undefined {
-  const isBelow = (mount: HttpMount): boolean => path === mount.path || path.startsWith(`${mount.path}/`);
-  return mounts.filter(isBelow).toSorted((a, b) => b.path.length - a.path.length)[0];
 }
 
 function document({ openAPIRegistry }: App, { method, path, about, tag, role, params, result }: Resource): void {

@@ -10,9 +10,9 @@ import type { Server } from "bun";
 import { MantouError } from "#base/error.ts";
 import { formatBind, parseBind } from "#broker/bind-address.ts";
 import type { Config } from "#broker/config.ts";
-import type { HttpMount } from "#core/ports.ts";
 import type { Control } from "#broker/control.ts";
 import type { Logger } from "#broker/log.ts";
+import type { PluginRoutes } from "#broker/plugin-routes.ts";
 import { addAccountRoutes } from "./account-routes.ts";
 import { Accounts } from "./accounts.ts";
 import { AdminDb } from "./admin-db.ts";
@@ -36,8 +36,8 @@ export interface AdminOptions {
   readonly cwd?: string | undefined;
   /** Password of the first account, when there is none yet; undefined: the well-known one, taken on this machine only. */
   readonly firstPassword?: string | undefined;
-  /** What else is answered to administrators. */
-  readonly mounts?: () => readonly HttpMount[];
+  /** What plugins answer to administrators. */
+  readonly pluginRoutes?: PluginRoutes;
 }
 
 export interface RunningAdmin {
@@ -50,13 +50,13 @@ export interface RunningAdmin {
 
 /** Throws MantouError `listen_failed`, `certificate_invalid`, `admin_db_unusable`, `password_invalid`, with nothing left open. */
 export async function startAdmin(options: AdminOptions): Promise<RunningAdmin> {
-  const { config, control, log, cwd = process.cwd(), firstPassword, mounts = () => [] } = options;
+  const { config, control, log, cwd = process.cwd(), firstPassword, pluginRoutes = async () => undefined } = options;
   const { bind, socket, sessionSec, metrics, auditCountMax } = config.admin;
   const dataDir = resolve(cwd, config.node.data);
   let opened: AdminDb | undefined;
   const db = (): AdminDb => (opened ??= new AdminDb(join(dataDir, DB_FILE), auditCountMax));
   const accounts = new Accounts({ db, sessionSec, firstPassword });
-  const parts = { control, accounts, db, log, sessionSec, metrics, mounts };
+  const parts = { control, accounts, db, log, sessionSec, metrics, pluginRoutes };
   const app = makeApp(parts);
   const feed = new Feed(control, (error) => log.error({ err: error }, "the live feed cannot ask the broker"));
   addAccountRoutes(app, parts);

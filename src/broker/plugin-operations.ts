@@ -2,6 +2,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import type { Command } from "#core/ports.ts";
+import { answerRoute, routeAnswer, routeRequest } from "./plugin-routes.ts";
 import { type ControlParts, done, nothing, notFound, operation, sumDone } from "./operation.ts";
 
 const plugin = z.object({
@@ -93,6 +94,17 @@ export const pluginOperations = {
       }));
       return rows.filter(({ value }) => Number.isFinite(value));
     },
+  }),
+  "routes.fetch": operation({
+    about: "asks a plugin's route for administrators, of one process",
+    spread: "one",
+    params: routeRequest,
+    result: routeAnswer,
+    run: ({ plugins }, request) =>
+      answerRoute(
+        plugins.host.contributions().flatMap(({ adminRoutes }) => adminRoutes),
+        request,
+      ),
   }),
   "commands.list": operation({
     about: "commands that plugins add to the command line",

@@ -4,7 +4,7 @@ import { startBroker } from "#broker/broker.ts";
 import type { Config, ConfigFlags, ConfigSource } from "#broker/config.ts";
 import type { Control } from "#broker/control.ts";
 import type { Logger } from "#broker/log.ts";
-import type { HttpMount } from "#core/ports.ts";
+import { ownRoutes, type PluginRoutes, workersRoutes } from "#broker/plugin-routes.ts";
 import { type RunningBroker, WORKER_COMMAND } from "./host.ts";
 import { ownCommand } from "./own-process.ts";
 
@@ -16,9 +16,9 @@ export async function startSite(
 ): Promise<RunningBroker> {
   const broker = await startProcesses(config, log, source);
   try {
-    const { control, mounts } = broker;
+    const { control, pluginRoutes } = broker;
     const firstPassword = process.env["MANTOU_ADMIN_PASSWORD"] || undefined;
-    const admin = await startAdmin({ config, control, log, firstPassword, mounts });
+    const admin = await startAdmin({ config, control, log, firstPassword, pluginRoutes });
     return {
       get addresses() {
         return broker.addresses;
@@ -38,8 +38,7 @@ export async function startSite(
 
 type Processes = Omit<RunningBroker, "adminAddress"> & {
   readonly control: Control;
-  /** What plugins answer to administrators; those of workers cannot be reached from here. */
-  readonly mounts: () => readonly HttpMount[];
+  readonly pluginRoutes: PluginRoutes;
 };
 
 async function startProcesses(
@@ -51,7 +50,7 @@ async function startProcesses(
     const { startKeeper, workerCountOf } = await import("#broker/keeper.ts");
     if (workerCountOf(config) > 1) {
       const keeper = await startKeeper(config, source.flags, log, [...ownCommand(), WORKER_COMMAND]);
-      return { ...keeper, mounts: () => [] };
+      return { ...keeper, pluginRoutes: workersRoutes(keeper.control) };
     }
   }
   const broker = await startBroker(config, log, source);
@@ -62,7 +61,7 @@ async function startProcesses(
     },
     failed: broker.failed,
     control: broker.control,
-    mounts,
+    pluginRoutes: ownRoutes(mounts),
     reload: () => broker.reload(),
     stop: () => broker.stop(),
   };

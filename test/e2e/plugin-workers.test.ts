@@ -1,5 +1,6 @@
 /** Modules and plugins of a broker that is several processes: presence of all clients, one voice on `$SYS`, hooks once each. */
 import { expect, test } from "bun:test";
+import { join } from "node:path";
 import { startBroker } from "#test/support/broker-process.ts";
 import { harnessOf, tcpTarget } from "#test/support/harness.ts";
 
@@ -17,6 +18,12 @@ export default definePlugin({
     });
     const heard: string[] = [];
     api.subscribe("t/#", ({ payload }) => heard.push(payload.toString()));
+    api.adminRoute("/echo", async (request, { address }) => {
+      const { pathname, search } = new URL(request.url);
+      if (search === "?large") return new Response("x".repeat(1024 * 1024 + 1));
+      const text = [request.method, pathname, search, await request.text(), request.headers.get("x-mine"), address].join(" ");
+      return new Response(text, { status: 201, headers: { "x-theirs": "yes" } });
+    });
     api.command({ name: "heard", usage: "", description: "", run: () => heard });
   },
 });`;
@@ -54,6 +61,18 @@ test("one broker of three workers", async () => {
   expect(new Set(uptimes).size).toBe(uptimes.length);
   // The watcher, and the plugin in each process.
   expect(stats.get("subscribers")).toBe("4");
+  await askRoutes(join(broker.cwd, "data", "admin.sock"));
   await harness.stop();
   await broker.stop();
 }, 60_000);
+
+/** What plugins answer to administrators comes from a worker, and is bounded on the way. */
+async function askRoutes(unix: string): Promise<void> {
+  const echo = (path: string, init: RequestInit = {}) => fetch(`http://admin/plugins/marks/${path}`, { unix, ...init });
+  const answer = await echo("echo/a?b=1", { method: "POST", body: "hello", headers: { "x-mine": "1" } });
+  expect([answer.status, answer.headers.get("x-theirs")]).toEqual([201, "yes"]);
+  expect(await answer.text()).toBe("POST /plugins/marks/echo/a ?b=1 hello 1 ");
+  expect((await echo("other")).status).toBe(404);
+  expect((await echo("echo?large")).status).toBe(502);
+  expect((await echo("echo", { method: "POST", body: "x".repeat(1024 * 1024 + 1) })).status).toBe(413);
+}
