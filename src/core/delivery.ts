@@ -11,12 +11,14 @@
 import { HookMessage } from "./hook-message.ts";
 import type { Hooks } from "./hooks.ts";
 import type { Limits } from "./limits.ts";
+import type { MatchCache } from "./match-cache.ts";
 import { FOLLOW_NEXT, FOLLOW_NONE, type MessagePool, MessageView } from "./message.ts";
 import { type DropReason, Metric, type Metrics } from "./metrics.ts";
 import { DELIVERY_RETAIN, IDS, IdLists, type Lane, MESSAGE, SEQ } from "./outbox.ts";
 import type { Sink, Store } from "./ports.ts";
 import type { SessionQueue, SessionTable } from "./session-table.ts";
 import { QOS_MASK, RETAIN_AS_PUBLISHED } from "./topic-index.ts";
+import { TopicTexts } from "./topic-texts.ts";
 
 /** Bits of a PUBLISH's first byte. */
 export const FLAG_RETAIN = 1;
@@ -45,6 +47,7 @@ export interface DeliveryParts {
   readonly limits: Limits;
   readonly messages: MessagePool;
   readonly sessions: SessionTable;
+  readonly cache: MatchCache;
   readonly metrics: Metrics;
   readonly hooks: Hooks;
   readonly store: Store;
@@ -69,6 +72,7 @@ export class Delivery {
   readonly limits: Limits;
   private readonly messages: MessagePool;
   readonly sessions: SessionTable;
+  readonly topicTexts: TopicTexts;
   private readonly counts: Float64Array;
   private readonly hooks: Hooks;
   private readonly store: Store;
@@ -90,6 +94,7 @@ export class Delivery {
     this.counts = parts.metrics.counts;
     this.hooks = parts.hooks;
     this.store = parts.store;
+    this.topicTexts = new TopicTexts(parts.cache);
   }
 
   /** Gives the message to one session; false when it was dropped. */

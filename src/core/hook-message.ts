@@ -5,12 +5,14 @@
  *
  * In `message.publish` it may be changed. A message that nobody changed goes on as it came, frame and all.
  */
+import { equalBytes } from "#base/bytes.ts";
 import type { Delivery } from "./delivery.ts";
 import type { Hooks } from "./hooks.ts";
 import type { Limits } from "./limits.ts";
 import { expiryAt, MessageView } from "./message.ts";
 import type { ClientInfo } from "./ports.ts";
 import type { SessionTable } from "./session-table.ts";
+import type { TopicTexts } from "./topic-texts.ts";
 import { isTopicName } from "./topic.ts";
 
 /** A message that can be kept and published later: `viewOfCopy`. */
@@ -49,9 +51,17 @@ export function viewOfCopy(copy: MessageCopy, sessions: SessionTable, nowSec: nu
   return view;
 }
 
+interface HookMessageParts {
+  readonly limits: Limits;
+  readonly sessions: SessionTable;
+  readonly topicTexts: TopicTexts;
+}
+
 export class HookMessage {
   private view: MessageView | null;
   private ownTopic: string | undefined = undefined;
+  /** A hook has set it, to something else perhaps. */
+  private isTopicSet = false;
   private ownPayload: Buffer | undefined = undefined;
   private ownProperties: Buffer | undefined = undefined;
   private ownExpiryStart = -1;
@@ -67,19 +77,21 @@ export class HookMessage {
    */
   reasonCode = 0;
   private readonly publisherNumber: number;
+  private readonly topicStamp: number;
 
   constructor(
     view: MessageView,
-    private readonly parts: { readonly limits: Limits; readonly sessions: SessionTable },
+    private readonly parts: HookMessageParts,
   ) {
     this.view = view;
     this.ownQos = view.qos;
     this.isRetain = view.isRetain;
     this.publisherNumber = view.publisher;
+    this.topicStamp = parts.topicTexts.stampOf(view);
   }
 
   get topic(): string {
-    return (this.ownTopic ??= this.source.topicText());
+    return (this.ownTopic ??= this.parts.topicTexts.textOf(this.source, this.topicStamp));
   }
 
   /** @throws when it is no topic name, or too long. */
@@ -87,6 +99,7 @@ export class HookMessage {
     const bytes = Buffer.from(topic);
     if (!isTopicName(bytes, 0, bytes.length, this.parts.limits.mqtt)) throw new Error(`${topic} is no topic name`);
     this.ownTopic = topic;
+    this.isTopicSet = true;
   }
 
   get payload(): Buffer {
@@ -161,17 +174,18 @@ export class HookMessage {
 
   /** Makes `view` what the message has become. */
   apply(view: MessageView): void {
-    view.slot = -1; // a hook that published may have taken its place in the cache
     const { ownTopic, ownPayload } = this;
-    const isSameTopic = ownTopic === undefined || ownTopic === view.topicText();
-    const old = view.bytes.subarray(view.payloadStart, view.payloadEnd);
-    const isSamePayload = ownPayload === undefined || ownPayload.equals(old);
+    const isSameTopic = !this.isTopicSet || ownTopic === view.topicText();
+    const isSamePayload = ownPayload === undefined || isPayloadOf(view, ownPayload); // what was read may have been written to
     const isSameFlags = this.ownQos === view.qos && this.isRetain === view.isRetain;
+    // A hook that published may have taken its place in the cache.
+    if (!isSameTopic || !this.parts.topicTexts.isHeld(view, this.topicStamp)) view.slot = -1;
     if (isSameTopic && isSamePayload && isSameFlags) return;
-    const topic = isSameTopic ? view.bytes.subarray(view.topicStart, view.topicEnd) : Buffer.from(ownTopic);
+    const topic = isSameTopic ? view.bytes.subarray(view.topicStart, view.topicEnd) : Buffer.from(ownTopic!);
     const properties = view.bytes.subarray(view.propertiesStart, view.propertiesEnd);
     if (view.expiryStart >= 0) view.expiryStart += topic.length - view.propertiesStart;
-    view.bytes = Buffer.concat([topic, properties, isSamePayload ? old : ownPayload]);
+    const payload = isSamePayload ? view.bytes.subarray(view.payloadStart, view.payloadEnd) : ownPayload;
+    view.bytes = Buffer.concat([topic, properties, payload]);
     view.frameStart = -1;
     view.topicStart = 0;
     view.topicEnd = view.propertiesStart = topic.length;
@@ -180,6 +194,16 @@ export class HookMessage {
     view.qos = this.ownQos;
     view.isRetain = this.isRetain;
   }
+}
+
+/** Up to so many bytes a loop is quicker than a call. */
+const SMALL_BYTES = 128;
+
+function isPayloadOf({ bytes, payloadStart, payloadEnd }: MessageView, payload: Buffer): boolean {
+  const { length } = payload;
+  if (payloadEnd - payloadStart !== length) return false;
+  if (length <= SMALL_BYTES) return equalBytes(bytes, payloadStart, payload, 0, length);
+  return bytes.compare(payload, 0, length, payloadStart, payloadEnd) === 0;
 }
 
 /** Runs `message.publish` over a message; false when it was stopped, which is counted. */

@@ -137,6 +137,11 @@ export class MatchCache {
     );
   }
 
+  /** The slot holds what it held under this stamp, and its answer is still true. */
+  isHeld(slot: number, stamp: number): boolean {
+    return this.stamp[slot] === stamp && this.topicBlock[slot] !== EMPTY && this.isFresh(slot);
+  }
+
   private isCurrent(slot: number, topic: Buffer, start: number, end: number): boolean {
     const block = this.topicBlock[slot];
     return (
@@ -157,9 +162,11 @@ export class MatchCache {
 
   /** Forgets the topics with this hash; their lists stay readable until the slot is used again. */
   private drop(hash: number): void {
-    const slot = hash & this.mask;
-    if (this.hash[slot] === hash) this.hash[slot] = ~hash;
-    if (this.hash[slot ^ 1] === hash) this.hash[slot ^ 1] = ~hash;
+    for (const slot of [hash & this.mask, (hash & this.mask) ^ 1]) {
+      if (this.hash[slot] !== hash) continue;
+      this.hash[slot] = ~hash;
+      this.stamp[slot] = 0;
+    }
   }
 
   private victim(hash: number): number {

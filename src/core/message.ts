@@ -96,7 +96,10 @@ export class MessageView {
 
   /** A copy of the payload. */
   payload(): Buffer {
-    return Buffer.from(this.bytes.subarray(this.payloadStart, this.payloadEnd));
+    const { bytes, payloadStart, payloadEnd } = this;
+    const payload = Buffer.allocUnsafe(payloadEnd - payloadStart);
+    bytes.copy(payload, 0, payloadStart, payloadEnd);
+    return payload;
   }
 }
 
