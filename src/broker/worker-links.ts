@@ -23,7 +23,9 @@ import { MqttContext, type Reporter } from "#mqtt/context.ts";
 import { PeerConnection, type PeerHost } from "#mqtt/peer-connection.ts";
 import { connectLocally, listenLocally } from "#transport/local-socket.ts";
 import { TcpLink, TcpTransport } from "#transport/tcp.ts";
+import { Redial } from "./redial.ts";
 
+/** How often it is looked whether a worker that is not there is back. */
 const RETRY_MS = 50;
 /** A worker whose connection has ended and that is not back by then has ended too: subscriptions do not wait for it. */
 const GIVE_UP_MS = 2000;
@@ -96,22 +98,23 @@ export class WorkerLinks implements PeerHost {
     this.stops.push(
       listenLocally(pathOf("peer", node), transport, (link) => new PeerConnection(context, link, this, -1)),
     );
-    this.connectPeer = (other) => {
-      this.retry(() =>
-        connectLocally(pathOf("peer", other), transport, (link) => new PeerConnection(context, link, this, other)),
-      );
-    };
-    for (const other of others) if (other < node) this.connectPeer(other);
+    const makeDialer =
+      (kind: "peer" | "relay", makeProtocol: (link: Link, other: number) => Protocol) =>
+      (other: number): [number, () => void] => {
+        const connect = (made: (link: Link) => Protocol): Promise<boolean> =>
+          connectLocally(pathOf(kind, other), transport, made);
+        return [other, this.dialer(connect, (link) => makeProtocol(link, other))];
+      };
+    this.peerDialers = new Map(
+      others.map(makeDialer("peer", (link, other) => new PeerConnection(context, link, this, other))),
+    );
+    for (const other of others) if (other < node) this.peerDialers.get(other)!();
     await this.until(() => this.synced.size === others.length);
     engine.peers!.releasePublishes();
 
     this.stops.push(listenLocally(pathOf("relay", node), transport, (link) => this.makeTrunk(link, joined, -1)));
-    this.connectTrunk = (other) => {
-      this.retry(() =>
-        connectLocally(pathOf("relay", other), transport, (link) => this.makeTrunk(link, joined, other)),
-      );
-    };
-    for (const other of others) this.connectTrunk(other);
+    this.trunkDialers = new Map(others.map(makeDialer("relay", (link, other) => this.makeTrunk(link, joined, other))));
+    for (const dial of this.trunkDialers.values()) dial();
     await this.until(() => this.trunks.size === others.length);
   }
 
@@ -164,6 +167,7 @@ export class WorkerLinks implements PeerHost {
 
   handleOpen(peer: PeerConnection): void {
     clearTimeout(this.givingUp.get(peer.node));
+    this.givingUp.delete(peer.node);
     this.fabric.addPeer(peer);
   }
 
@@ -176,19 +180,22 @@ export class WorkerLinks implements PeerHost {
     this.fabric.removePeer(peer);
     this.synced.delete(peer.node); // as long as this worker serves nobody, others do not wait for it with new filters
     this.giveUpLater(peer.node);
-    if (peer.node >= 0 && peer.node < this.part.node) this.connectPeer(peer.node);
+    if (peer.node < this.part.node) this.peerDialers.get(peer.node)?.();
   }
 
+  /** Connections that do not come about meanwhile do not put it off. */
   private giveUpLater(node: number): void {
-    clearTimeout(this.givingUp.get(node));
-    this.givingUp.set(
-      node,
-      setTimeout(() => this.fabric.giveUp(node), GIVE_UP_MS),
-    );
+    if (this.givingUp.has(node)) return;
+    const timer = setTimeout(() => {
+      this.givingUp.delete(node);
+      this.fabric.giveUp(node);
+    }, GIVE_UP_MS);
+    this.givingUp.set(node, timer);
   }
 
-  private connectPeer: (other: number) => void = () => {};
-  private connectTrunk: (other: number) => void = () => {};
+  /** What connects to another worker, and again when that connection has ended: by and by, should it end as soon as it is there. */
+  private peerDialers: ReadonlyMap<number, () => void> = new Map();
+  private trunkDialers: ReadonlyMap<number, () => void> = new Map();
 
   /** `other`: the worker that this trunk goes to, or −1 for one that comes from another. */
   private makeTrunk(link: Link, { makeProtocol }: Joined, other: number): Trunk {
@@ -198,7 +205,7 @@ export class WorkerLinks implements PeerHost {
         this.incoming.delete(trunk);
         if (this.trunks.get(other) !== trunk) return;
         this.trunks.delete(other);
-        this.connectTrunk(other);
+        this.trunkDialers.get(other)?.();
       },
     });
     if (other < 0) this.incoming.add(trunk);
@@ -211,15 +218,30 @@ export class WorkerLinks implements PeerHost {
     return trunk;
   }
 
-  private retry(connect: () => Promise<boolean>): void {
-    void connect().then((isOpen) => {
-      if (isOpen || this.isStopped) return;
-      const timer = setTimeout(() => {
-        this.timers.delete(timer);
-        this.retry(connect);
-      }, RETRY_MS);
-      this.timers.add(timer);
-    });
+  private dialer(
+    connect: (makeProtocol: (link: Link) => Protocol) => Promise<boolean>,
+    makeProtocol: (link: Link) => Protocol,
+  ): () => void {
+    const redial = new Redial();
+    const opened = (link: Link): Protocol => {
+      redial.noteOpen(performance.now());
+      return makeProtocol(link);
+    };
+    const dial = (): void => {
+      void connect(opened).then((isOpen) => {
+        if (!isOpen) this.after(RETRY_MS, dial);
+      });
+    };
+    return () => this.after(redial.nextPauseMs(performance.now()), dial);
+  }
+
+  private after(delayMs: number, action: () => void): void {
+    if (this.isStopped) return;
+    const timer = setTimeout(() => {
+      this.timers.delete(timer);
+      action();
+    }, delayMs);
+    this.timers.add(timer);
   }
 
   private until(isDone: () => boolean): Promise<void> {
