@@ -20,7 +20,7 @@ import {
   PENDING,
   type Verdict,
 } from "#core/ports.ts";
-import { isShared, parseShared } from "#core/topic.ts";
+import { isShared, parseShared, queuePrefix } from "#core/topic.ts";
 import { decideByRules } from "./acl-rule.ts";
 import type { AuthorizeAnswer, ClientMatch, Question } from "./backend.ts";
 import { BackendAsker } from "./backend-asker.ts";
@@ -30,6 +30,8 @@ import { Gatekeeper } from "./gatekeeper.ts";
 import { Members } from "./members.ts";
 import { NOT_AUTHORIZED } from "./reason.ts";
 import { type Standing, Standings } from "./standing.ts";
+
+const DOLLAR = 0x24;
 
 export class AccessChain implements Access {
   readonly counts = chainCounts();
@@ -116,7 +118,8 @@ export class AccessChain implements Access {
   }
 
   private judgePublish(standing: Standing, view: MessageView): Verdict {
-    const { bytes, topicStart, topicEnd } = view;
+    const { bytes, topicEnd } = view;
+    const topicStart = judgedStart(view);
     if (standing.generation !== this.generation) {
       standing.generation = this.generation;
       standing.decisions = standing.answered = undefined;
@@ -138,8 +141,9 @@ export class AccessChain implements Access {
   }
 
   private askPublish(standing: Standing, view: MessageView, hash: number): Verdict {
-    const topic = Buffer.allocUnsafeSlow(view.topicEnd - view.topicStart);
-    view.bytes.copy(topic, 0, view.topicStart, view.topicEnd);
+    const topicStart = judgedStart(view);
+    const topic = Buffer.allocUnsafeSlow(view.topicEnd - topicStart);
+    view.bytes.copy(topic, 0, topicStart, view.topicEnd);
     const { answered, generation } = standing;
     standing.answered = undefined;
     if (answered?.topic.equals(topic)) return answered.verdict;
@@ -276,6 +280,13 @@ export class AccessChain implements Access {
     this.counts.subscribeDenied++;
     this.options.onDenied?.({ kind: "subscribe", client, topic, reasonCode: NOT_AUTHORIZED });
   }
+}
+
+/** A PUBLISH to `$queue/x` reaches those who share `x` as a queue: it is judged as one to `x`. */
+function judgedStart({ bytes, topicStart, topicEnd }: MessageView): number {
+  const start = topicStart + queuePrefix.length;
+  if (bytes[topicStart] !== DOLLAR || topicEnd <= start) return topicStart;
+  return bytes.compare(queuePrefix, 0, queuePrefix.length, topicStart, start) === 0 ? start : topicStart;
 }
 
 /** A share's filter is judged as the filter itself. */

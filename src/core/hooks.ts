@@ -121,6 +121,23 @@ class PublishLaterPoint extends LaterPoint<HookMessage> {
   }
 }
 
+/** What listeners take off the front of filters, since it says something about the subscription and is no part of the filter. */
+class FilterPrefixes {
+  private prefixes: readonly Buffer[] = [];
+
+  add(prefix: string): () => void {
+    const own = Buffer.from(prefix);
+    this.prefixes = [...this.prefixes, own];
+    return () => (this.prefixes = this.prefixes.filter((other) => other !== own));
+  }
+
+  /** What is left when all of them are off: by that a client is judged. */
+  rest(filter: Buffer): Buffer {
+    const prefix = this.prefixes.find((each) => filter.length > each.length && filter.indexOf(each) === 0);
+    return prefix ? this.rest(filter.subarray(prefix.length)) : filter;
+  }
+}
+
 /** Levels before a topic that say what is to be done with the message. */
 export interface TopicPrefix {
   /** The first one, with the `/` behind it. */
@@ -160,6 +177,7 @@ export class Hooks {
   readonly clientDisconnected = new HookPoint<[client: ClientInfo, reasonCode: number, by: EndedBy]>();
   /** May change or refuse. */
   readonly clientSubscribe = new HookPoint<[request: SubscribeRequest]>();
+  readonly filterPrefixes = new FilterPrefixes();
   readonly clientSubscribeLater = new LaterPoint<SubscribeRequest>();
   /** May change or refuse. */
   readonly clientUnsubscribe = new HookPoint<[request: UnsubscribeRequest]>();

@@ -23,7 +23,7 @@ export function handleSubscribe(connection: Connection, bytes: Buffer, body: num
   else
     engine.access.authorizeSubscribe(
       connection.info(),
-      items.map((item) => item.filter),
+      items.map(({ filter }) => engine.hooks.filterPrefixes.rest(filter)),
       judged,
     );
   return 0;

@@ -68,6 +68,8 @@ export interface HookOptions {
   readonly priority?: number;
   /** `client.disconnected`: false saves memory where the address of a client that is gone does not matter. Default true. */
   readonly needsAddress?: boolean;
+  /** `client.subscribe` only: what the listener takes off the front of filters, such as `$exclusive/`. Access judges the client by what follows. */
+  readonly prefix?: string;
 }
 
 export interface WaitOptions {

@@ -11,7 +11,7 @@ import type { Backend } from "#access/backend.ts";
 import { MantouError } from "#base/error.ts";
 import type { Engine } from "#core/engine.ts";
 import type { HookMessage, MessageCopy } from "#core/hook-message.ts";
-import type { HookPoint, Hooks, LaterListener, LaterPoint, TopicPrefix } from "#core/hooks.ts";
+import type { HookPoint, Hooks, LaterListener, LaterPoint } from "#core/hooks.ts";
 import { LocalSubscriber } from "#core/local-subscriber.ts";
 import type { Command, Contribution, HttpMount, HttpPeer, MetricSource } from "#core/ports.ts";
 import { isFilterText, isTopicName } from "#core/topic.ts";
@@ -24,6 +24,7 @@ import {
   type LaterHookName,
   laterPoints,
 } from "./hook-name.ts";
+import { checkPrefix, prefixOf } from "./prefix.ts";
 import type {
   AlarmWords,
   BrokerFigures,
@@ -167,9 +168,10 @@ export class Scope implements PluginApi {
   on<N extends HookName>(
     name: N,
     listener: HookListener<N>,
-    { priority = 0, needsAddress = true }: HookOptions = {},
+    { priority = 0, needsAddress = true, prefix }: HookOptions = {},
   ): Undo {
     if (this.isOver) return nothing;
+    if (prefix !== undefined) checkPrefix(name, prefix);
     const call = listener as (...args: unknown[]) => unknown;
     if (name === "client.authenticate" || name === "client.authorize")
       return this.backend(decidingBackend(name, call), { priority });
@@ -189,7 +191,12 @@ export class Scope implements PluginApi {
         return undefined;
       }
     };
-    return this.keep(point.add(guarded as (...args: unknown[]) => unknown, priority));
+    const remove = point.add(guarded as (...args: unknown[]) => unknown, priority);
+    const unjudge = prefix === undefined ? nothing : hooks.filterPrefixes.add(prefix);
+    return this.keep(() => {
+      remove();
+      unjudge();
+    });
   }
 
   onAsync<N extends LaterHookName>(name: N, listener: LaterHookListener<N>, options: WaitOptions = {}): Undo {
@@ -418,16 +425,6 @@ export class Scope implements PluginApi {
 const nothing: Undo = () => {};
 /** A topic is 65,535 bytes at most. */
 const scratch = Buffer.allocUnsafeSlow(65_536);
-
-function prefixOf(name: LaterHookName, below: string): TopicPrefix {
-  const levels = below.split("/");
-  const [first, ...others] = levels;
-  if (name !== "message.publish" || first === "" || /[+#]/.test(first) || others.some((level) => level !== "+"))
-    throw wrong(
-      `below: found ${below} at ${name}, allowed: a word and levels + at message.publish, such as $delayed/+`,
-    );
-  return { first: Buffer.from(`${first}/`), levels: levels.length };
-}
 
 function isPromise(value: unknown): value is Promise<unknown> {
   return typeof (value as { then?: unknown } | undefined | null)?.then === "function";

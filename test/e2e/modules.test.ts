@@ -1,5 +1,8 @@
 /** The shipped modules in a whole broker: a test a line of what emqttd did, or of what differs. */
 import { describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { RawClient } from "#test/support/client.ts";
 import { type BrokerInProcess, startInProcess } from "./broker-in-process.ts";
 
@@ -410,6 +413,22 @@ describe("rewrite", () => {
     expect(startInProcess([...off, wrong])).rejects.toThrow(/plugin rewrite did not start: pattern: found \(\?=a\)/);
     await startInProcess([...off, wrong]).catch(() => {});
   });
+});
+
+test("a prefix of a filter hides nothing from access", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "mantou-acl-"));
+  const rules = join(folder, "acl.yaml");
+  writeFileSync(rules, '[{ deny: all, topics: ["secret/#"] }, { allow: all }]');
+  await using world = await startInProcess([
+    ...off,
+    "modules.exclusive.enabled=true",
+    "modules.local.enabled=true",
+    `access.authorize=[{"type":"acl-file","file":"${rules}"}]`,
+  ]);
+  const client = await world.harness.connect({ version: 5 });
+  for (const prefix of ["$exclusive/", "$local/", "$local/$exclusive/", "$exclusive/$share/g/", "$local/$queue/"])
+    expect((await client.subscribe([`${prefix}secret/x`, `${prefix}open/x`])).reasonCodes).toEqual([0x87, 0]);
+  rmSync(folder, { recursive: true });
 });
 
 describe("exclusive", () => {

@@ -366,6 +366,16 @@ describe("who may do what", () => {
     expect(a.asked).toEqual(["subscribe a/#", "subscribe b", "subscribe $share/g"]);
   });
 
+  test("a publish to a queue is judged as one to its topic", () => {
+    const a = scripted("a").judging(({ topic }) => (topic === "s" ? "deny" : "allow"));
+    const { chain, denials } = chainOf([], [a]);
+    const client = { ...knownClient };
+    const judge = (topic: string) => chain.authorizePublish(client, viewOf(topic, "x"));
+    expect(["s", "$queue/s", "$queue/t", "$queue", "$queue/", "$Queue/s"].map(judge)).toEqual([1, 1, 0, 0, 0, 0]);
+    expect(a.asked.map((asked) => asked.replace("publish ", ""))).toEqual(["s", "t", "$queue", "$queue/", "$Queue/s"]);
+    expect(denials.at(-1)!.topic).toBe("$queue/s");
+  });
+
   test("an answer is kept for its time and its topic, then asked for anew", () => {
     const a = scripted("a").judging(({ topic }) => (topic === "no" ? "deny" : "allow"));
     const { chain, denials } = chainOf([], [a]);
