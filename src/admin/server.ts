@@ -4,15 +4,20 @@
  *   admin.bind    HTTP or HTTPS   sign-in, API keys; strangers: /status, /health, signing in
  *   admin.socket  Unix socket     its owner alone (mode 0600), who needs no sign-in: the command line
  */
-import { chmodSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, mkdirSync, rmSync } from "node:fs";
 import { dirname, isAbsolute, join, relative, resolve } from "node:path";
 import type { Server } from "bun";
 import { MantouError } from "#base/error.ts";
 import { formatBind, parseBind } from "#broker/bind-address.ts";
 import type { Config } from "#broker/config.ts";
 import type { Control } from "#broker/control.ts";
+import { descriptorLimit } from "#broker/descriptor-limit.ts";
 import type { Logger } from "#broker/log.ts";
 import type { PluginRoutes } from "#broker/plugin-routes.ts";
+import { HttpDoor } from "#transport/http-door.ts";
+import { HttpGuard } from "#transport/http-guard.ts";
+import { TlsCredentials } from "#transport/tls-credentials.ts";
+import { probePort } from "#transport/websocket-server.ts";
 import { addAccountRoutes } from "./account-routes.ts";
 import { Accounts } from "./accounts.ts";
 import { AdminDb } from "./admin-db.ts";
@@ -27,6 +32,9 @@ const DB_FILE = "admin.db";
 const SOCKET_PATH_BYTES_MAX = 107;
 const BODY_BYTES_MAX = 8 * 1024 * 1024;
 const IDLE_SEC = 10;
+/** How often certificate files are looked at, and connections when nobody else does. */
+const CERTIFICATES_MS = 10_000;
+const GUARD_MS = 250;
 
 export interface AdminOptions {
   readonly config: Config;
@@ -38,6 +46,8 @@ export interface AdminOptions {
   readonly firstPassword?: string | undefined;
   /** What plugins answer to administrators. */
   readonly pluginRoutes?: PluginRoutes;
+  /** Of the process's HTTP connections; undefined where nobody else has one. */
+  readonly guard?: HttpGuard | undefined;
 }
 
 export interface RunningAdmin {
@@ -45,6 +55,8 @@ export interface RunningAdmin {
   readonly address: string | undefined;
   /** Of the Unix socket, or undefined. */
   readonly socketPath: string | undefined;
+  /** Looks for a changed certificate now, and not only every few seconds. Connections stay. */
+  reload(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -62,12 +74,14 @@ export async function startAdmin(options: AdminOptions): Promise<RunningAdmin> {
   addAccountRoutes(app, parts);
   addPages(app, parts, feed);
   addDashboard(app);
-  const servers: Server<undefined>[] = [];
+  let entrance: Entrance | undefined;
+  let socketServer: Server<undefined> | undefined;
   const otlp = startOtlp(options);
   const stop = async (): Promise<void> => {
     otlp?.stop();
     feed.stop();
-    for (const server of servers) await server.stop(true);
+    await entrance?.stop();
+    await socketServer?.stop(true);
     if (socketPath !== undefined) rmSync(socketPath, { force: true });
     opened?.close();
   };
@@ -75,7 +89,7 @@ export async function startAdmin(options: AdminOptions): Promise<RunningAdmin> {
   try {
     if (bind !== "") {
       await accounts.open();
-      servers.push(listen(app, config.admin, cwd));
+      entrance = new Entrance(app, options);
       if (accounts.hasDefault)
         log.warn(
           "admin: the first account is admin with password public, taken from this machine only until it is changed",
@@ -83,20 +97,14 @@ export async function startAdmin(options: AdminOptions): Promise<RunningAdmin> {
     }
     if (socket !== "") {
       const path = isAbsolute(socket) ? socket : join(dataDir, socket);
-      const server = await listenOnSocket(app, path, cwd, log);
-      if (server) {
-        servers.push(server);
-        socketPath = path;
-      }
+      socketServer = await listenOnSocket(app, path, cwd, log);
+      if (socketServer) socketPath = path;
     }
   } catch (error) {
     await stop();
     throw error;
   }
-  const scheme = config.admin.cert === "" ? "http" : "https";
-  const address =
-    bind === "" ? undefined : `${scheme}://${formatBind({ ...parseBind(bind)!, port: servers[0].port! })}`;
-  return { address, socketPath, stop };
+  return { address: entrance?.address, socketPath, reload: async () => entrance?.refresh(), stop };
 }
 
 function startOtlp({ config, control, log }: AdminOptions): OtlpExport | undefined {
@@ -108,34 +116,89 @@ function startOtlp({ config, control, log }: AdminOptions): OtlpExport | undefin
 
 const common = { development: false, maxRequestBodySize: BODY_BYTES_MAX } as const;
 
-function listen(app: App, { bind, cert, key }: Config["admin"], cwd: string): Server<undefined> {
-  const { host, port } = parseBind(bind)!;
-  const isTls = cert !== "";
-  const tls = isTls ? { tls: { cert: readPem(resolve(cwd, cert)), key: readPem(resolve(cwd, key)) } } : {};
-  try {
-    return Bun.serve({
-      ...common,
-      ...tls,
-      hostname: host,
-      port,
-      reusePort: false,
-      idleTimeout: IDLE_SEC,
-      fetch(request, server) {
-        const keepOpen = (): void => server.timeout(request, 0);
-        const peer: Peer = { address: server.requestIP(request)?.address ?? "", isSocket: false, isTls, keepOpen };
-        return app.fetch(request, { peer });
-      },
-    });
-  } catch (error) {
-    throw new MantouError("listen_failed", `admin: ${bind} cannot be listened on: ${(error as Error).message}`);
-  }
-}
+/** The port for administrators: its certificate is replaced when the files have changed, its connections are guarded. */
+class Entrance {
+  readonly address: string;
+  private readonly door: HttpDoor<undefined>;
+  private readonly credentials: TlsCredentials | undefined;
+  private readonly timers: Timer[] = [];
+  private readonly leave: () => void;
 
-function readPem(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    throw new MantouError("certificate_invalid", `admin: ${path}: ${(error as Error).message}`);
+  /** Throws MantouError `listen_failed` or `certificate_invalid`. */
+  constructor(
+    private readonly app: App,
+    private readonly options: AdminOptions,
+  ) {
+    const { config, cwd = process.cwd() } = options;
+    const { cert, key, bind } = config.admin;
+    const at = parseBind(bind)!;
+    const isTls = cert !== "";
+    if (isTls) {
+      const certificates = [{ cert: resolve(cwd, cert), key: resolve(cwd, key) }];
+      this.credentials = new TlsCredentials({ certificates, verify: "none", versionMin: "1.2" });
+      this.timers.push(setInterval(() => void this.refresh(), CERTIFICATES_MS));
+    }
+    // Two servers share the port for a moment when the certificate is replaced; nobody else may have it.
+    this.door = new HttpDoor((port) => this.open(at.host, port), isTls ? probePort("admin", at) : at.port);
+    this.address = `${isTls ? "https" : "http"}://${formatBind({ ...at, port: this.door.port })}`;
+    this.leave = (options.guard ?? this.ownGuard()).add(this.door);
+  }
+
+  async refresh(): Promise<void> {
+    const { log } = this.options;
+    try {
+      if (!(await this.credentials?.refresh())) return;
+      this.door.replace();
+      log.info("admin: its certificate has changed and is in use");
+    } catch (error) {
+      log.error(`admin: keeps its old certificate: ${(error as Error).message}`);
+    }
+  }
+
+  async stop(): Promise<void> {
+    for (const timer of this.timers) clearInterval(timer);
+    this.leave();
+    await this.door.stop(true);
+  }
+
+  private open(host: string, port: number): Server<undefined> {
+    const { app, credentials } = this;
+    const isTls = credentials !== undefined;
+    try {
+      return Bun.serve({
+        ...common,
+        ...(isTls && { tls: credentials.forServe() }),
+        hostname: host,
+        port,
+        reusePort: isTls,
+        idleTimeout: IDLE_SEC,
+        fetch(request, server) {
+          const keepOpen = (): void => server.timeout(request, 0);
+          const peer: Peer = { address: server.requestIP(request)?.address ?? "", isSocket: false, isTls, keepOpen };
+          return app.fetch(request, { peer });
+        },
+      });
+    } catch (error) {
+      const bind = formatBind({ host, port });
+      throw new MantouError("listen_failed", `admin: ${bind} cannot be listened on: ${(error as Error).message}`);
+    }
+  }
+
+  /** Beside several workers this process has no links. */
+  private ownGuard(): HttpGuard {
+    const { config, log } = this.options;
+    const guard = new HttpGuard(config.broker.httpConnectionsMax, {
+      descriptorsMax: descriptorLimit(),
+      linkCount: () => 0,
+      onChange(isResting, connectionCount) {
+        if (isResting)
+          log.warn({ connectionCount }, "admin: too many connections; it takes no more until there are fewer");
+        else log.info({ connectionCount }, "admin: it takes connections again");
+      },
+      onFault: (error) => log.error({ err: error }, "admin: it cannot listen again; it is tried again"),
+    });
+    this.timers.push(setInterval(() => guard.look(performance.now()), GUARD_MS));
+    return guard;
   }
 }
 

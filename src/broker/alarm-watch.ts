@@ -64,7 +64,10 @@ export class AlarmWatch {
   }
 
   /** Reads the certificates of the listeners; call it now and then. */
-  async lookAtCertificates(listeners: readonly ListenerConfig[], wallMs: number): Promise<void> {
+  async lookAtCertificates(
+    listeners: readonly Pick<ListenerConfig, "cert" | "moreCertificates">[],
+    wallMs: number,
+  ): Promise<void> {
     const files = listeners.flatMap(({ cert, moreCertificates = [] }) => [
       cert,
       ...moreCertificates.map((m) => m.cert),

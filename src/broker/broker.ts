@@ -9,12 +9,12 @@ import { Pacer } from "#base/pacer.ts";
 import { PacerTable } from "#base/pacer-table.ts";
 import { Engine } from "#core/engine.ts";
 import type { HttpMount, Link, Protocol } from "#core/ports.ts";
-import { AUTH, CONNECT } from "#mqtt/codec/frame.ts";
 import type { BrokerFigures } from "#plugins/plugin.ts";
 import { Connection } from "#mqtt/connection.ts";
 import { MqttContext, type Reporter } from "#mqtt/context.ts";
 import { type ClientRates, limitRates } from "#mqtt/pacing.ts";
 import type { DurableStore } from "#store/durable-store.ts";
+import type { HttpGuard } from "#transport/http-guard.ts";
 import { LoadMonitor } from "#transport/load-monitor.ts";
 import { TcpTransport } from "#transport/tcp.ts";
 import { AccessSetup } from "./access-setup.ts";
@@ -22,15 +22,17 @@ import { Commits } from "./commits.ts";
 import { type Config, type ConfigSource, sourceOf } from "./config.ts";
 import { ConfigReload, type ReloadReport } from "./config-reload.ts";
 import { type Control, localControl } from "./control.ts";
+import { logClients, reportTo } from "./client-log.ts";
 import { drain, drainForwards } from "./drain.ts";
 import { connectionsMaxOfProcess, warmHttpClient } from "./descriptor-limit.ts";
 import { Gauges } from "./gauges.ts";
+import { makeGuard } from "./guard-setup.ts";
 import { Histograms } from "./histograms.ts";
 import { httpMounts } from "./http-publish.ts";
 import { LimitedLog } from "./limited-log.ts";
 import { type Listening, type ListenerSurroundings, OpenListeners } from "./listener-setup.ts";
 import { LiveConfig } from "./live-config.ts";
-import { type Logger, onLogLevel } from "./log.ts";
+import type { Logger } from "./log.ts";
 import { Observation } from "./observation.ts";
 import { PluginSetup } from "./plugin-setup.ts";
 import { figuresOf } from "./stats.ts";
@@ -74,6 +76,8 @@ export interface RunningBroker {
   applyListeners(listeners: Config["listeners"]): Promise<void>;
   /** Waits for the disk. */
   readonly commits: Commits;
+  /** Of HTTP connections to this process. */
+  readonly guard: HttpGuard;
   /** What admin and the command line may ask. */
   readonly control: Control;
   /**
@@ -133,6 +137,7 @@ export async function startBroker(
     reloadCertificates: () => listeners.refresh(),
     applyListeners: (configs) => listeners.apply(configs),
     commits,
+    guard: parts.guard,
     control: localControl({ ...parts, kept, config: live, reload, startedAtSec: engine.nowSec }),
     async stop(othersDrained) {
       listeners.stop();
@@ -162,6 +167,7 @@ function assemble(config: Config, log: Logger, kept: OpenStore, part: BrokerPart
   const baseDir = process.cwd();
   const gauges = new Gauges(engine, context, transport);
   const worker = part?.node ?? 0;
+  const alarms = () => observation.alarms;
   const plugins = new PluginSetup({
     config,
     engine,
@@ -174,12 +180,13 @@ function assemble(config: Config, log: Logger, kept: OpenStore, part: BrokerPart
     worker,
     dataDir: part?.dataDir ?? config.node.data,
     commits,
-    alarms: () => observation.alarms,
+    alarms,
     baseDir,
     ownMounts,
   });
   const place = { count: part?.count ?? 1, node: worker };
-  const listeners = makeListeners({ config, context, transport, mounts: plugins.mounts, place }, log);
+  const guard = makeGuard(config.broker.httpConnectionsMax, { transport, alarms, log: faults });
+  const listeners = makeListeners({ config, context, transport, mounts: plugins.mounts, guard, place }, log);
   const load = new LoadMonitor(config.broker, TICK_MS, undefined, undefined, place.count);
   const histograms = new Histograms(context, transport.flusher);
   const observation: Observation = new Observation({
@@ -191,7 +198,7 @@ function assemble(config: Config, log: Logger, kept: OpenStore, part: BrokerPart
     listeners,
     log: faults,
   });
-  const figures = { load, gauges, histograms, observation };
+  const figures = { load, gauges, histograms, observation, guard };
   return { engine, context, transport, reporter, access, plugins, listeners, links, commits, faults, ...figures };
 }
 
@@ -222,7 +229,7 @@ async function open(parts: Parts, kept: OpenStore, configs: Config["listeners"])
 function makeReload(
   source: ConfigSource,
   live: LiveConfig,
-  { context, load, listeners, access, plugins }: Parts,
+  { context, load, guard, listeners, access, plugins }: Parts,
   log: Logger,
 ): ConfigReload {
   return new ConfigReload({
@@ -236,6 +243,7 @@ function makeReload(
     },
     applyMarks: (marks) => {
       load.marks = marks;
+      guard.connectionsMax = marks.httpConnectionsMax;
       context.responseInformation = marks.responseInformation;
       context.serverReference = marks.serverReference;
     },
@@ -252,7 +260,7 @@ function hookAlarms({ alarms }: Observation, { hooks }: Engine): void {
 
 /** Moves time on; returns what stops it. */
 function runClock(
-  { engine, context, transport, load, histograms, access, gauges, observation, faults }: Parts,
+  { engine, context, transport, load, histograms, guard, access, gauges, observation, faults }: Parts,
   kept: OpenStore,
   log: Logger,
 ): () => void {
@@ -260,6 +268,7 @@ function runClock(
     const nowMs = performance.now();
     const isBusy = load.tick(nowMs);
     histograms.look(nowMs, load.lagMs);
+    guard.look(nowMs);
     engine.tick(nowMs, wallSec());
     if (isBusy !== transport.isBusy) logBusy(load, log);
     transport.isBusy = isBusy;
@@ -346,13 +355,18 @@ interface ListenerParts {
   readonly context: MqttContext;
   readonly transport: TcpTransport;
   readonly mounts: readonly HttpMount[];
+  readonly guard: HttpGuard;
   readonly place: ListenerSurroundings["place"];
 }
 
-function makeListeners({ config, context, transport, mounts, place }: ListenerParts, log: Logger): OpenListeners {
+function makeListeners(
+  { config, context, transport, mounts, guard, place }: ListenerParts,
+  log: Logger,
+): OpenListeners {
   return new OpenListeners({
     transport,
     mounts,
+    guard,
     noteChange({ name, address }, isOpen) {
       const { listenerOpened, listenerClosed } = context.engine.hooks;
       (isOpen ? listenerOpened : listenerClosed).run({ name, address });
@@ -381,61 +395,10 @@ function ratesOf({ messageRate, messageBurst, clientRate }: Listening): ClientRa
   };
 }
 
-/** Faults and bugs as log lines, a few a second of each kind. */
-function reportTo(faults: LimitedLog): Reporter {
-  return {
-    fault(connection, reasonCode, packet) {
-      const { clientId, address } = connection.info();
-      const fields = { reasonCode: hex(reasonCode), clientId, address, packet: packetHex(packet, 64) };
-      faults.write("info", `fault-${reasonCode}`, "a client broke the protocol; its connection is closed", fields);
-    },
-    bug(connection, error, packet) {
-      const { clientId, address } = connection.info();
-      const fields = { err: error, clientId, address, packet: packetHex(packet, 256) };
-      faults.write("error", "bug", "a bug: handling a packet failed; its connection is closed", fields);
-    },
-  };
-}
-
 function logBusy({ cause, lagMs, memoryBytes }: LoadMonitor, log: Logger): void {
   const fields = { lagMs: Math.round(lagMs), memoryBytes };
   if (!cause) return log.info(fields, "no longer busy");
   log.warn({ cause, ...fields }, "busy: new clients are refused, QoS 0 is dropped, publishers are slowed");
-}
-
-/** Who comes and goes, while the level lets it be seen. */
-function logClients(engine: Engine, log: Logger): void {
-  const { clientConnected, clientDisconnected } = engine.hooks;
-  let off: (() => void)[] = [];
-  const follow = (): void => {
-    const isWanted = log.isLevelEnabled("debug");
-    if (isWanted === off.length > 0) return;
-    if (isWanted) {
-      off = [
-        clientConnected.add(({ clientId, address, version }) => {
-          log.debug({ clientId, address, version }, "client connected");
-        }),
-        clientDisconnected.add(({ clientId }, reasonCode) => {
-          log.debug({ clientId, reasonCode: hex(reasonCode) }, "client disconnected");
-        }),
-      ];
-      return;
-    }
-    for (const stop of off) stop();
-    off = [];
-  };
-  follow();
-  onLogLevel(log, follow);
-}
-
-/** Of CONNECT and AUTH only what stands before anything secret: header, protocol, flags, keep-alive. */
-function packetHex(packet: Buffer, bytesMax: number): string {
-  const type = packet[0] >> 4;
-  return packet.toString("hex", 0, type === CONNECT ? Math.min(bytesMax, 12) : type === AUTH ? 2 : bytesMax);
-}
-
-function hex(reasonCode: number): string {
-  return `0x${reasonCode.toString(16).padStart(2, "0")}`;
 }
 
 function wallSec(): number {

@@ -140,6 +140,14 @@ export const configSchema = z.strictObject({
       memoryBytesMax: numberLeaf("memoryBytesMax", { min: 0, max: 1024 ** 5 })
         .default(0)
         .meta(meta("memoryBytesMax", "resident memory; beyond: busy; 0: nine tenths of the machine's or container's")),
+      httpConnectionsMax: numberLeaf("httpConnectionsMax", { min: 1, max: 10_000_000 })
+        .default(10_000)
+        .meta(
+          meta(
+            "httpConnectionsMax",
+            "HTTP connections of a process; beyond: idle ones are closed, then its HTTP and WebSocket listeners rest until there are fewer",
+          ),
+        ),
       responseInformation: mqttText(
         "5.0: Response Information for a client that requests it, a topic prefix for replies",
       ),

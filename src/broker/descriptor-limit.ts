@@ -22,7 +22,8 @@ export async function warmHttpClient(): Promise<void> {
   await fetch("http://localhost/", { unix: "/nonexistent/mantou" }).catch(() => {});
 }
 
-function descriptorLimit(): number {
+/** What the process may open. */
+export function descriptorLimit(): number {
   try {
     const limits = readFileSync("/proc/self/limits", "utf8");
     const match = /^Max open files\s+(\d+|unlimited)/m.exec(limits);

@@ -7,6 +7,7 @@ import type { ListenerNote } from "#core/hook-event.ts";
 import type { HttpMount, Link, Protocol } from "#core/ports.ts";
 import { parseAddressBlock, parseAddressRule } from "#transport/address-rules.ts";
 import type { Listener, ListenerHost, ListenerOptions } from "#transport/entrance.ts";
+import type { HttpGuard } from "#transport/http-guard.ts";
 import { openListener } from "#transport/listener.ts";
 import type { TcpTransport } from "#transport/tcp.ts";
 import { TlsCredentials, type TlsOptions } from "#transport/tls-credentials.ts";
@@ -25,6 +26,7 @@ export interface ListenerSurroundings {
   readonly place: { readonly count: number; readonly node: number };
   /** What is served over HTTP on WebSocket listeners. */
   readonly mounts?: readonly HttpMount[];
+  readonly guard?: HttpGuard | undefined;
   /** What makes the protocol of each link of a listener. */
   protocolFor(listener: Listening): (link: Link) => Protocol;
   notice(isProblem: boolean, text: string): void;
@@ -205,9 +207,10 @@ function openOne(
   surroundings: ListenerSurroundings,
   makeProtocol: (link: Link) => Protocol,
 ): Promise<Listener> {
-  const { transport, mounts } = surroundings;
+  const { transport, mounts, guard } = surroundings;
   const host: ListenerHost = {
     transport,
+    guard,
     makeProtocol,
     notice: (isProblem, text) => surroundings.notice(isProblem, text),
   };

@@ -82,7 +82,9 @@ export class Observation {
 
   private lookAtCertificates(nowMs: number): void {
     this.certificatesAtMs = nowMs;
-    void this.watch.lookAtCertificates(this.parts.listeners.configs, Date.now());
+    const { listeners, config } = this.parts;
+    const { cert } = config.admin;
+    void this.watch.lookAtCertificates([...listeners.configs, ...(cert === "" ? [] : [{ cert }])], Date.now());
   }
 }
 

@@ -5,6 +5,7 @@ import type { Config, ConfigFlags, ConfigSource } from "#broker/config.ts";
 import type { Control } from "#broker/control.ts";
 import type { Logger } from "#broker/log.ts";
 import { ownRoutes, type PluginRoutes, workersRoutes } from "#broker/plugin-routes.ts";
+import type { HttpGuard } from "#transport/http-guard.ts";
 import { type RunningBroker, WORKER_COMMAND } from "./host.ts";
 import { ownCommand } from "./own-process.ts";
 
@@ -16,16 +17,16 @@ export async function startSite(
 ): Promise<RunningBroker> {
   const broker = await startProcesses(config, log, source);
   try {
-    const { control, pluginRoutes } = broker;
+    const { control, pluginRoutes, guard } = broker;
     const firstPassword = process.env["MANTOU_ADMIN_PASSWORD"] || undefined;
-    const admin = await startAdmin({ config, control, log, firstPassword, pluginRoutes });
+    const admin = await startAdmin({ config, control, log, firstPassword, pluginRoutes, guard });
     return {
       get addresses() {
         return broker.addresses;
       },
       adminAddress: admin.address,
       failed: broker.failed,
-      reload: () => broker.reload(),
+      reload: () => Promise.all([broker.reload(), admin.reload()]),
       async stop() {
         await Promise.all([broker.stop(), admin.stop()]);
       },
@@ -39,6 +40,7 @@ export async function startSite(
 type Processes = Omit<RunningBroker, "adminAddress"> & {
   readonly control: Control;
   readonly pluginRoutes: PluginRoutes;
+  readonly guard?: HttpGuard;
 };
 
 async function startProcesses(
@@ -62,6 +64,7 @@ async function startProcesses(
     failed: broker.failed,
     control: broker.control,
     pluginRoutes: ownRoutes(mounts),
+    guard: broker.guard,
     reload: () => broker.reload(),
     stop: () => broker.stop(),
   };

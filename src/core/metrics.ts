@@ -89,6 +89,7 @@ const metricNames = [
   "wills.published",
   "http.published",
   "http.refused",
+  "http.rested",
   "bugs",
 ] as const;
 

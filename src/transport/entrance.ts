@@ -4,6 +4,7 @@ import type { Protocol } from "#core/ports.ts";
 import type { Link } from "#core/ports.ts";
 import type { AddressBlock, AddressRule } from "./address-rules.ts";
 import { Admission } from "./admission.ts";
+import type { HttpGuard } from "./http-guard.ts";
 import { PacedLink } from "./paced-link.ts";
 import { type IdentityAs, type IdentityFrom } from "./peer-certificate.ts";
 import { type ByteSocket, KnownLink, type Peer, TcpLink, type TcpTransport } from "./tcp.ts";
@@ -45,6 +46,8 @@ export interface ListenerHost {
   makeProtocol(link: Link): Protocol;
   /** Something that an operator should know. */
   notice(isProblem: boolean, text: string): void;
+  /** Of HTTP connections, on WebSocket listeners. */
+  readonly guard?: HttpGuard | undefined;
 }
 
 export interface Listener {

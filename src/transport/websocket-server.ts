@@ -14,6 +14,7 @@ import type { Server, ServerWebSocket } from "bun";
 import { MantouError } from "#base/error.ts";
 import type { HttpMount, HttpPeer } from "#core/ports.ts";
 import { Entrance, type Listener, listenFault, type ListenerHost, type ListenerOptions } from "./entrance.ts";
+import { HttpDoor } from "./http-door.ts";
 import { openWithBacklog } from "./listen-backlog.ts";
 import type { ByteSocket, TcpLink } from "./tcp.ts";
 import { NORMAL, UNSUPPORTED_DATA } from "./websocket-frame.ts";
@@ -42,19 +43,20 @@ export function listenOnServe(
   const serve = (port: number): Server<Upgraded> => openWithBacklog(() => openServer(entrance, port, mounts));
   if ("path" in options.bind) throw new TypeError("a WebSocket listener binds a port");
   const isProbed = entrance.credentials !== undefined && !options.isShared;
-  let server = serve(isProbed ? probePort(options.name, options.bind) : options.bind.port);
+  const door = new HttpDoor(serve, isProbed ? probePort(options.name, options.bind) : options.bind.port);
+  const leave = host.guard?.add(door);
   return {
-    port: server.port!,
+    port: door.port,
     get connectionCount() {
       return admission.connectionCount;
     },
     async refresh() {
-      if (!(await entrance.refresh())) return;
-      const old = server;
-      server = serve(old.port!);
-      void old.stop();
+      if (await entrance.refresh()) door.replace();
     },
-    stop: () => void server.stop(),
+    stop() {
+      leave?.();
+      void door.stop(false);
+    },
   };
 }
 

@@ -55,6 +55,7 @@ export const texts = {
   "alarm.event_loop_lag": w("The broker answers late", "服务器响应延迟"),
   "alarm.memory_high": w("Memory is running out", "内存占用过高"),
   "alarm.descriptors_high": w("Connections approach the descriptor limit", "文件描述符占用过高"),
+  "alarm.http_connections_high": w("Too many HTTP connections", "HTTP 连接过多"),
   "alarm.certificate_expiring": w("A certificate expires", "证书即将过期或已过期"),
   "alarm.access_backend_down": w("An access backend is down", "访问控制后端故障"),
   "alarm.queue_high_watermark": w("The queue of a session is nearly full", "会话队列即将写满"),

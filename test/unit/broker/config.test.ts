@@ -64,7 +64,14 @@ describe("defaults", () => {
       access: accessSchema.parse({}),
       modules: modulesSchema.parse({}),
       plugins: [],
-      broker: { drainSecMax: 5, lagMsMax: 1000, memoryBytesMax: 0, responseInformation: "", serverReference: "" },
+      broker: {
+        drainSecMax: 5,
+        lagMsMax: 1000,
+        memoryBytesMax: 0,
+        httpConnectionsMax: 10_000,
+        responseInformation: "",
+        serverReference: "",
+      },
       alarms: alarmSchema.parse({}),
       log: {
         level: "info",
