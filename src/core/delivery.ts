@@ -62,6 +62,8 @@ export class Delivery {
   lastSeq = 0;
   /** Called when a session's outbox is full and its policy is to disconnect. */
   onOverflow: (session: number) => void = () => {};
+  /** Called when another process does not get a retained message. */
+  onValueLost: (session: number) => void = () => {};
   /** Called when a session's outbox grows to so many messages, or bytes. It must only take note. */
   onQueueHigh: (session: number) => void = () => {};
   /** Called when the message that the pool follows begins to wait, and when it is sent. */
@@ -270,6 +272,7 @@ export class Delivery {
     if (session >= 0) {
       const queue = this.sessions.queueOf(session);
       if (queue !== null) queue.droppedCount++;
+      if (view.isRetain && this.sessions.isPeer[session] !== 0) this.onValueLost(session);
     }
     return this.dropFor(this.clientOf(session), reason, view);
   }

@@ -114,7 +114,7 @@ export class Engine {
     this.nowSec = options.nowSec;
     this.random = new Random(options.seed);
     const hashSeed = this.random.next();
-    this.timers = new TimerWheel(options.nowMs, (kind, owner) => this.fire(kind, owner));
+    this.timers = new TimerWheel(options.nowMs, (kind, owner) => this.contain(() => this.timerOwners[kind](owner)));
     this.messages = new MessagePool(this.pool, this.limits.messages.bytesMax);
     this.index = new TopicIndex(this.pool, hashSeed);
     this.cache = new MatchCache(this.pool, this.index, this.limits.cache.matchCountMax);
@@ -154,6 +154,7 @@ export class Engine {
     this.nowSec = nowSec;
     this.delivery.nowSec = nowSec;
     this.timers.tick(nowMs);
+    this.peers?.catchUp();
     this.turn();
   }
 
@@ -432,10 +433,6 @@ export class Engine {
   ): void {
     if (this.sessions.isStored[session] === 0) return;
     this.noteSeq(this.store.append(record, session, packetId));
-  }
-
-  private fire(kind: number, owner: number): void {
-    this.contain(() => this.timerOwners[kind](owner));
   }
 
   /** One deadline's or task's bug must not keep the others from theirs. */

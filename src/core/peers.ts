@@ -23,6 +23,7 @@ interface PeerParts {
   readonly groups: ShareGroups;
   readonly delivery: Delivery;
   readonly keeper: RetainedKeeper;
+  readonly nowMs: number;
   readonly nowSec: number;
   routingDepth: number;
   begin(): void;
@@ -31,17 +32,34 @@ interface PeerParts {
   routed<T>(action: () => T): T;
 }
 
+/** What a process is sent again of the values that it may lack: some each tick, while nothing waits for it. */
+interface CatchUp {
+  /** Place in the table of values. */
+  at: number;
+  /** Topics whose value was removed; all of them when it begins. */
+  removed: readonly (readonly [topic: string, stamp: number])[] | null;
+  notBeforeMs: number;
+}
+
+const CATCH_UP_COUNT = 1000;
+/** After a loss: what it was lost for may last. */
+const CATCH_UP_PAUSE_MS = 1000;
+
 export class Peers {
   /** What waits until all other processes have said what they want; null when they have. */
   private held: (() => void)[] | null = [];
   private startMark: number | undefined;
   private readonly answered = new Set<number>();
+  /** By session, the processes that have not got each retained value. */
+  private readonly behind = new Map<number, CatchUp>();
 
   constructor(
     private readonly parts: PeerParts,
     private readonly stamps: ValueStamps,
   ) {
     parts.routingDepth++; // until `releasePublishes`
+    parts.delivery.onValueLost = (session) =>
+      this.behind.set(session, { at: 0, removed: null, notBeforeMs: parts.nowMs + CATCH_UP_PAUSE_MS });
   }
 
   /** A session stands for another process from now on; see `Subscriptions.addPeer`. */
@@ -76,6 +94,39 @@ export class Peers {
     const { router, keeper } = this.parts;
     this.parts.begin();
     this.parts.routed(() => keeper.visitValues(mark, node, (view) => router.sendValue(view, session)));
+  }
+
+  /** To be called each tick: goes on sending values to processes that have lost some. */
+  catchUp(): void {
+    for (const [session, state] of this.behind) {
+      if (state.notBeforeMs > this.parts.nowMs || !this.hasRoom(session)) continue;
+      this.parts.begin();
+      if (this.parts.routed(() => this.sendSome(session, state))) this.behind.delete(session);
+    }
+  }
+
+  private hasRoom(session: number): boolean {
+    const { sessions } = this.parts;
+    const queue = sessions.queueOf(session);
+    if (sessions.sinks[session]?.isWritable !== true) return false;
+    return queue === null || (queue.outbox.count === 0 && queue.inflight.total < CATCH_UP_COUNT);
+  }
+
+  /** True: that was all. A loss meanwhile lets it begin anew. */
+  private sendSome(session: number, state: CatchUp): boolean {
+    const { keeper, router } = this.parts;
+    state.removed ??= keeper.removals();
+    const isSame = (): boolean => this.behind.get(session) === state;
+    let left = CATCH_UP_COUNT;
+    state.at = keeper.visitFrom(state.at, (view) => {
+      router.sendValue(view, session);
+      return --left > 0 && isSame();
+    });
+    if (left <= 0 || !isSame()) return false;
+    const removed = state.removed.slice(0, left);
+    state.removed = state.removed.slice(left);
+    for (const each of removed) if (isSame()) keeper.visitRemoval(each, (view) => router.sendValue(view, session));
+    return state.removed.length === 0 && isSame();
   }
 
   /** Something is on its way to another process that is there to take it. */

@@ -72,22 +72,38 @@ export class RetainedKeeper {
 
   /** Visits the values, and those without payload that say of one that it was removed, for which another process asks by `mark`. */
   visitValues(mark: number, node: number, visit: (view: MessageView) => void): void {
+    this.visitFrom(0, (view) => {
+      if (isAskedFor(view.valueStamp, mark, node)) visit(view);
+      return true;
+    });
+    for (const removal of this.removed) if (isAskedFor(removal[1], mark, node)) this.visitRemoval(removal, visit);
+  }
+
+  /** Visits values from a place in the table on, as long as `visit` answers true. Returns the place to go on from. */
+  visitFrom(start: number, visit: (view: MessageView) => boolean): number {
     const { retainedIndex } = this.parts;
     const view = new MessageView();
-    for (let at = 0; at < retainedIndex.high; at++) {
-      if (!retainedIndex.holds(at) || !isAskedFor(retainedIndex.valueStamp[at], mark, node)) continue;
+    for (let at = start; at < retainedIndex.high; at++) {
+      if (!retainedIndex.holds(at)) continue;
       retainedIndex.load(at, view);
       view.valueStamp = retainedIndex.valueStamp[at];
-      visit(view);
+      if (!visit(view)) return at + 1;
     }
-    for (const [topic, stamp] of this.removed) {
-      if (!isAskedFor(stamp, mark, node)) continue;
-      const bytes = Buffer.from(topic, "latin1");
-      view.reset(bytes, bytes.length);
-      view.isRetain = true;
-      view.valueStamp = stamp;
-      visit(view);
-    }
+    return retainedIndex.high;
+  }
+
+  /** Topics whose value was removed, and the stamps of that. */
+  removals(): [topic: string, stamp: number][] {
+    return [...this.removed];
+  }
+
+  visitRemoval([topic, stamp]: readonly [topic: string, stamp: number], visit: (view: MessageView) => void): void {
+    const bytes = Buffer.from(topic, "latin1");
+    const view = new MessageView();
+    view.reset(bytes, bytes.length);
+    view.isRetain = true;
+    view.valueStamp = stamp;
+    visit(view);
   }
 
   /** Forgets a topic's value and tells no subscriber; false when there is none. */

@@ -1,6 +1,6 @@
 /** Two processes of one broker in memory: what goes from one to the other, and what nobody else sees of it. */
 import { describe, expect, test } from "bun:test";
-import { Engine, MessageView } from "#core/engine.ts";
+import { Engine, type Limits, MessageView } from "#core/engine.ts";
 import { ValueStamps } from "#core/peer-mark.ts";
 import { PEER_PREFIX } from "#core/peers.ts";
 import { PeerFabric } from "#fabric/interest.ts";
@@ -24,10 +24,11 @@ class Node implements PeerHost {
   constructor(
     readonly node: number,
     skewMs = 0,
+    session: Partial<Limits["session"]> = {},
   ) {
     this.stamps = new ValueStamps(node, () => NOW_MS + skewMs);
     const { fabric, stamps } = this;
-    this.broker = new TestBroker({ fabric, stamps, limits: { shared: { strategy: "round-robin" } } });
+    this.broker = new TestBroker({ fabric, stamps, limits: { session, shared: { strategy: "round-robin" } } });
     const reporter = {
       fault: (_: unknown, reasonCode: number) => void this.faults.push(reasonCode),
       bug: (_: unknown, error: unknown) => {
@@ -334,6 +335,39 @@ describe("retained messages", () => {
     expect(early.take()).toEqual([]);
     expect([valueOf(anew, "r/a"), valueOf(anew, "r/b")]).toEqual(["of a", "of b"]);
   });
+
+  test.each(["oldest", "newest"] as const)(
+    "that were dropped from a queue that had no room are sent again when there is (%s)",
+    (dropPolicy) => {
+      const [a, b] = [new Node(0, 0, { outboxCountMax: 10, dropPolicy }), new Node(1)];
+      let wire = new Wire(b, a);
+      wire.run();
+      for (const { broker } of [a, b]) broker.engine.turn();
+      const topics = Array.from({ length: 30 }, (_, i) => `r/${i}`);
+      for (const topic of topics) a.broker.publish(topic, "old", { isRetain: true, qos: 1 });
+      wire.run();
+      wire.cut();
+      const values = (): unknown[][] => [a, b].map((node) => topics.map((topic) => valueOf(node, topic)));
+      for (const [i, topic] of topics.entries()) {
+        a.broker.publish(topic, i % 3 === 0 ? "" : `new ${i}`, { isRetain: true, qos: 1 });
+        b.broker.publish(`b/${i}`, "of b", { isRetain: true, qos: 1 });
+      }
+      const sink = subscriber(b, "s", "r/#");
+      wire = new Wire(b, a);
+      wire.run();
+      expect(values()[1]).not.toEqual(values()[0]!);
+      a.broker.advance(2);
+      wire.run();
+      expect(values()[1]).toEqual(values()[0]!);
+      expect(valueOf(a, "b/29")).toBe("of b");
+      // What comes late is only kept.
+      expect(sink.take().filter((payload) => payload !== "old" && payload !== "of b").length).toBeLessThanOrEqual(10);
+      const sentCount = a.broker.engine.metrics.get("messages.dropped.queue_full");
+      a.broker.advance(5);
+      wire.run();
+      expect(a.broker.engine.metrics.get("messages.dropped.queue_full")).toBe(sentCount);
+    },
+  );
 
   test("that expired on their way take the older one's place there too", () => {
     const { a, b, wire } = pair();
