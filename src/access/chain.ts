@@ -32,6 +32,7 @@ import { NOT_AUTHORIZED } from "./reason.ts";
 import { type Standing, Standings } from "./standing.ts";
 
 const DOLLAR = 0x24;
+const QUEUE = queuePrefix.toString();
 
 export class AccessChain implements Access {
   readonly counts = chainCounts();
@@ -205,6 +206,19 @@ export class AccessChain implements Access {
     );
   }
 
+  /** May a client certainly not publish to this topic any more? */
+  reviewPublish(client: ClientInfo, topic: string, complete: (isLost: boolean) => void): void {
+    const standing = this.standings.of(client);
+    if (standing.isSuperuser) return complete(false);
+    const start = topic.startsWith(QUEUE) && topic.length > QUEUE.length ? QUEUE.length : 0;
+    const question: Question = { client: standing.client, action: "publish", topic: topic.slice(start) };
+    this.decide(standing, question, (verdict, isKept) => {
+      const isLost = verdict === DENY && isKept;
+      if (isLost) this.notePublishDenied(standing, topic);
+      complete(isLost);
+    });
+  }
+
   /** One question at a time: a client's ten thousand filters are not ten thousand requests to a server. */
   private judgeFilters(
     standing: Standing,
@@ -270,10 +284,12 @@ export class AccessChain implements Access {
   }
 
   private denyPublish(standing: Standing, view: MessageView): void {
+    this.notePublishDenied(standing, view.topicText());
+  }
+
+  private notePublishDenied({ client }: Standing, topic: string): void {
     this.counts.publishDenied++;
-    const { onDenied } = this.options;
-    const { client } = standing;
-    onDenied?.({ kind: "publish", client, topic: view.topicText(), reasonCode: NOT_AUTHORIZED });
+    this.options.onDenied?.({ kind: "publish", client, topic, reasonCode: NOT_AUTHORIZED });
   }
 
   private denySubscribe({ client }: Standing, topic: string): void {

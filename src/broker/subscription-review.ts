@@ -1,4 +1,7 @@
-/** Subscriptions are judged again when rules have changed, and when a client comes back to what it was granted earlier. */
+/**
+ * Subscriptions are judged again when rules have changed, and when a client comes back to what it was granted earlier. So is its will when
+ * rules have changed: what was allowed at CONNECT may be said much later.
+ */
 import type { AccessChain } from "#access/chain.ts";
 import type { Engine } from "#core/engine.ts";
 import type { ClientInfo } from "#core/ports.ts";
@@ -28,7 +31,20 @@ export class SubscriptionReview {
     const done = (): void => {
       if (--left === 0) setImmediate(() => this.next());
     };
-    for (const client of clients) this.one(client, done);
+    for (const client of clients) this.one(client, () => this.will(client, done));
+  }
+
+  private will(client: ClientInfo, done: () => void): void {
+    const { engine, chain } = this;
+    const clientId = Buffer.from(client.clientId);
+    const session = engine.sessions.find(clientId);
+    const topic = !chain.isOpen && session >= 0 ? engine.lifecycle.willTopicOf(session) : undefined;
+    if (topic === undefined) return done();
+    chain.reviewPublish(client, topic, (isLost) => {
+      const isSame = engine.sessions.find(clientId) === session && engine.lifecycle.willTopicOf(session) === topic;
+      if (isLost && isSame) engine.discardWill(session);
+      done();
+    });
   }
 
   /** Takes away the subscriptions that the client may no longer have. */

@@ -276,6 +276,11 @@ export class Lifecycle {
     this.note("will-gone", session);
   }
 
+  /** Undefined where the session has no will. */
+  willTopicOf(session: number): string | undefined {
+    return this.wills.topicOf(session);
+  }
+
   /** What the store keeps of a session's will. */
   willOf(session: number): KeptWill | undefined {
     return this.wills.get(session);

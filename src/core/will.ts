@@ -37,6 +37,11 @@ export class Wills {
     return true;
   }
 
+  topicOf(session: number): string | undefined {
+    const will = this.bySession.get(session);
+    return will && this.load(will, NEVER).topicText();
+  }
+
   /** The will as a message to publish now. */
   load(will: KeptWill, expiryAtSec: number): MessageView {
     this.messages.load(will.message, this.view);

@@ -187,6 +187,25 @@ test("a change of the rules takes subscriptions away, at once and when a client 
   await back.client.expect("publish", { topic: "yes" });
 });
 
+test("a change of the rules takes wills away, and only those that they forbid", async () => {
+  const all = "- { allow: all }\n";
+  const acl = write(all);
+  const broker = await start({ authorize: [{ type: "acl-file", file: acl }] });
+  const watcher = (await login(broker, { clientId: "watcher" })).client;
+  await watcher.subscribe("#");
+  const will = (topic: string) => ({ topic, payload: Buffer.from(topic), qos: 0 as const, retain: false });
+  const clients = await Promise.all(
+    ["no", "yes"].map(async (topic) => (await login(broker, { clientId: topic, will: will(topic) })).client),
+  );
+  writeFileSync(acl, `- { deny: publish, topics: ["no"] }\n${all}`);
+  const { engine } = broker;
+  const topicOf = (clientId: string) => engine.lifecycle.willTopicOf(engine.sessions.find(Buffer.from(clientId)));
+  while (topicOf("no") !== undefined) await Bun.sleep(10);
+  expect(topicOf("yes")).toBe("yes");
+  for (const client of clients) client.kill();
+  await watcher.expect("publish", { topic: "yes" });
+});
+
 test("a file that changes throws out whom it takes the right from", async () => {
   const file = write("alice:wonder\nbob:builder\n");
   const broker = await start({ authenticate: [{ type: "user-file", file, password: PLAIN }] });
