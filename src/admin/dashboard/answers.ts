@@ -30,6 +30,7 @@ export interface Overview {
     readonly platform: string;
     readonly uptimeSec: number;
     readonly nowSec: number;
+    readonly missingWorkers: readonly number[];
     readonly processes: readonly {
       readonly pid: number;
       readonly memoryBytes: number;

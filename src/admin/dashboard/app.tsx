@@ -125,6 +125,7 @@ function Frame() {
       <Navigation name={name} isOpen={isOpen} />
       <main id="main" tabIndex={-1}>
         <LinkState />
+        <WorkersMissing />
         <PasswordWarning />
         <Content place={place} here={here} />
       </main>
@@ -255,6 +256,12 @@ function Navigation({ name, isOpen }: { name: string; isOpen: boolean }) {
 function LinkState() {
   const state = useCell(link);
   return <div role="status">{state === "lost" && <p class="banner bad">{t("lost")}</p>}</div>;
+}
+
+function WorkersMissing() {
+  const missing = useCell(latest)?.info.missingWorkers ?? [];
+  const text = t("workersMissing", { workers: missing.join(", ") });
+  return <div role="status">{missing.length > 0 && <p class="banner warn">{text}</p>}</div>;
 }
 
 function PasswordWarning() {

@@ -117,6 +117,13 @@ export const texts = {
   "error.unauthorized": w("Please sign in again.", "请重新登录。"),
   "error.csrf": w("The session has changed. Please load the page again.", "会话已变更，请重新加载页面。"),
   "error.last_administrator": w("One administrator must be left.", "必须至少保留一名管理员。"),
+  workersMissing: w(
+    "Being started again, and missing in what is shown here: worker {workers}",
+    "工作进程 {workers} 正在重启，此处数据不包含其内容",
+  ),
+  unsorted: w("Not sorted", "不排序"),
+  mostOf: w("First: {what}", "优先：{what}"),
+  newest: w("Newest", "最新"),
   "error.rules_changed": w(
     "Somebody else has changed the rules. Please load the page again.",
     "规则已被他人修改，请重新加载页面。",
