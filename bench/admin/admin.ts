@@ -26,6 +26,8 @@ const LISTS = [
   "/api/v1/clients?clientIdContains=no-such-client",
   "/api/v1/sessions",
   "/api/v1/sessions?queuedCountMin=1",
+  "/api/v1/top/sessions?by=queuedCount",
+  "/api/v1/top/clients?by=connectedAtSec",
   "/api/v1/subscriptions",
   "/api/v1/subscriptions?filterContains=no-such-filter",
   "/api/v1/topics",

@@ -194,7 +194,7 @@ export async function audited<T>(
 
 /** Reading is not noted, and neither is publishing, which programs do all the time. */
 export function isNoted(operation: string): boolean {
-  return !/\.(list|read|show|info|of|check|metrics|memory)$|^publish/.test(operation);
+  return !/\.(list|top|read|show|info|of|check|metrics|memory)$|^publish/.test(operation);
 }
 
 function document({ openAPIRegistry }: App, { method, path, about, tag, role, params, result }: Resource): void {

@@ -41,6 +41,8 @@ export const routes: readonly Route[] = [
   route("get", "/sessions", "sessions.list", "viewer"),
   route("get", "/sessions/{clientId}", "sessions.show", "viewer"),
   route("delete", "/sessions/{clientId}", "sessions.end", "operator"),
+  route("get", "/top/clients", "clients.top", "viewer"),
+  route("get", "/top/sessions", "sessions.top", "viewer"),
   route("get", "/subscriptions", "subscriptions.list", "viewer"),
   route("get", "/topics", "topics.list", "viewer"),
 

@@ -31,7 +31,7 @@ const expirySec = z
   .nullable()
   .meta({ description: "how long the session outlives its connection; null: for ever; 0: not at all" });
 
-const clientRow = z.object({
+export const clientRow = z.object({
   clientId: z.string(),
   username: z.string().optional(),
   address: z.string(),
@@ -46,7 +46,7 @@ const clientRow = z.object({
   ...queueFields,
 });
 
-const sessionRow = z.object({
+export const sessionRow = z.object({
   clientId: z.string(),
   isConnected: z.boolean(),
   isStored: z.boolean().meta({ description: "it is on disk" }),
@@ -67,7 +67,7 @@ const subscriptionRow = z.object({
   id: z.int().optional().meta({ description: "Subscription Identifier" }),
 });
 
-const clientFilters = z.object({
+export const clientFilters = z.object({
   clientIdPrefix: z.string().optional(),
   clientIdContains: z.string().optional(),
   username: z.string().optional(),
@@ -78,7 +78,7 @@ const clientFilters = z.object({
   connectedBeforeSec: z.coerce.number().int().optional(),
 });
 
-const sessionFilters = z.object({
+export const sessionFilters = z.object({
   clientIdPrefix: z.string().optional(),
   clientIdContains: z.string().optional(),
   isConnected: flag.optional(),
@@ -304,7 +304,7 @@ function connectionOf({ context, engine }: Pick<ControlParts, "engine" | "contex
   return connection;
 }
 
-function isMeant(connection: Connection, filters: z.output<typeof clientFilters>): boolean {
+export function isMeant(connection: Connection, filters: z.output<typeof clientFilters>): boolean {
   const { version, listener, connectedAfterSec = -Infinity, connectedBeforeSec = Infinity } = filters;
   if (version !== undefined && connection.version !== version) return false;
   if (listener !== undefined && connection.listener !== listener) return false;
@@ -326,7 +326,11 @@ function isIdMeant(
   return clientId.startsWith(clientIdPrefix) && clientId.includes(clientIdContains);
 }
 
-function isSessionMeant({ engine }: EngineParts, session: number, filters: z.output<typeof sessionFilters>): boolean {
+export function isSessionMeant(
+  { engine }: EngineParts,
+  session: number,
+  filters: z.output<typeof sessionFilters>,
+): boolean {
   const { sessions } = engine;
   if (!sessions.has(session) || sessions.isPeer[session] !== 0) return false;
   const { isConnected, queuedCountMin } = filters;
@@ -336,7 +340,7 @@ function isSessionMeant({ engine }: EngineParts, session: number, filters: z.out
   return isIdMeant(sessions.clientId(session), filters);
 }
 
-function describeClient(
+export function describeClient(
   { engine, context }: Pick<ControlParts, "engine" | "context">,
   connection: Connection,
 ): z.output<typeof clientRow> {
@@ -357,7 +361,7 @@ function describeClient(
   };
 }
 
-function describeSession({ engine }: EngineParts, session: number): z.output<typeof sessionRow> {
+export function describeSession({ engine }: EngineParts, session: number): z.output<typeof sessionRow> {
   const { sessions } = engine;
   return {
     clientId: sessions.clientId(session),
@@ -371,7 +375,7 @@ function describeSession({ engine }: EngineParts, session: number): z.output<typ
   };
 }
 
-function describeQueue({ engine }: EngineParts, session: number) {
+export function describeQueue({ engine }: EngineParts, session: number) {
   const { sessions } = engine;
   const queue = sessions.queueOf(session);
   return {

@@ -18,6 +18,7 @@ import { observationOperations } from "./observation-operations.ts";
 import { AWAY, awayFault, type ControlParts, type Operation, type Page } from "./operation.ts";
 import { pluginOperations } from "./plugin-operations.ts";
 import { overviewOperations } from "./overview-operations.ts";
+import { topOperations } from "./top-operations.ts";
 import { topicOperations } from "./topic-operations.ts";
 
 /** A line for each operation; a name is stable. */
@@ -26,6 +27,7 @@ export const operations = {
   ...brokerOperations,
   ...clientOperations,
   ...topicOperations,
+  ...topOperations,
   ...accessOperations,
   ...observationOperations,
   ...pluginOperations,

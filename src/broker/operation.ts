@@ -141,6 +141,34 @@ export async function walk<T>(
   return at < high() ? { items, cursor: String(at) } : { items };
 }
 
+/**
+ * The numbers below `high` with the greatest keys, the greatest first, at most `limit`; `keyOf` answers undefined for those that are
+ * not meant. Keeps no more than those, and serves others between slices.
+ */
+export async function walkTop(
+  limit: number,
+  high: () => number,
+  keyOf: (number: number) => number | undefined,
+): Promise<number[]> {
+  const numbers: number[] = [];
+  const keys: number[] = [];
+  let sliceMs = performance.now();
+  for (let at = 0; at < high(); at++) {
+    const key = keyOf(at);
+    if (key !== undefined && (keys.length < limit || key > keys[keys.length - 1])) {
+      let place = keys.length;
+      while (place > 0 && keys[place - 1] < key) place--;
+      keys.splice(place, 0, key);
+      numbers.splice(place, 0, at);
+      if (keys.length > limit) keys.length = numbers.length = limit;
+    }
+    if (at % LOOK_COUNT !== 0 || performance.now() - sliceMs < SLICE_MS) continue;
+    await new Promise((resolve) => setImmediate(resolve));
+    sliceMs = performance.now();
+  }
+  return numbers;
+}
+
 /** A page of a list that is at hand, for what is bounded. */
 export function pageFrom<T>(
   all: readonly T[],

@@ -232,6 +232,23 @@ describe("two processes as one", () => {
     expect(await control("clients.kickWhere", { clientIdPrefix: "client-1" })).toEqual({ count: 11 });
   });
 
+  test("the sessions and clients with most of something are those of both, the greatest first", async () => {
+    await using pair = await startPair();
+    const { sites, control } = pair;
+    const ids = ["c-0", "c-1", "c-2", "c-3", "c-4"];
+    for (const [i, clientId] of ids.entries()) {
+      const client = await sites[homeOf(clientId)]!.harness.connect({ clientId });
+      for (let n = 0; n <= i; n++) await client.subscribe(`t/${n}`, { qos: 1 });
+    }
+    const by = "subscriptionCount";
+    const idsOf = (rows: { items: { clientId: string }[] }): string[] => rows.items.map(({ clientId }) => clientId);
+    expect(idsOf(await control("sessions.top", { by, limit: 3 }))).toEqual(["c-4", "c-3", "c-2"]);
+    expect(idsOf(await control("clients.top", { by }))).toEqual(ids.toReversed());
+    expect(idsOf(await control("clients.top", { by, clientIdPrefix: "c-1" }))).toEqual(["c-1"]);
+    expect((await control("clients.top", { by: "connectedAtSec", limit: 1 })).items).toHaveLength(1);
+    expect(control("sessions.top", { by: "unsentBytes" as never })).rejects.toThrow("by: ");
+  });
+
   test("what is merged is the sum or the worst", async () => {
     await using pair = await startPair();
     const { sites, control } = pair;

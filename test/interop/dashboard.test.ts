@@ -246,6 +246,9 @@ browserTest("a client is subscribed to something, loses it, is disconnected; ses
   await page.getByRole("button", { name: "Unsubscribe alerts/#" }).click();
   await row("alerts/#").waitFor({ state: "detached" });
   expect(got).toContain("alerts/fire");
+  await open("clients", "Clients");
+  await page.getByLabel("Not sorted").selectOption({ label: "First: Subscriptions" });
+  await page.getByRole("row").nth(1).filter({ hasText: "sensor/1" }).waitFor();
   await open("sessions", "Sessions");
   expect(await row("archive").innerText()).toMatch(/Away[\s\S]*\b5\b/);
   await open("clients/crowd-0", "crowd-0");

@@ -9,6 +9,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Page } from "./answers.ts";
+import { ask } from "./api.ts";
 import { useCell } from "./cell.ts";
 import { Button, Empty, Failure } from "./parts.tsx";
 import { isNarrow } from "./theme.ts";
@@ -199,6 +200,21 @@ export function List<T>({
       </div>
     </div>
   );
+}
+
+/** A list as it comes, or with `by` the most of something: those are few, and all there is. */
+export async function askSorted<T>(
+  kind: "clients" | "sessions",
+  { by = "", ...filters }: Readonly<Record<string, string>>,
+  page: { cursor: string | undefined; limit: number },
+): Promise<Page<T>> {
+  if (by === "") return ask<Page<T>>("GET", `/${kind}`, { ...filters, ...page });
+  return ask<Page<T>>("GET", `/top/${kind}`, { ...filters, by });
+}
+
+/** Orders to choose from. */
+export function sortField(keys: readonly (readonly [string, string])[]): FilterField {
+  return { name: "by", label: t("unsorted"), options: keys.map(([key, title]) => [key, t("mostOf", { what: title })]) };
 }
 
 export interface FilterField {

@@ -1,10 +1,10 @@
 /** Connected clients, filtered by the broker. */
-import type { Client, Page } from "#admin/dashboard/answers.ts";
+import type { Client } from "#admin/dashboard/answers.ts";
 import { ask, at, may } from "#admin/dashboard/api.ts";
 import { useCell } from "#admin/dashboard/cell.ts";
 import { askSure } from "#admin/dashboard/dialogs.tsx";
 import { latest } from "#admin/dashboard/feed.ts";
-import { type Column, List, useFilters, useRows } from "#admin/dashboard/list.tsx";
+import { askSorted, type Column, List, sortField, useFilters, useRows } from "#admin/dashboard/list.tsx";
 import { act, Button, PageHead } from "#admin/dashboard/parts.tsx";
 import { hrefOf } from "#admin/dashboard/route.ts";
 import { duration, number, t } from "#admin/dashboard/words.ts";
@@ -36,8 +36,15 @@ export function ClientsPage() {
     { name: "username", label: t("username") },
     { name: "address", label: t("address") },
     { name: "version", label: t("anyVersion"), options: Object.entries(VERSIONS) },
+    sortField([
+      ["queuedCount", t("queued")],
+      ["unsentBytes", t("unsent")],
+      ["droppedCount", t("dropped")],
+      ["subscriptionCount", t("subscriptions")],
+      ["connectedAtSec", t("newest")],
+    ]),
   ]);
-  const rows = useRows((page) => ask<Page<Client>>("GET", "/clients", { ...values, ...page }), key);
+  const rows = useRows((page) => askSorted<Client>("clients", values, page), key);
   const columns: Column<Client>[] = [
     { title: t("clientId"), cell: ({ clientId }) => <ClientLink clientId={clientId} />, share: 4 },
     { title: t("username"), cell: ({ username }) => username ?? "–", isWide: true },

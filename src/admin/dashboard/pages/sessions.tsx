@@ -1,9 +1,8 @@
 /** Sessions, of clients connected or away, with what waits for them. */
-import type { Page, SessionRow } from "#admin/dashboard/answers.ts";
-import { ask } from "#admin/dashboard/api.ts";
+import type { SessionRow } from "#admin/dashboard/answers.ts";
 import { useCell } from "#admin/dashboard/cell.ts";
 import { latest } from "#admin/dashboard/feed.ts";
-import { List, useFilters, useRows } from "#admin/dashboard/list.tsx";
+import { askSorted, List, sortField, useFilters, useRows } from "#admin/dashboard/list.tsx";
 import { Badge, Button, PageHead } from "#admin/dashboard/parts.tsx";
 import { bytes, number, t } from "#admin/dashboard/words.ts";
 import { ClientLink } from "./clients.tsx";
@@ -25,8 +24,16 @@ export function SessionsPage() {
       label: t("anyQueue"),
       options: [1, 100, 10_000].map((least) => [String(least), t("queueAtLeast", { count: number(least) })]),
     },
+    sortField([
+      ["queuedCount", t("queued")],
+      ["queuedBytes", t("queuedBytes")],
+      ["inflightCount", t("inflight")],
+      ["droppedCount", t("dropped")],
+      ["subscriptionCount", t("subscriptions")],
+      ["createdAtSec", t("newest")],
+    ]),
   ]);
-  const rows = useRows((page) => ask<Page<SessionRow>>("GET", "/sessions", { ...values, ...page }), key);
+  const rows = useRows((page) => askSorted<SessionRow>("sessions", values, page), key);
   return (
     <>
       <PageHead
