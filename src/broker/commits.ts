@@ -15,8 +15,8 @@ export class Commits {
    * Rejects with MantouError `not_committed` after 10 seconds; it may become safe later.
    */
   wait(): Promise<void> {
-    const { storeSeq, forwardSeq, store, fabric } = this.context.engine;
-    if (storeSeq <= store.durableSeq && forwardSeq <= fabric.forwardedSeq) return Promise.resolve();
+    const { storeSeq, forwardSeq, store, forwardedSeq } = this.context.engine;
+    if (storeSeq <= store.durableSeq && forwardSeq <= forwardedSeq) return Promise.resolve();
     return new Promise((resolve, reject) => {
       const fault = new MantouError("not_committed", "the store has not written it in time; it may do so later");
       const timer = setTimeout(() => reject(fault), WAIT_MS_MAX);
@@ -33,8 +33,8 @@ export class Commits {
   }
 
   advanceGate(): void {
-    const { store, fabric } = this.context.engine;
-    this.gate.advance(store.durableSeq, fabric.forwardedSeq);
+    const { store, forwardedSeq } = this.context.engine;
+    this.gate.advance(store.durableSeq, forwardedSeq);
     if (this.gate.count === 0) this.context.gated.delete(this);
   }
 }

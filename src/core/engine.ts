@@ -136,7 +136,7 @@ export class Engine {
       this.routed(() => this.sender.pumpCommitted((session) => this.router.pump(session)));
       this.onSafe();
     };
-    this.fabric.onForwarded = () => this.onSafe();
+    if (this.fabric.forwarding !== null) this.fabric.forwarding.onForwarded = () => this.onSafe();
     this.subscriptions = new Subscriptions(this);
     this.keeper = new RetainedKeeper(this);
     this.lifecycle = new Lifecycle(this);
@@ -146,6 +146,11 @@ export class Engine {
   /** What the acknowledgement of the last `open`, `publish`, `subscribe`, … waits for in the store. */
   get storeSeq(): number {
     return this.delivery.storeSeq;
+  }
+
+  /** What `forwardSeq` must not be above. */
+  get forwardedSeq(): number {
+    return this.fabric.forwarding === null ? 0 : this.fabric.forwarding.forwardedSeq;
   }
 
   /** Moves time on: fires what is due. Call it at least every 100 ms, and `turn` after it. */
@@ -261,7 +266,10 @@ export class Engine {
     try {
       const reached = this.router.route(view, kept);
       if (view.isRetain && this.peers !== null && !view.isForwarded) this.router.replicate(view, kept);
-      if (this.fabric.isForwarding) this.forward(view);
+      if (this.fabric.forwarding !== null) {
+        this.forwardSeq = this.fabric.forwarding.forward(view);
+        this.lastForwardSeq = Math.max(this.lastForwardSeq, this.forwardSeq);
+      }
       if (!this.router.isWanted && view.publisher >= 0) this.delivery.drop("no_subscriber", -1, view);
       return reached;
     } finally {
@@ -413,11 +421,6 @@ export class Engine {
     } finally {
       this.routingDepth--;
     }
-  }
-
-  private forward(view: MessageView): void {
-    this.forwardSeq = this.fabric.forward(view);
-    if (this.forwardSeq > this.lastForwardSeq) this.lastForwardSeq = this.forwardSeq;
   }
 
   /** A new request: its acknowledgement waits for nothing yet. */

@@ -1,5 +1,4 @@
 /** The ports of a broker that is one process, lets everybody in and keeps nothing: each request completes at once. */
-import type { MessageView } from "./message.ts";
 import { ALLOW, type Access, type AuthenticateRequest, type Fabric, type Store, type Verdict } from "./ports.ts";
 
 export class OpenAccess implements Access {
@@ -70,10 +69,8 @@ export class VolatileStore implements Store {
 
 export class LocalFabric implements Fabric {
   readonly isLocal = true;
-  readonly isForwarding = false;
+  readonly forwarding = null;
   private epoch = 0;
-  readonly forwardedSeq = 0;
-  onForwarded = (): void => {};
 
   claim(_clientId: Buffer, complete: (epoch: number) => void): void {
     complete(++this.epoch);
@@ -85,8 +82,4 @@ export class LocalFabric implements Fabric {
 
   weigh(): void {}
   withdraw(): void {}
-
-  forward(_view: MessageView): number {
-    return 0;
-  }
 }

@@ -278,14 +278,14 @@ export interface Store {
 
 /**
  * The other processes. In one process there are none, and every request completes at once. Processes may be reached in two
- * ways: as *peers*, sessions of the engine whose subscriptions are what they want (the workers of one machine), or by
- * `forward`.
+ * ways: as *peers*, sessions of the engine whose subscriptions are what they want (the workers of one machine), or by `forwarding`, for
+ * a fabric that carries messages itself, such as a log that many machines share.
  */
 export interface Fabric {
   /** True in one process: nobody needs to be told of filters. */
   readonly isLocal: boolean;
-  /** True when messages reach the others by `forward`. */
-  readonly isForwarding: boolean;
+  /** Null when no message reaches others by it. */
+  readonly forwarding: Forwarding | null;
   /** Takes the ownership of a client id; `epoch` is greater than that of any owner before. */
   claim(clientId: Buffer, complete: (epoch: number) => void): void;
   /** Somebody here has subscribed to this filter, shared ones with their prefix; complete when all others know. */
@@ -294,6 +294,9 @@ export interface Fabric {
   weigh(filter: Buffer, connectedCount: number): void;
   /** A subscription that was new when it was announced is gone. */
   withdraw(filter: Buffer): void;
+}
+
+export interface Forwarding {
   /** Sends a message to those who want it; the number that `forwardedSeq` must reach before it is acknowledged, 0 for none. */
   forward(view: MessageView): number;
   readonly forwardedSeq: number;

@@ -26,9 +26,7 @@ export interface Peer {
 
 export class PeerFabric implements Fabric {
   readonly isLocal = false;
-  readonly isForwarding = false;
-  readonly forwardedSeq = 0;
-  onForwarded = (): void => {};
+  readonly forwarding = null;
   private readonly peers = new Set<Peer>();
   /** Who waits for processes whose connection has ended, until they know everything again. */
   private readonly missing = new Map<number, (() => void)[]>();
@@ -104,10 +102,6 @@ export class PeerFabric implements Fabric {
       for (const peer of this.peers) peer.subscribe(this.filters.keyOf(number), this.weights[number]);
     }
     this.untold.clear();
-  }
-
-  forward(): number {
-    return 0; // peers are sessions of the engine
   }
 
   addPeer(peer: Peer): void {

@@ -267,8 +267,8 @@ export class Connection implements Protocol, Sink {
   /** Sends an acknowledgement when all it stands for is safe: `engine.storeSeq` and `forwardSeq` say so. 3.x has no reason. */
   acknowledge(type: number, packetId: number, reasonCode: number): void {
     const reason = this.isV5 ? reasonCode : 0;
-    const { storeSeq, forwardSeq, store, fabric } = this.context.engine;
-    const isSafe = storeSeq <= store.durableSeq && forwardSeq <= fabric.forwardedSeq;
+    const { storeSeq, forwardSeq, store, forwardedSeq } = this.context.engine;
+    const isSafe = storeSeq <= store.durableSeq && forwardSeq <= forwardedSeq;
     const isWithheld = this.context.isBusy && (type === PUBACK || type === PUBREC);
     if (isSafe && this.gatedCount === 0 && !isWithheld) return this.sendAck(type, packetId, reason);
     if (isWithheld) this.context.engine.metrics.add("messages.slowed.busy");
@@ -299,8 +299,8 @@ export class Connection implements Protocol, Sink {
 
   /** Runs `action` when what the engine's last change waits for is safe, after all that waits already. [MQTT3-4.6.0-2] */
   afterCommit(action: () => void): void {
-    const { storeSeq, forwardSeq, store, fabric } = this.context.engine;
-    const isSafe = storeSeq <= store.durableSeq && forwardSeq <= fabric.forwardedSeq;
+    const { storeSeq, forwardSeq, store, forwardedSeq } = this.context.engine;
+    const isSafe = storeSeq <= store.durableSeq && forwardSeq <= forwardedSeq;
     if (isSafe && this.gatedCount === 0) return action();
     this.gate.add(storeSeq, forwardSeq, () => {
       if (this.state !== CLOSED) action();
@@ -309,8 +309,8 @@ export class Connection implements Protocol, Sink {
   }
 
   advanceGate(): void {
-    const { store, fabric } = this.context.engine;
-    this.rare?.gate?.advance(store.durableSeq, fabric.forwardedSeq);
+    const { store, forwardedSeq } = this.context.engine;
+    this.rare?.gate?.advance(store.durableSeq, forwardedSeq);
     if (this.gatedCount === 0) this.context.gated.delete(this);
     const { rare } = this;
     if (!rare?.isGateFull || this.gatedCount * 2 > this.context.gatedCountMax) return;

@@ -116,7 +116,7 @@ function publishAcked(connection: Connection, view: MessageView, qos: number, ou
   if (!engine.store.isWritable && engine.isRefused(view)) return refuse(connection, view, "store_full", QUOTA_EXCEEDED);
   const reached = publish(engine, view, outcome);
   if (qos === 2) engine.addReceipt(connection.session, packetId);
-  const isUnwanted = reached === 0 && !engine.router.isWanted && !engine.fabric.isForwarding;
+  const isUnwanted = reached === 0 && !engine.router.isWanted && engine.fabric.forwarding === null;
   const reason = isUnwanted ? NO_MATCHING_SUBSCRIBERS : SUCCESS;
   connection.acknowledge(qos === 1 ? PUBACK : PUBREC, packetId, reason); // [MQTT-3.3.4-1] [MQTT-4.3.2-4] [MQTT-4.3.3-8]
   return 0;

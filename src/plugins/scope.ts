@@ -255,7 +255,7 @@ export class Scope implements PluginApi {
 
   isWanted(topic: string): boolean {
     const { index, fabric, hooks } = this.ground.engine;
-    if (fabric.isForwarding || hooks.messagePublish.isUsed) return true;
+    if (fabric.forwarding !== null || hooks.messagePublish.isUsed) return true;
     const length = scratch.write(topic);
     index.match(scratch, 0, length, index.hash(scratch, 0, length));
     return index.foundCount > 0;

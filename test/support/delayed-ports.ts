@@ -11,6 +11,7 @@ import {
   type ClientInfo,
   DENY,
   type Fabric,
+  type Forwarding,
   PENDING,
   type Store,
   type StoreRecord,
@@ -99,9 +100,9 @@ export class DelayedStore implements Store {
   }
 }
 
-export class DelayedFabric implements Fabric {
+export class DelayedFabric implements Fabric, Forwarding {
   readonly isLocal = false;
-  readonly isForwarding = true;
+  readonly forwarding = this;
   forwardedSeq = 0;
   onForwarded = (): void => {};
   readonly claims: { clientId: string; complete: () => void }[] = [];
