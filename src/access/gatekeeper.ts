@@ -213,7 +213,7 @@ export class Gatekeeper {
       case "unavailable":
         if (whenUnavailable === "ignore") return next();
         if (whenUnavailable === "deny" || backend.methods)
-          return this.refuse(request, client, SERVER_UNAVAILABLE, `${backend.name}: unavailable`);
+          return this.refuse(request, client, SERVER_UNAVAILABLE, unavailableWords(backend));
         return this.admit(request, exchange, { grant: {}, data: undefined });
     }
   }
@@ -332,6 +332,11 @@ export class Gatekeeper {
     this.options.onDenied?.({ kind: "connect", client, reasonCode, why });
     request.complete({ reasonCode, reasonString });
   }
+}
+
+function unavailableWords(backend: Backend): string {
+  const detail = backend.health?.().detail;
+  return `${backend.name}: unavailable${detail === undefined ? "" : ` (${detail})`}`;
 }
 
 function isMeant(client: ClientInfo, { clientId, username, holds }: ClientMatch): boolean {

@@ -1,5 +1,11 @@
 /** A plugin's access backend behind a deadline: it answers once, in time, or it is unavailable. */
-import type { AuthenticateAnswer, AuthorizeAnswer, Backend, SubscriptionsAnswer } from "#access/backend.ts";
+import type {
+  AuthenticateAnswer,
+  AuthorizeAnswer,
+  Backend,
+  BackendHealth,
+  SubscriptionsAnswer,
+} from "#access/backend.ts";
 
 const ANSWER_MS_MAX = 5000;
 
@@ -31,7 +37,7 @@ export function guardedBackend(backend: Backend, plugin: string, fault: (error: 
     name: `${plugin}.${backend.name}`,
     ...(methods && { methods }),
     ...(mayGrant !== undefined && { mayGrant }),
-    ...(health && { health: () => health.call(backend) }),
+    ...(health && { health: () => healthOf(() => health.call(backend), fault) }),
     ...(authenticate && {
       authenticate: (attempt, answer) =>
         ask<AuthenticateAnswer>(
@@ -52,6 +58,15 @@ export function guardedBackend(backend: Backend, plugin: string, fault: (error: 
       isSuperuser: (client, answer) => ask<boolean>((once) => isSuperuser.call(backend, client, once), false, answer),
     }),
   };
+}
+
+function healthOf(look: () => BackendHealth, fault: (error: unknown) => void): BackendHealth {
+  try {
+    return look();
+  } catch (error) {
+    fault(error);
+    return { state: "degraded", detail: "it cannot tell", counts: {} };
+  }
 }
 
 /** A function that decides, as a backend; nothing is `ignore`. */

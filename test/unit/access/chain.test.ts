@@ -200,6 +200,15 @@ describe("who may come in", () => {
     expect(connect(made("allow"))).toBe(0);
   });
 
+  test("what its health knows of an unavailable backend is in the log", () => {
+    const server = scripted("db").answering("unavailable");
+    const { chain, denials } = chainOf([server]);
+    connect(chain);
+    Object.assign(server, { health: () => ({ state: "down", detail: "no answer within 7 ms", counts: {} }) });
+    connect(chain);
+    expect(denials.map(({ why }) => why)).toEqual(["db: unavailable", "db: unavailable (no answer within 7 ms)"]);
+  });
+
   test("a backend that throws is a bug and unavailable, one that answers twice is heard once", () => {
     const thrower = scripted("thrower");
     thrower.authenticate = () => {

@@ -4,6 +4,7 @@ import { describe, expect, test } from "bun:test";
 import type { Backend } from "#access/backend.ts";
 import { MantouError } from "#base/error.ts";
 import { PluginHost } from "#plugins/host.ts";
+import { guardedBackend } from "#plugins/guarded-backend.ts";
 import { definePlugin, type PluginApi, type PluginDefinition, z } from "#plugins/plugin.ts";
 import { TestBroker } from "#test/support/test-broker.ts";
 
@@ -235,4 +236,14 @@ test("operations wait for each other; reload puts the new definition in the plac
   expect(calls).toEqual(["start 1", "stop 1", "start 2", "stop 2", "start 2"]);
   expect(host.list()[0].version).toBe("2");
   expect(host.load("other")).rejects.toThrow("there is no plugin other");
+});
+
+test("a backend whose health cannot be told is degraded, and that is a fault", () => {
+  const faults: unknown[] = [];
+  const health = () => {
+    throw new Error("no");
+  };
+  const backend = guardedBackend({ name: "b", health }, "p", (error) => void faults.push(error));
+  expect(backend.health!()).toMatchObject({ state: "degraded" });
+  expect(faults).toHaveLength(1);
 });
