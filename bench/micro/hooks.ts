@@ -102,6 +102,7 @@ async function contextWith(plugin: Pick<PluginDefinition, "start" | "config">): 
     sync: "memory",
     republish: async () => 0,
     setAlarm() {},
+    makeProtocol: () => Promise.reject(new Error("none")) as never,
     readFigures: () => Promise.reject(new Error("none")),
     logOf: () => ({ debug: silent, info: silent, warn: silent, error: silent }),
     addBackend: () => silent,

@@ -180,6 +180,7 @@ function assemble(config: Config, log: Logger, kept: OpenStore, part: BrokerPart
     worker,
     dataDir: part?.dataDir ?? config.node.data,
     commits,
+    makeProtocol: (link, listener) => new Connection(context, link, listener),
     alarms,
     baseDir,
     ownMounts,
@@ -217,7 +218,9 @@ async function open(parts: Parts, kept: OpenStore, configs: Config["listeners"])
   await plugins.start();
   if (links) {
     listeners.prepare(configs);
-    const makeProtocol = (link: Link, name: string): Protocol => listeners.makeProtocol(link, name);
+    // Of a plugin's clients the listener is none.
+    const makeProtocol = (link: Link, name: string): Protocol =>
+      name.startsWith("plugin:") ? new Connection(context, link, name) : listeners.makeProtocol(link, name);
     kept.attach(engine);
     void warmHttpClient();
     await links.join({ engine, transport, reporter, makeProtocol });

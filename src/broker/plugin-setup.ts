@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { MantouError } from "#base/error.ts";
-import type { HttpMount } from "#core/ports.ts";
+import type { HttpMount, Link, Protocol } from "#core/ports.ts";
 import type { Engine } from "#core/engine.ts";
 import { PluginHost, type PluginStatus } from "#plugins/host.ts";
 import type { AlarmWords, BrokerFigures, PluginLog } from "#plugins/plugin.ts";
@@ -32,6 +32,7 @@ export interface PluginRequest {
   readFigures(): Promise<BrokerFigures>;
   /** Asks other worker processes. */
   isSubscribedElsewhere(clientId: string, filter: string): Promise<boolean>;
+  makeProtocol(link: Link, listener: string): Protocol;
   /** Number of this worker process, and where its data lies. */
   readonly worker: number;
   readonly dataDir: string;
@@ -62,6 +63,7 @@ export class PluginSetup {
       isSubscribedElsewhere: request.isSubscribedElsewhere,
       republish: (message) => republish(request, message),
       setAlarm: (id, words) => setAlarm(request.alarms(), id, words),
+      makeProtocol: request.makeProtocol,
       logOf: (plugin) => this.logOf(plugin),
       addBackend: (backend, priority) => access.addBackend(backend, priority),
     });

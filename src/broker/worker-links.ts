@@ -22,7 +22,7 @@ import type { Connection } from "#mqtt/connection.ts";
 import { MqttContext, type Reporter } from "#mqtt/context.ts";
 import { PeerConnection, type PeerHost } from "#mqtt/peer-connection.ts";
 import { connectLocally, listenLocally } from "#transport/local-socket.ts";
-import { TcpLink, TcpTransport } from "#transport/tcp.ts";
+import { TcpTransport } from "#transport/tcp.ts";
 import { Redial } from "./redial.ts";
 
 /** How often it is looked whether a worker that is not there is back. */
@@ -32,6 +32,13 @@ const GIVE_UP_MS = 2000;
 /** Unsent bytes to another worker; beyond, those who send to it are slowed or lose QoS 0. */
 const LINK_BYTES_MAX = 32 * 1024 * 1024;
 const TOTAL_BYTES_MAX = 1024 * 1024 * 1024;
+
+/** A socket, or the link of a plugin's client: another protocol can have it from now on. */
+type MovableLink = Link & { protocol: Protocol | null };
+
+function isMovable(link: Link): link is MovableLink {
+  return "protocol" in link;
+}
 
 /** One of several workers. */
 export interface WorkerPart extends Homes {
@@ -53,7 +60,7 @@ export class WorkerLinks implements PeerHost {
   readonly stamps: ValueStamps;
   private readonly prefix = Buffer.from(PEER_PREFIX);
   private readonly trunks = new Map<number, Trunk>();
-  private readonly waitingClients = new Map<number, Map<WaitingClient, TcpLink>>();
+  private readonly waitingClients = new Map<number, Map<WaitingClient, MovableLink>>();
   /** Trunks that others have opened. */
   private readonly incoming = new Set<Trunk>();
   private readonly synced = new Set<number>();
@@ -123,13 +130,13 @@ export class WorkerLinks implements PeerHost {
     if (clientId.subarray(0, this.prefix.length).equals(this.prefix)) return CLIENT_IDENTIFIER_NOT_VALID;
     const home = homeOf(clientId, this.part);
     const { link } = connection;
-    if (home === this.part.node || !(link instanceof TcpLink)) return undefined;
+    if (home === this.part.node || !isMovable(link)) return undefined;
     const trunk = this.trunks.get(home);
     return (link.protocol = trunk ? trunk.relay(link, connection.listener) : this.wait(home, link, connection));
   }
 
   /** The client's worker is being started again. A refusal would end many clients' attempts, so it waits as long as it may. */
-  private wait(home: number, link: TcpLink, { listener, context: { engine } }: Connection): Protocol {
+  private wait(home: number, link: MovableLink, { listener, context: { engine } }: Connection): Protocol {
     const deadlineMs = engine.nowMs + engine.limits.mqtt.connectTimeoutSec * 1000;
     const client = new WaitingClient(link, listener, deadlineMs);
     const clients = this.waitingClients.get(home);

@@ -11,8 +11,9 @@
  */
 import { MantouError } from "#base/error.ts";
 import type { Contribution } from "#core/ports.ts";
+import { before } from "./call.ts";
 import type { PluginDefinition } from "./plugin.ts";
-import { before, type Faults, type PluginGround, Scope } from "./scope.ts";
+import { type Faults, type PluginGround, Scope } from "./scope.ts";
 
 export interface PluginSource {
   readonly kind: "module" | "plugin";

@@ -98,6 +98,46 @@ export interface PublishOptions {
   readonly isRetain?: boolean;
 }
 
+/** Who a gateway's client is. Strings of up to 65,535 bytes. */
+export interface ClientWish {
+  /** Empty: the broker chooses one. */
+  readonly clientId: string;
+  readonly username?: string | undefined;
+  readonly password?: string | Uint8Array | undefined;
+  /** Where it is, for access, bans and lists: an IP address; 127.0.0.1 by default. */
+  readonly address?: string;
+  readonly port?: number;
+  /** True by default. */
+  readonly isCleanStart?: boolean;
+  /** How long its session outlives it; 0 by default. */
+  readonly sessionExpirySec?: number;
+  readonly will?: {
+    readonly topic: string;
+    readonly payload: string | Uint8Array;
+    readonly qos?: 0 | 1;
+    readonly isRetain?: boolean;
+  };
+}
+
+export interface ClientHandlers {
+  /** A message of a subscription. At QoS 1 it is acknowledged when the promise resolves, and refused when it rejects. */
+  message?(message: PluginMessage): unknown;
+  /** It has ended: by `close`, or by the broker with a reason code of MQTT 5.0 (0x8E: another took its session, 0x98: an operator). Once. */
+  end?(reasonCode: number): unknown;
+}
+
+/** Each call throws MantouError `client_ended`, `client_busy` (10,000 without an answer) or `plugin_invalid`, and rejects with `client_ended`. */
+export interface GatewayClient {
+  readonly clientId: string;
+  /** QoS 0 or 1. Resolves with PUBACK's reason code, 0x80 and above: refused; at QoS 0 with 0 at once. */
+  publish(topic: string, payload: string | Uint8Array, options?: PublishOptions): Promise<number>;
+  /** Resolves with the QoS that is granted, or a reason code from 0x80 on. */
+  subscribe(filter: string, qos?: 0 | 1): Promise<number>;
+  unsubscribe(filter: string): Promise<number>;
+  /** Says goodbye; with 4 its will is published. */
+  close(reasonCode?: 0 | 4): void;
+}
+
 export interface PluginApi<C = unknown> {
   readonly name: string;
   /** The options, checked, with their defaults. */
@@ -137,6 +177,12 @@ export interface PluginApi<C = unknown> {
   isWanted(topic: string): boolean;
   /** Messages of a filter, in process, at QoS 0, none of them lost; retained ones come at once. */
   subscribe(filter: string, listener: (message: PluginMessage) => unknown): Undo;
+
+  /**
+   * A client that this plugin speaks for: what a gateway from another protocol is made of. It is a client of MQTT 5.0 to access, hooks, limits and
+   * lists, its listener is `plugin:NAME`, and it ends with the plugin. Rejects with MantouError `client_refused` (`details.reasonCode`).
+   */
+  openClient(wish: ClientWish, handlers: ClientHandlers): Promise<GatewayClient>;
 
   /** Ends a client's connection; its session goes its way. False when it is not connected here. */
   disconnect(clientId: string, reasonCode?: number): boolean;

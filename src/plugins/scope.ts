@@ -13,8 +13,10 @@ import type { Engine } from "#core/engine.ts";
 import type { HookMessage, MessageCopy } from "#core/hook-message.ts";
 import type { HookPoint, Hooks, LaterListener, LaterPoint } from "#core/hooks.ts";
 import { LocalSubscriber } from "#core/local-subscriber.ts";
-import type { Command, Contribution, HttpMount, HttpPeer, MetricSource } from "#core/ports.ts";
+import type { Command, Contribution, HttpMount, HttpPeer, Link, MetricSource, Protocol } from "#core/ports.ts";
 import { isFilterText, isTopicName } from "#core/topic.ts";
+import { before, isPromise, wrong } from "./call.ts";
+import { PluginClient } from "./gateway-client.ts";
 import { decidingBackend, guardedBackend } from "./guarded-backend.ts";
 import {
   type HookListener,
@@ -28,7 +30,10 @@ import { checkPrefix, prefixOf } from "./prefix.ts";
 import type {
   AlarmWords,
   BrokerFigures,
+  ClientHandlers,
+  ClientWish,
   Counter,
+  GatewayClient,
   HookOptions,
   PluginApi,
   PluginLog,
@@ -57,6 +62,8 @@ export interface PluginGround {
   readonly stopMsMax?: number;
   republish(message: MessageCopy): Promise<number>;
   setAlarm(id: string, words: AlarmWords | undefined): void;
+  /** What speaks MQTT on a link. */
+  makeProtocol(link: Link, listener: string): Protocol;
   /** Repeats of a message are the logger's to limit. */
   logOf(plugin: string): PluginLog;
   /** Puts a backend before the configured ones. */
@@ -305,6 +312,13 @@ export class Scope implements PluginApi {
     return this.ownDir(this.ground.nodeDir ?? this.ground.dataDir);
   }
 
+  async openClient(wish: ClientWish, handlers: ClientHandlers): Promise<GatewayClient> {
+    if (this.isOver) throw new MantouError("plugin_stopped", `plugin ${this.name} has ended`);
+    const client = new PluginClient(wish, handlers, (error) => this.fault(error));
+    client.whenOver = this.keep(() => client.close());
+    return client.open(this.ground.makeProtocol(client, `plugin:${this.name}`));
+  }
+
   disconnect(clientId: string, reasonCode: number = ADMINISTRATIVE_ACTION): boolean {
     if (this.isOver) return false;
     const { engine } = this.ground;
@@ -425,22 +439,3 @@ export class Scope implements PluginApi {
 const nothing: Undo = () => {};
 /** A topic is 65,535 bytes at most. */
 const scratch = Buffer.allocUnsafeSlow(65_536);
-
-function isPromise(value: unknown): value is Promise<unknown> {
-  return typeof (value as { then?: unknown } | undefined | null)?.then === "function";
-}
-
-function wrong(words: string): MantouError {
-  return new MantouError("plugin_invalid", words);
-}
-
-/** Rejects when `call` takes longer. */
-export async function before<T>(limitMs: number, words: string, call: () => Promise<T>): Promise<T> {
-  const { promise, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new Error(`${words} within ${limitMs / 1000} s`)), limitMs);
-  try {
-    return await Promise.race([call(), promise]);
-  } finally {
-    clearTimeout(timer);
-  }
-}

@@ -3,6 +3,7 @@ import { afterEach, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { freePort } from "#bench/compare/free-port.ts";
 import { Broker } from "#broker/embedded-broker.ts";
 import { startBroker } from "#test/support/broker-process.ts";
 import { harnessOf, tcpTarget } from "#test/support/harness.ts";
@@ -95,6 +96,48 @@ test("the example tells which devices have fallen silent, and that they are back
     await device.publish("t", "again");
     await watcher.expect("publish", { topic: "watchdog/device", payload: "back" });
   } finally {
+    await harness.stop();
+    await broker.close();
+  }
+});
+
+test("the gateway's clients speak lines, and are judged, found and heard as any other", async () => {
+  const port = freePort();
+  const broker = await Broker.start({
+    listeners: [{ name: "tcp", type: "tcp", bind: "127.0.0.1:0" }],
+    plugins: [{ from: "./examples/line-gateway-plugin.ts", options: { port } }],
+    authenticate: ({ username }, password) => username === "mqtt" || password?.toString() === "secret",
+    authorize: ({ username }, _action, topic) => username === "mqtt" || topic.startsWith("meters/7/"),
+  });
+  const harness = harnessOf(tcpTarget(broker.addresses[0]!));
+  let heard = "";
+  const socket = await Bun.connect({
+    hostname: "127.0.0.1",
+    port,
+    socket: { data: (_socket, bytes) => void (heard += bytes.toString()) },
+  });
+  const hears = async (line: string): Promise<void> => {
+    for (const endMs = performance.now() + 5000; !heard.startsWith(`${line}\n`); await Bun.sleep(1))
+      if (performance.now() > endMs) throw new Error(`${JSON.stringify(heard)} instead of ${line}`);
+    heard = heard.slice(line.length + 1);
+  };
+  try {
+    const mqtt = await harness.connect({ username: "mqtt", password: "x" });
+    await mqtt.subscribe("meters/#");
+    socket.write("PUB meters/7/value 21.5\nHELLO meter-7 wrong\n");
+    await hears("ERR what?");
+    await hears("ERR client meter-7: reason code 0x86");
+    socket.write("HELLO meter-7 secret\r\nSUB meters/7/set\nSUB meters/+/set\nPUB meters/7/value 21.5\n");
+    for (const line of ["OK", "OK", "ERR 0x87", "OK"]) await hears(line);
+    await mqtt.expect("publish", { topic: "meters/7/value", payload: "21.5" });
+    await mqtt.publish("meters/7/set", "20", { qos: 1 });
+    await hears("MSG meters/7/set 20");
+    socket.end();
+    const isThere = async (): Promise<boolean> =>
+      (await broker.control("clients.list", { limit: 10 })).items.some(({ clientId }) => clientId === "meter-7");
+    while (await isThere()) await Bun.sleep(1);
+  } finally {
+    socket.terminate();
     await harness.stop();
     await broker.close();
   }

@@ -18,6 +18,7 @@ test("loading and unloading a thousand times leaves nothing behind", async () =>
     sync: "memory",
     republish: async () => 0,
     setAlarm() {},
+    makeProtocol: () => Promise.reject(new Error("none")) as never,
     readFigures: () => Promise.reject(new Error("none")),
     logOf: () => ({ debug: silent, info: silent, warn: silent, error: silent }),
     addBackend() {
@@ -79,6 +80,7 @@ test("one that hangs in its start or its end is given up, and taken back all the
     sync: "memory",
     republish: async () => 0,
     setAlarm() {},
+    makeProtocol: () => Promise.reject(new Error("none")) as never,
     readFigures: () => Promise.reject(new Error("none")),
     logOf: () => ({ debug: silent, info: silent, warn: silent, error: silent }),
     addBackend: () => silent,

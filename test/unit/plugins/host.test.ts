@@ -33,6 +33,7 @@ function makeBench(): Bench {
     sync: "memory",
     republish: async () => 0,
     setAlarm() {},
+    makeProtocol: () => Promise.reject(new Error("none")) as never,
     readFigures: () => Promise.reject(new Error("none")),
     logOf: () => ({ debug: write, info: write, warn: write, error: write }),
     addBackend(backend) {

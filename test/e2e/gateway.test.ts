@@ -1,0 +1,220 @@
+// Clients that a plugin speaks for (`api.openClient`): they are what MQTT clients are, in one process and in several.
+
+import { expect, test } from "bun:test";
+import { resolve } from "node:path";
+import type { MantouError } from "#base/error.ts";
+import type { ClientHandlers, ClientWish, GatewayClient, PluginApi, PluginMessage } from "#plugins/plugin.ts";
+import { startBroker } from "#test/support/broker-process.ts";
+import { harnessOf, tcpTarget } from "#test/support/harness.ts";
+import { startInProcess } from "./broker-in-process.ts";
+
+async function startWorld(...set: string[]) {
+  const world = await startInProcess(set);
+  const { host } = world.broker.plugins;
+  let api!: PluginApi;
+  const start = (given: PluginApi): void => void (api = given);
+  const definition = { name: "gate", version: "1", description: "d", start };
+  const name = await host.know({ kind: "plugin", from: "test", options: {}, read: async () => definition });
+  await host.load(name);
+  const messages: PluginMessage[] = [];
+  const ends: number[] = [];
+  const handlers: ClientHandlers = { message: (each) => messages.push(each), end: (code) => ends.push(code) };
+  const open = (wish: ClientWish, more: ClientHandlers = {}): Promise<GatewayClient> =>
+    api.openClient(wish, { ...handlers, ...more });
+  const fault = (): { faultCount: number; lastFault: string } => host.list().find((each) => each.name === "gate")!;
+  return { world, host, open, messages, ends, fault, [Symbol.asyncDispose]: () => world[Symbol.asyncDispose]() };
+}
+
+async function until(isTrue: () => boolean): Promise<void> {
+  for (const endMs = performance.now() + 10_000; !isTrue(); await Bun.sleep(1))
+    if (performance.now() > endMs) throw new Error("it has not come about");
+}
+
+test("publishes and subscribes, retained messages too, and is told what comes of it", async () => {
+  await using scene = await startWorld();
+  const { world, open, messages } = scene;
+  const mqtt = await world.harness.connect({ clientId: "mqtt" });
+  await mqtt.subscribe("up/#", 1);
+  const client = await open({ clientId: "coap-1", address: "192.0.2.9", port: 5683 });
+  expect(await client.publish("up/0", "zero")).toBe(0);
+  expect(await client.publish("up/1", Buffer.alloc(70_000, "x"), { qos: 1, isRetain: true })).toBe(0);
+  expect(await client.publish("nobody", "x", { qos: 1 })).toBe(0x10);
+  await mqtt.expect("publish", { topic: "up/0", payload: "zero", qos: 0 });
+  await mqtt.ack(await mqtt.expect("publish", { topic: "up/1", qos: 1 }));
+  expect(await client.subscribe("up/1", 1)).toBe(1);
+  expect(await client.subscribe("down/+")).toBe(0);
+  await until(() => messages.length === 1);
+  expect(messages[0]).toMatchObject({ topic: "up/1", qos: 1, isRetain: true, payload: Buffer.alloc(70_000, "x") });
+  for (let i = 0; i < 300; i++) await mqtt.publish(`down/${i}`, `${i}`, { qos: 1 });
+  await until(() => messages.length === 301);
+  expect(messages.slice(1).map(({ payload }) => payload.toString())).toEqual(
+    Array.from({ length: 300 }, (_, i) => `${i}`),
+  );
+  expect(await client.unsubscribe("down/+")).toBe(0);
+  await mqtt.publish("down/late", "x", { qos: 1 });
+  const rows = await world.broker.control("clients.list", { limit: 10 });
+  expect(rows.items).toContainEqual(
+    expect.objectContaining({
+      clientId: "coap-1",
+      address: "192.0.2.9",
+      port: 5683,
+      listener: "plugin:gate",
+      version: 5,
+    }),
+  );
+  expect(messages).toHaveLength(301);
+});
+
+test("access judges it, hooks see it, its will is published, another takes its session, an operator ends it", async () => {
+  await using scene = await startWorld("modules.presence.enabled=false");
+  const { world, open, ends } = scene;
+  const seen: string[] = [];
+  const { clientConnected, clientDisconnected, clientConnect } = world.engine.hooks;
+  clientConnect.add((attempt) => void (attempt.client.username === "evil" && (attempt.reasonCode = 0x86)));
+  clientConnected.add(({ clientId, listener }) => seen.push(`+${clientId} ${listener}`));
+  clientDisconnected.add(({ clientId }, _code, by) => seen.push(`-${clientId} ${by}`));
+  const refused = open({ clientId: "x", username: "evil", password: "p" });
+  expect(await refused.catch((error: MantouError) => [error.code, error.details])).toEqual([
+    "client_refused",
+    { reasonCode: 0x86 },
+  ]);
+  const mqtt = await world.harness.connect({ clientId: "mqtt" });
+  await mqtt.subscribe("wills/#");
+  const will = (topic: string) => ({ will: { topic, payload: "gone" } });
+  const first = await open({ clientId: "a", ...will("wills/a") });
+  const second = await open({ clientId: "a", ...will("wills/a2") });
+  await until(() => ends.length === 1);
+  expect(() => first.publish("t", "x")).toThrow("client a has ended");
+  const third = await open({ clientId: "b", ...will("wills/b") });
+  second.close();
+  third.close(4);
+  await mqtt.expect("publish", { topic: "wills/a" });
+  await mqtt.expect("publish", { topic: "wills/b" });
+  await until(() => ends.length === 3);
+  await open({ clientId: "c" });
+  await world.broker.control("clients.kick", { clientId: "c" });
+  await until(() => ends.length === 4);
+  expect(ends).toEqual([0x8e, 0, 0, 0x98]);
+  expect(seen.filter((line) => !line.includes("mqtt"))).toEqual([
+    "+a plugin:gate",
+    "-a broker",
+    "+a plugin:gate",
+    "+b plugin:gate",
+    "-a client",
+    "-b client",
+    "+c plugin:gate",
+    "-c broker",
+  ]);
+});
+
+test("what it does not take at QoS 1 waits with the broker; what it throws is refused and counted", async () => {
+  await using scene = await startWorld();
+  const { world, open, fault } = scene;
+  const taken: PromiseWithResolvers<void>[] = [];
+  const message = ({ payload }: PluginMessage): unknown => {
+    if (payload.toString() === "bad") throw new Error("cannot take it");
+    taken.push(Promise.withResolvers<void>());
+    return taken.at(-1)!.promise;
+  };
+  const client = await open({ clientId: "slow" }, { message });
+  await client.subscribe("t", 1);
+  const mqtt = await world.harness.connect({ clientId: "mqtt" });
+  for (let i = 0; i < 250; i++) await mqtt.publish("t", `${i}`, { qos: 1 });
+  await until(() => taken.length === 100);
+  await Bun.sleep(20);
+  expect(taken).toHaveLength(100);
+  for (let i = 0; i < 250; i++) {
+    await until(() => taken.length > i);
+    taken[i]!.resolve();
+  }
+  await mqtt.publish("t", "bad", { qos: 1 });
+  await until(() => fault().faultCount === 1);
+  expect(fault().lastFault).toBe("cannot take it");
+  expect(world.engine.metrics.get("messages.dropped.expired")).toBe(0);
+});
+
+test("more than a megabyte in one turn is more than it takes: QoS 0 is dropped, and counted", async () => {
+  await using scene = await startWorld();
+  const { world, open, messages } = scene;
+  const { engine } = world;
+  const client = await open({ clientId: "crowded" });
+  await client.subscribe("big");
+  for (let i = 0; i < 40; i++) engine.publishText("big", Buffer.alloc(65_536));
+  const dropped = engine.metrics.get("messages.dropped.slow_subscriber");
+  expect(dropped).toBeGreaterThan(20);
+  await until(() => messages.length === 40 - dropped);
+  await Bun.sleep(1);
+  engine.publishText("big", Buffer.alloc(65_536));
+  await until(() => messages.length === 41 - dropped);
+});
+
+test("wrong words are an error at once; all its clients end with the plugin", async () => {
+  await using scene = await startWorld();
+  const { world, host, open, ends } = scene;
+  for (const wish of [{ clientId: "x", address: "here" }, { clientId: "x".repeat(70_000) }])
+    expect(open(wish)).rejects.toThrow(/found/);
+  const clients = await Promise.all(Array.from({ length: 20 }, (_, i) => open({ clientId: i === 0 ? "" : `c${i}` })));
+  expect(clients[0]!.clientId).toStartWith("mantou_");
+  expect(() => clients[1]!.publish("a/#", "x")).toThrow("no topic name");
+  expect(() => clients[1]!.subscribe("a/#/b")).toThrow("no topic filter");
+  expect(world.engine.metrics.get("connections.opened") - world.engine.metrics.get("connections.closed")).toBe(20);
+  await host.unload("gate");
+  await until(() => ends.length === 20);
+  expect([new Set(ends), world.engine.sessions.count]).toEqual([new Set([0]), 0]);
+  expect(open({ clientId: "late" })).rejects.toThrow("has ended");
+});
+
+test("of three workers, each client is where its session belongs", async () => {
+  const plugin = `
+    import { definePlugin } from "mantou/plugin";
+    export default definePlugin({
+      name: "gate", version: "1", description: "d",
+      start(api) {
+        const clients = [];
+        const got = [];
+        api.command({ name: "open", usage: "", description: "", run: async (ids) => {
+          for (const clientId of ids) {
+            const client = await api.openClient({ clientId }, { message: ({ topic, payload }) => got.push(topic + " " + payload) });
+            await client.subscribe("to/" + clientId, 1);
+            clients.push(client);
+          }
+          return "ok";
+        } });
+        api.command({ name: "say", usage: "", description: "", run: ([topic]) => Promise.all(clients.map((each) => each.publish(topic, each.clientId, { qos: 1 }))) });
+        api.command({ name: "got", usage: "", description: "", run: () => got });
+      },
+    });`;
+  await using broker = await startBroker(
+    ["--workers", "3", "--set", "plugins=[{from: ./p.ts}]", "--set", "store.type=memory"],
+    {
+      files: { "p.ts": plugin },
+    },
+  );
+  const harness = harnessOf(tcpTarget(broker.url));
+  const ids = Array.from({ length: 8 }, (_, i) => `g${i}`);
+  const ctl = (...words: string[]): Promise<string> => {
+    const command = [process.execPath, resolve("src/main.ts"), "ctl", "--json", ...words];
+    const child = Bun.spawn(command, { cwd: broker.cwd, stdout: "pipe", stderr: "inherit", stdin: "ignore" });
+    return child.stdout.text();
+  };
+  await ctl("open", ...ids);
+  const mqtt = await harness.connect({ clientId: "mqtt" });
+  await mqtt.subscribe("from", 1);
+  expect(JSON.parse(await ctl("say", "from"))).toEqual(ids.map(() => 0));
+  const heard: string[] = [];
+  while (heard.length < ids.length) {
+    const message = await mqtt.take("publish", undefined, 10_000);
+    heard.push(Buffer.from(message.payload).toString());
+    await mqtt.ack(message);
+  }
+  expect(heard.toSorted()).toEqual(ids);
+  for (const id of ids) await mqtt.publish(`to/${id}`, "hello", { qos: 1 });
+  const all = ids.map((id) => `to/${id} hello`);
+  for (const endMs = performance.now() + 10_000; performance.now() < endMs; await Bun.sleep(50))
+    if ((JSON.parse(await ctl("got")) as string[]).length === all.length) break;
+  expect((JSON.parse(await ctl("got")) as string[]).toSorted()).toEqual(all);
+  // Each is found where its id says it is.
+  for (const id of ids) expect(await ctl("clients", "show", id)).toContain(id);
+  await harness.stop();
+  await broker.stop();
+}, 60_000);
