@@ -7,6 +7,7 @@
  */
 import { MantouError } from "#base/error.ts";
 import type { Limits } from "#core/limits.ts";
+import { checkAccess } from "./access-check.ts";
 import { configSchema, type Config } from "./config-schema.ts";
 import { toPlainConfig } from "./config-show.ts";
 import { describeFound } from "./config-text.ts";
@@ -70,7 +71,8 @@ export class LiveConfig {
   /** What is wrong with the text of a file, one line a problem; none: it could be started with. */
   problemsOf(text: string): string[] {
     try {
-      loadConfig({ flags: { config: TEXT_NAME }, env: {}, cwd: "/", readFile: () => text });
+      const { config } = loadConfig({ flags: { config: TEXT_NAME }, env: {}, cwd: "/", readFile: () => text });
+      checkAccess(config.access, process.cwd());
       return [];
     } catch (error) {
       if (error instanceof MantouError) return error.message.split("\n");

@@ -1,11 +1,13 @@
 /** `mantou config check | show | schema`. */
+import { checkAccess } from "#broker/access-check.ts";
 import { configJsonSchema } from "#broker/config-schema.ts";
 import { formatConfigYaml, toPlainConfig } from "#broker/config-show.ts";
 import { loadConfig, type ConfigFlags } from "#broker/config.ts";
 import type { Host } from "./host.ts";
 
 export function checkConfig(flags: ConfigFlags, host: Host): number {
-  const { file } = loadConfig({ ...host.config, flags });
+  const { config, file } = loadConfig({ ...host.config, flags });
+  checkAccess(config.access, host.config.cwd ?? process.cwd());
   host.out(`ok: ${file ?? "no file, only defaults, environment and flags"}\n`);
   return 0;
 }

@@ -82,6 +82,25 @@ describe("config check", () => {
   });
 });
 
+describe("config check of access", () => {
+  test.each([
+    ["authenticate: [{ type: jwt, algorithms: [HS256] }]", "access: jwt: found 0 of secret, publicKeyFile and jwksUrl"],
+    ["authenticate: [{ type: user-table }, { type: redis, authCommand: GET %u%c }]", "access: redis: authCommand"],
+    ["authorize: [{ type: same, as: nope }]", 'access.authorize: as: found "nope"'],
+  ])("finds what stops the start: %s", async (access, problem) => {
+    const { code, out, err } = await run("config check", { files: { "/site/mantou.yaml": `access: { ${access} }` } });
+    expect([code, out]).toEqual([1, ""]);
+    expect(err).toStartWith(problem);
+  });
+
+  test("opens no table, file or server", async () => {
+    const access =
+      "authenticate: [{ type: scram }, { type: user-file, file: nowhere }, { type: mongodb, server: { uri: x } }]";
+    const files = { "/site/mantou.yaml": `access: { ${access} }` };
+    expect((await run("config check", { files })).out).toBe("ok: mantou.yaml\n");
+  });
+});
+
 describe("config show", () => {
   test("YAML with origins", async () => {
     const env = { MANTOU__LOG__LEVEL: "warn" };
