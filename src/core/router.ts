@@ -35,6 +35,9 @@ const AWAY = 2;
 const CANNOT = 3;
 export const ANY_MEMBER = AWAY;
 
+/** So many messages wait for another process while its queue is being committed: its members are no less ready than those here. */
+const PEER_BACKLOG = 1024;
+
 export interface RouterParts {
   readonly pool: BlockPool;
   readonly limits: Limits;
@@ -337,6 +340,8 @@ export class Router {
     if (sink === null) return qos > 0 || this.limits.session.queueQos0 ? AWAY : CANNOT;
     if (this.isAway(session, sub)) return AWAY; // at QoS 0 too: whoever comes back there meanwhile gets it
     const queue = this.sessions.queueOf(session);
+    const isPeer = (this.index.options[sub] & PEER) !== 0;
+    if (isPeer && sink.isWritable && (queue === null || queue.outbox.count < PEER_BACKLOG)) return TAKES_NOW;
     if (sink.isWritable && (qos === 0 || queue === null || this.delivery.canSend(queue, sink))) return TAKES_NOW;
     return qos === 0 ? CANNOT : CONNECTED;
   }

@@ -212,6 +212,17 @@ describe("share groups", () => {
     for (const each of got) expect(each.length).toBe(10);
   });
 
+  test("are dealt out fairly while some wait for the other process", () => {
+    const { a, b, wire } = pair();
+    const members = [subscriber(a, "here", "$share/g/t"), subscriber(b, "there", "$share/g/t")];
+    wire.run();
+    const { sessions, router } = a.broker.engine;
+    (sessions.sinks[router.peers[0]!] as PeerConnection).windowMax = 2;
+    for (let i = 0; i < 100; i++) a.broker.publish("t", `${i}`, { qos: 1 });
+    wire.run();
+    expect(members.map((member) => member.take().length)).toEqual([50, 50]);
+  });
+
   test("pass by members that are away while one is connected anywhere, and come to them when none is", () => {
     const { a, b, wire } = pair();
     const here = subscriber(a, "here", "$share/g/t");
