@@ -1,7 +1,7 @@
 // `mantou ctl` against a running broker: lines as scripts for emqttd_ctl read them (1.12 of the reference), and JSON.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MantouError } from "#base/error.ts";
@@ -252,6 +252,40 @@ describe("what emqttd_ctl did not have", () => {
       .map((line) => (JSON.parse(line) as { type: string }).type);
     expect(types).toEqual(["PUBLISH", "dropped"]);
     expect(site.broker.observation.tracer.list()).toEqual([]);
+  });
+
+  test("keys", async () => {
+    const asked: unknown[] = [];
+    const answers: Record<string, unknown> = {
+      GET: { items: [{ id: "k1", name: "prometheus", role: "viewer" }] },
+      POST: { id: "k2", key: "mk_secret" },
+    };
+    const rest: CtlContext["rest"] = async (method, path, body) => {
+      asked.push([method, path, body]);
+      return answers[method];
+    };
+    expect((await ctl("keys list", { rest })).lines).toEqual(["Key(k1, name=prometheus, role=viewer, until=infinity)"]);
+    expect((await ctl("keys add grafana", { rest, forSec: 60 })).lines).toEqual(["mk_secret"]);
+    expect((await ctl("keys del k1", { rest })).lines).toEqual(["ok"]);
+    expect((await ctl("keys add", { rest })).code).toBe(2);
+    expect(asked).toEqual([
+      ["GET", "/keys", undefined],
+      ["POST", "/keys", { name: "grafana", role: "viewer", expiresAtSec: expect.any(Number) }],
+      ["DELETE", "/keys/k1", undefined],
+    ]);
+  });
+
+  test("rules", async () => {
+    const file = join(dir, "rules.yaml");
+    writeFileSync(file, '- { deny: publish, topics: ["$SYS/#"] }\n- { allow: all }\n');
+    expect((await ctl(`rules put ${file}`)).lines).toEqual(["ok"]);
+    expect((await ctl("rules list")).lines).toEqual(['{"deny":"publish","topics":["$SYS/#"]}', '{"allow":"all"}']);
+    writeFileSync(file, "- { allow: nothing }\n");
+    expect(ctl(`rules put ${file}`)).rejects.toThrow("rules.0.allow");
+    expect((await ctl(`rules put ${file}.other`)).code).toBe(1);
+    writeFileSync(file, "");
+    expect((await ctl(`rules put ${file}`)).lines).toEqual(["ok"]);
+    expect((await ctl("rules list")).lines).toEqual([]);
   });
 
   test("bans", async () => {

@@ -2,6 +2,7 @@
 import { alarms, bridges, broker, cluster, listeners, log, mnesia, slow, status, vm } from "./broker.ts";
 import { clients, routes, sessions, subscriptions, topics } from "./clients.ts";
 import type { CtlCommand } from "./ctl.ts";
+import { keys, rules } from "./grants.ts";
 import { admins, bans, plugins, reload, users } from "./manage.ts";
 import { recon, trace } from "./trace.ts";
 
@@ -15,8 +16,10 @@ export const ctlCommands: readonly CtlCommand[] = [
   topics,
   subscriptions,
   users,
+  rules,
   bans,
   admins,
+  keys,
   plugins,
   reload,
   bridges,
