@@ -59,6 +59,7 @@ const isComplete = opened.every((server) => server !== undefined);
         listeners: [{ name: "tcp", type: "tcp", bind: `127.0.0.1:${port}` }],
         admin: { bind: "" },
         store: { type: "memory" },
+        broker: { lagMsMax: 600_000 }, // a machine with much else to do
         access: { authenticate: [backend], authorize: [{ type: "same", as: "it" }], noMatch: "deny" },
       }),
     );
