@@ -176,6 +176,8 @@ export class AccessSetup {
   private commit(config: AccessConfig, lineup: Lineup, added: readonly NamedBackend[]): void {
     const removed = this.lineup.members.filter((member) => !lineup.members.includes(member));
     this.lineup = lineup;
+    // What was written since they were started, the others were told of.
+    for (const { backend } of added) backend.handleDbChange?.();
     this.passwords.waitingMax = config.hashWaitingMax;
     this.attempts.replace(attemptBounds(config));
     this.flapping = this.makeFlapping(config);

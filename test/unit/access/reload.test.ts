@@ -225,3 +225,17 @@ test("what is kept of a backend that stays is kept, and bounds are those of the 
   await login({ ...credentials, clientId: "b" });
   expect(asked).toBe(2);
 });
+
+test("what is written into the table while backends are being replaced counts", async () => {
+  const { broker, login, reload } = await start({});
+  await reload({ authorize: [{ type: "rule-table" }], noMatch: "deny" });
+  await reload({ noMatch: "deny" });
+  const { access } = broker;
+  const read = (role: object) =>
+    loadConfig({ flags: { set: [`access=${JSON.stringify(role)}`] }, env: {}, cwd: "/" }).config.access;
+  const prepared = await access.prepare(read({ authorize: [{ type: "rule-table" }], noMatch: "deny" }));
+  access.rules.replace([{ allow: "all", topics: ["late"] }], undefined);
+  access.tick();
+  prepared.commit();
+  expect((await (await login()).subscribe(["late", "other"])).reasonCodes).toEqual([0, 0x87]);
+});
