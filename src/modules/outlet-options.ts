@@ -48,8 +48,8 @@ export const queueOptions = z
     lingerMs: wholeNumber("lingerMs", { min: 0, max: 60_000, initial: 50 }, "how long an event waits for others"),
     spillMs: wholeNumber(
       "spillMs",
-      { min: 10, max: 3_600_000, initial: 1000 },
-      "what has waited longer is written to disk: a crash loses no more than the events of that time",
+      { min: 0, max: 3_600_000, initial: 1000 },
+      "what has waited longer is written to disk: a crash loses no more than the events of that time; 0: written as it comes",
     ),
     deadlineMs: wholeNumber("deadlineMs", { min: 10, max: 600_000, initial: 10_000 }, "no answer by then is a failure"),
     retryMsMax: wholeNumber(

@@ -281,7 +281,7 @@ export class Spool<T> {
     const isMuch = this.memory.length >= SPILL_COUNT_MAX;
     this.spillTimer = setTimeout(
       () => this.lookAtAge(),
-      isSoon ? (isMuch ? 0 : lingerMs) : Math.max(0, spillMs - ageMs),
+      isSoon ? (isMuch ? 0 : Math.min(lingerMs, spillMs)) : Math.max(0, spillMs - ageMs),
     ).unref();
   }
 

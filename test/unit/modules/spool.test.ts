@@ -92,6 +92,24 @@ describe("a spool", () => {
     await spool.stop(100);
   });
 
+  test("with spillMs 0 writes what comes as it comes, however long a batch may wait for others", async () => {
+    const receiver = new Receiver();
+    receiver.mode = "hangs";
+    const spool = await receiver.open(newPath(), { spillMs: 0, lingerMs: 2000, batchCountMax: 1000 });
+    const startMs = performance.now();
+    for (const count of [7, 20, 21]) {
+      for (let item = spool.state.diskCount; item < count; item++) spool.put(item);
+      for (const endMs = performance.now() + 5000; spool.state.diskCount < count && performance.now() < endMs;)
+        await Bun.sleep(1);
+      expect(spool.state).toMatchObject({ memoryCount: 0, diskCount: count });
+    }
+    expect(performance.now() - startMs).toBeLessThan(1500);
+    receiver.mode = "takes";
+    await untilEmpty(spool);
+    await spool.stop(1000);
+    expect(receiver.items).toEqual(Array.from({ length: 21 }, (_, i) => i));
+  });
+
   test("writes to disk at its end what it could not send, and sends that at the next start", async () => {
     const path = newPath();
     const receiver = new Receiver();
