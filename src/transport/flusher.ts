@@ -41,7 +41,9 @@ export class Flusher {
 
   /** A chunk was read and is about to be handled. */
   beforeData(): void {
-    if (this.startMs === 0) this.startMs = performance.now();
+    if (this.startMs !== 0) return;
+    this.startMs = performance.now();
+    this.schedule(); // the tick ends, whatever becomes of the chunk
   }
 
   /** A chunk of `bytes` was read and handled. */
@@ -64,6 +66,7 @@ export class Flusher {
     this.eventCount = 0;
     this.flush();
     this.startMs = 0;
+    if (this.dirty.length > 0) this.beforeData(); // the flush has made more to send
   };
 
   /** Everything that there is to send leaves. */

@@ -82,3 +82,46 @@ test("a flush that makes another link, or its own, dirty again does not lose it"
   expect(at.flushed.filter((name) => name === "a")).toHaveLength(3);
   expect(at.flushed.filter((name) => name === "b")).toHaveLength(2);
 });
+
+const STALE_MS = 200;
+
+describe("what a tick took", () => {
+  const start = async (): Promise<{ at: Fixture; tookMs: number[] }> => {
+    await nextTick();
+    const at = new Fixture();
+    const tookMs: number[] = [];
+    at.flusher.afterFlush = (startMs) => void tookMs.push(performance.now() - startMs);
+    return { at, tookMs };
+  };
+
+  test("is counted from its first chunk until its bytes have left, once for all of them", async () => {
+    const { at, tookMs } = await start();
+    at.flusher.beforeData();
+    Bun.sleepSync(20);
+    at.flusher.add(at.link("a"));
+    at.flusher.afterData(2000);
+    at.flusher.beforeData();
+    at.flusher.add(at.link("b"));
+    at.flusher.afterData(2000);
+    await nextTick();
+    expect(tookMs).toHaveLength(1);
+    expect(tookMs[0]).toBeGreaterThanOrEqual(20);
+  });
+
+  test("does not begin in an earlier tick: one whose chunk failed, one that sent nothing, one whose flush made more to send", async () => {
+    const { at, tookMs } = await start();
+    at.flusher.beforeData(); // and its handler throws
+    await nextTick();
+    Bun.sleepSync(STALE_MS);
+    let isAgain = true;
+    const a = at.link("a", () => {
+      if (isAgain) at.flusher.add(a);
+      isAgain = false;
+    });
+    at.flusher.add(a);
+    await nextTick();
+    await nextTick();
+    expect(tookMs).toHaveLength(2);
+    expect(Math.max(...tookMs)).toBeLessThan(STALE_MS);
+  });
+});
