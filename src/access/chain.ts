@@ -76,12 +76,16 @@ export class AccessChain implements Access {
     this.invalidate();
   }
 
-  /** Call it about once a second with the wall clock: answers grow old, and whose time has come is disconnected. */
+  /**
+   * Call it about once a second with the wall clock: answers grow old, and whose time has come is disconnected. The clock may be set by
+   * years, on or back.
+   */
   tick(nowSec: number): void {
-    for (let sec = this.nowSec + 1; sec <= nowSec; sec++)
-      for (const { client } of this.standings.endingAt(sec)) this.options.kick(client.clientId, NOT_AUTHORIZED);
+    for (const { client } of this.standings.endingIn(this.nowSec, nowSec))
+      this.options.kick(client.clientId, NOT_AUTHORIZED);
+    if (nowSec < this.nowSec) this.generation++; // or answers would be kept until the time that was wrong
     this.epoch++;
-    this.nowSec = this.gatekeeper.nowSec = Math.max(nowSec, this.nowSec);
+    this.nowSec = this.gatekeeper.nowSec = nowSec;
   }
 
   /** Every decision is asked for anew. */

@@ -26,7 +26,8 @@ export class Flapping {
   handleDisconnect({ clientId }: ClientInfo, nowSec: number): void {
     const { countMax, windowSec, banSec } = this.options;
     let window = this.windows.get(clientId);
-    if (!window || nowSec >= window.untilSec) {
+    // A clock that is set back must not make a window of a year.
+    if (!window || nowSec >= window.untilSec || window.untilSec > nowSec + windowSec) {
       window = { untilSec: nowSec + windowSec, count: 0 };
       this.windows.delete(clientId);
       this.windows.set(clientId, window);

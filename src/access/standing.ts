@@ -92,9 +92,15 @@ export class Standings {
     if (standing && isSameConnection(standing.client, client)) this.unlist(standing);
   }
 
-  /** Live standings that have come to their end in this second. */
-  endingAt(sec: number): readonly Standing[] {
-    return [...(this.ending.get(sec) ?? [])];
+  /** Live standings whose end comes after one second, and up to another. */
+  endingIn(afterSec: number, untilSec: number): Standing[] {
+    const found: Standing[] = [];
+    const look = (sec: number): void => void found.push(...(this.ending.get(sec) ?? []));
+    // Not second by second through decades, when a clock is set for the first time.
+    if (untilSec - afterSec > this.ending.size) {
+      for (const sec of this.ending.keys()) if (sec > afterSec && sec <= untilSec) look(sec);
+    } else for (let sec = afterSec + 1; sec <= untilSec; sec++) look(sec);
+    return found;
   }
 
   all(): MapIterator<Standing> {

@@ -630,6 +630,37 @@ describe("what is granted", () => {
     expect(kicked).toHaveLength(1);
   });
 
+  test("a clock that is set on or back neither holds the loop nor lets anything live longer", () => {
+    const token = Object.assign(scripted("token"), { mayGrant: true });
+    const rules = scripted("rules").judging(() => "allow");
+    const { chain, kicked } = chainOf([token], [rules], { nowSec: 10 });
+    const grant = (expiresAtSec: number) => token.answering({ verdict: "allow", grant: { expiresAtSec } });
+    grant(NOW_SEC + 5);
+    enter(chain);
+    const startMs = performance.now();
+    chain.tick(NOW_SEC); // of a machine that thought it was 1970
+    expect(performance.now() - startMs).toBeLessThan(1000);
+    expect(kicked).toEqual([]);
+    chain.tick(NOW_SEC + 5);
+    expect(kicked).toHaveLength(1);
+
+    chain.tick(NOW_SEC + 1_000_000);
+    const client = enter(chain, { clientId: "c2" });
+    const judge = () => chain.authorizePublish(client, viewOf("t", "x"));
+    judge();
+    judge();
+    expect(rules.asked).toHaveLength(1);
+    chain.tick(NOW_SEC + 10);
+    grant(NOW_SEC + 15);
+    enter(chain, { clientId: "c3", port: 3 });
+    judge();
+    expect(rules.asked).toHaveLength(2); // and not for a million seconds
+    chain.tick(NOW_SEC + 100);
+    judge();
+    expect(rules.asked).toHaveLength(3);
+    expect(kicked.map(([id]) => id)).toEqual(["c1", "c3"]);
+  });
+
   test("authenticating again gives more time, and never another name", () => {
     const token = Object.assign(scripted("token"), { mayGrant: true });
     token.answering({ verdict: "allow", grant: { username: "alice", expiresAtSec: NOW_SEC + 5 } });
