@@ -9,7 +9,7 @@ import { join, resolve } from "node:path";
 import { missing } from "./fixture.ts";
 
 const MAIN = resolve(import.meta.dir, "../../bench/main.ts");
-const BENCH_MS = 40_000;
+const BENCH_MS = 120_000;
 const out = mkdtempSync(join(tmpdir(), "mantou-bench-test-"));
 afterAll(() => rmSync(out, { recursive: true, force: true }));
 
