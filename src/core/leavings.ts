@@ -133,10 +133,10 @@ export class Leavings {
     this.delivery.free(message, ids);
   }
 
-  /** A message of a session is dropped that is not in its queue any more; its reference goes. */
-  dropStored(reason: DropReason, session: number, message: number): void {
+  /** A message is dropped that is not in its session's queue any more; its reference goes. `client` as in `Delivery.dropFor`. */
+  dropStored(reason: DropReason, client: string | undefined, message: number): void {
     this.messages.load(message, this.stored);
-    this.delivery.drop(reason, session, this.stored);
+    this.delivery.dropFor(client, reason, this.stored);
     this.messages.release(message);
   }
 

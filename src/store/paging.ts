@@ -170,14 +170,13 @@ export class Paging {
     outbox.count -= count;
     outbox.bytes -= bytes;
     this.parts.releasedCount += count;
+    queue.droppedCount += count;
     if (engine.hooks.messageDropped.isUsed) {
+      const client = engine.delivery.clientOf(session); // it may be gone when the page is read
       backend.readPage(number, page, (loaded) => {
-        if (loaded) this.eachMessage(loaded, (message) => engine.leavings.dropStored("queue_full", session, message));
+        if (loaded) this.eachMessage(loaded, (message) => engine.leavings.dropStored("queue_full", client, message));
       });
-    } else {
-      queue.droppedCount += count;
-      engine.metrics.add("messages.dropped.queue_full", count);
-    }
+    } else engine.metrics.add("messages.dropped.queue_full", count);
     this.notePage(Change.pageDropped, number, session, { lane: lane.number, page });
     return true;
   }
