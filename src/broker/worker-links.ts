@@ -64,6 +64,7 @@ export class WorkerLinks implements PeerHost {
   /** Trunks that others have opened. */
   private readonly incoming = new Set<Trunk>();
   private readonly synced = new Set<number>();
+  private readonly openPeers = new Set<PeerConnection>();
   private readonly stops: (() => void)[] = [];
   private readonly timers = new Set<Timer>();
   private readonly givingUp = new Map<number, Timer>();
@@ -97,6 +98,7 @@ export class WorkerLinks implements PeerHost {
       transport.sweep(nowMs);
       this.giveUp(nowMs);
       this.fabric.tellWeights();
+      for (const peer of this.openPeers) peer.checkSilence();
     });
     const context = new MqttContext(engine, { reporter, metrics: new Metrics() });
     const others = Array.from({ length: count }, (_, other) => other).filter((other) => other !== node);
@@ -175,6 +177,7 @@ export class WorkerLinks implements PeerHost {
   handleOpen(peer: PeerConnection): void {
     clearTimeout(this.givingUp.get(peer.node));
     this.givingUp.delete(peer.node);
+    this.openPeers.add(peer);
     this.fabric.addPeer(peer);
   }
 
@@ -185,6 +188,7 @@ export class WorkerLinks implements PeerHost {
 
   handleGone(peer: PeerConnection): void {
     this.fabric.removePeer(peer);
+    this.openPeers.delete(peer);
     this.synced.delete(peer.node); // as long as this worker serves nobody, others do not wait for it with new filters
     this.giveUpLater(peer.node);
     if (peer.node < this.part.node) this.peerDialers.get(peer.node)?.();

@@ -44,6 +44,8 @@ const WINDOW_MAX = 65_535;
 /** What a packet may grow by on its way between processes. */
 const MARK_BYTES = 64 * 1024;
 
+const SILENT_SEC_MAX = 10;
+
 /** Who runs the connections of a process to the others. */
 export interface PeerHost {
   /** This process's number. */
@@ -61,6 +63,8 @@ export class PeerConnection extends Connection {
   node: number;
   /** What to do when a SUBSCRIBE is answered, oldest first. */
   private readonly unanswered: (null | (() => void)[])[] = [];
+  /** Seconds in which none of them was answered. */
+  private silentSec = 0;
   private lastPacketId = 0;
   /** Subscriptions of an earlier connection that the other process has not said again. */
   private stale: Set<number> | null = null;
@@ -121,6 +125,15 @@ export class PeerConnection extends Connection {
     });
   }
 
+  /**
+   * To be called each second: ends the connection when the other process has answered nothing for long, as one that stands still. It
+   * may not be waited for: those who subscribe here would be too.
+   */
+  checkSilence(): void {
+    if (this.unanswered.length === 0) this.silentSec = 0;
+    else if (++this.silentSec > SILENT_SEC_MAX) this.close(0);
+  }
+
   // ---- packets
 
   protected override get inboundBytesMax(): number {
@@ -152,6 +165,7 @@ export class PeerConnection extends Connection {
       case UNSUBSCRIBE:
         return this.handleUnsubscribe(bytes, body, end);
       case SUBACK:
+        this.silentSec = 0;
         for (const complete of this.unanswered.shift() ?? []) complete();
         return 0;
       case DISCONNECT: // another connection has taken its place there

@@ -1,6 +1,6 @@
 /** How often a worker tries to reach another that ends each connection, as one does whose disk is full. */
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redial } from "#broker/redial.ts";
@@ -34,22 +34,12 @@ describe("the pause before a connection is made again", () => {
   });
 });
 
-test("a worker that ends every connection is asked a few times, and subscriptions wait two seconds for it", async () => {
-  let count = 0;
-  const other = Bun.listen({
-    unix: join(folder, "peer-0.sock"),
-    socket: {
-      open(socket) {
-        if (++count > 1) socket.end();
-      },
-      data(socket, bytes) {
-        if (bytes[0] !== 0x10) return;
-        socket.write(Uint8Array.of(0x20, 3, 1, 0, 0)); // CONNACK: the first one is open
-        setTimeout(() => socket.end(), 100);
-      },
-    },
-  });
-  const links = new WorkerLinks({ node: 1, count: 2, seed: 1, socketDir: folder });
+/** Links of worker 1 of two to a worker 0 that does as it is told. */
+function linksTo(name: string, socket: Parameters<typeof Bun.listen>[0]["socket"]) {
+  const socketDir = join(folder, name);
+  mkdirSync(socketDir);
+  const other = Bun.listen({ unix: join(socketDir, "peer-0.sock"), socket: socket as never });
+  const links = new WorkerLinks({ node: 1, count: 2, seed: 1, socketDir });
   const { fabric, stamps } = links;
   const engine = new Engine({ seed: 1, nowMs: performance.now(), nowSec: 0, fabric, stamps });
   const bugs: unknown[] = [];
@@ -59,6 +49,47 @@ test("a worker that ends every connection is asked a few times, and subscription
     throw new Error("no client comes");
   };
   void links.join({ engine, transport, reporter, makeProtocol });
+  const stop = (): void => {
+    links.stop();
+    other.stop(true);
+  };
+  return { fabric, transport, bugs, stop };
+}
+
+const CONNACK = Uint8Array.of(0x20, 3, 1, 0, 0);
+
+test("a worker that answers nothing is not waited for", async () => {
+  let count = 0;
+  const { fabric, transport, bugs, stop } = linksTo("silent", {
+    data(socket: { write(bytes: Uint8Array): unknown }, bytes: Uint8Array) {
+      if (bytes[0] === 0x10 && ++count === 1) socket.write(CONNACK);
+    },
+  } as never);
+  while (count === 0) await Bun.sleep(10);
+  await Bun.sleep(50);
+  let isTold = false;
+  fabric.announce(Buffer.from("t"), true, () => (isTold = true));
+  for (let sec = 0; sec < 10; sec++) transport.sweep(performance.now());
+  await Bun.sleep(2200);
+  expect(isTold).toBe(false);
+  transport.sweep(performance.now());
+  await Bun.sleep(2200);
+  expect([isTold, bugs]).toEqual([true, []]);
+  stop();
+});
+
+test("a worker that ends every connection is asked a few times, and subscriptions wait two seconds for it", async () => {
+  let count = 0;
+  const { fabric, bugs, stop } = linksTo("ending", {
+    open(socket: { end(): void }) {
+      if (++count > 1) socket.end();
+    },
+    data(socket: { write(bytes: Uint8Array): unknown; end(): void }, bytes: Uint8Array) {
+      if (bytes[0] !== 0x10) return;
+      socket.write(CONNACK); // the first one is open
+      setTimeout(() => socket.end(), 100);
+    },
+  } as never);
   await Bun.sleep(300);
   let isTold = false;
   fabric.announce(Buffer.from("t"), true, () => (isTold = true));
@@ -67,6 +98,5 @@ test("a worker that ends every connection is asked a few times, and subscription
   expect(count).toBeGreaterThan(3);
   expect(count).toBeLessThan(10);
   expect([isTold, bugs]).toEqual([true, []]);
-  links.stop();
-  other.stop(true);
+  stop();
 });
