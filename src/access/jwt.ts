@@ -51,7 +51,14 @@ export type Algorithm = (typeof HMAC_ALGORITHMS)[number] | (typeof KEY_ALGORITHM
 export type KeySource =
   | { readonly kind: "secret"; readonly secret: Uint8Array }
   | { readonly kind: "public"; readonly pem: string }
-  | { readonly kind: "jwks"; readonly url: string; readonly refreshSec: number; readonly guard: GuardOptions };
+  | {
+      readonly kind: "jwks";
+      readonly url: string;
+      /** PEM: who may have signed the issuer's certificate; undefined: whom the system trusts. */
+      readonly ca?: string | undefined;
+      readonly refreshSec: number;
+      readonly guard: GuardOptions;
+    };
 
 export interface JwtOptions {
   readonly algorithms: readonly Algorithm[];
@@ -223,7 +230,7 @@ export class JwtVerifier {
     this.refreshedMs = performance.now();
     this.guard!.ask(
       undefined, // a key set that was kept would be none
-      (signal) => fetchKeySet(key.url, signal),
+      (signal) => fetchKeySet(key, signal),
       (result) => {
         // The old keys stay in use while the new ones cannot be had.
         if (result.isAnswered) this.key = result.value;
@@ -234,8 +241,12 @@ export class JwtVerifier {
   }
 }
 
-async function fetchKeySet(url: string, signal: AbortSignal): Promise<JWTVerifyGetKey> {
-  const response = await fetch(url, { signal, redirect: "error", headers: { accept: "application/json" } });
+async function fetchKeySet(
+  { url, ca }: KeySource & { readonly kind: "jwks" },
+  signal: AbortSignal,
+): Promise<JWTVerifyGetKey> {
+  const headers = { accept: "application/json" };
+  const response = await fetch(url, { signal, redirect: "error", headers, ...(ca !== undefined && { tls: { ca } }) });
   if (!response.ok) {
     await response.body?.cancel();
     throw new Error(`HTTP ${response.status}`);

@@ -34,6 +34,7 @@ export const keyOptions = {
   secretEncoding: choice(["text", "base64"], "how the secret is written").default("text"),
   publicKeyFile: text("path of a public key in PEM").optional(),
   jwksUrl: text("where the issuer's key set is read").optional(),
+  caFile: text("jwksUrl: PEM: who may have signed its server's certificate; unset: whom the system trusts").optional(),
   refreshSec: wholeNumber(10, 86_400, "how often it is read again").default(300),
   guard: guardOptions(),
   issuer: text("what iss must be").optional(),
@@ -112,16 +113,20 @@ export function makeVerifier(options: KeyOptions, { name, baseDir, nowSec, log }
 }
 
 function keySource(options: KeyOptions, baseDir: string, fault: (words: string) => MantouError): KeySource {
-  const { secret: word, secretEncoding, publicKeyFile, jwksUrl, refreshSec, guard } = options;
+  const { secret: word, secretEncoding, publicKeyFile, jwksUrl, caFile, refreshSec, guard } = options;
+  const read = (key: string, file: string): string => {
+    const path = resolve(baseDir, file);
+    try {
+      return readFileSync(path, "utf8");
+    } catch (error) {
+      throw fault(`${key}: ${path}: ${(error as NodeJS.ErrnoException).code}`);
+    }
+  };
+  if (caFile !== undefined && jwksUrl === undefined) throw fault("found caFile, allowed: with jwksUrl");
   if (word !== undefined) return { kind: "secret", secret: secretBytes(word, secretEncoding, fault) };
-  if (publicKeyFile === undefined)
-    return { kind: "jwks", url: jwksUrl!, refreshSec, guard: guard satisfies GuardOptions };
-  const path = resolve(baseDir, publicKeyFile);
-  try {
-    return { kind: "public", pem: readFileSync(path, "utf8") };
-  } catch (error) {
-    throw fault(`publicKeyFile: ${path}: ${(error as NodeJS.ErrnoException).code}`);
-  }
+  if (publicKeyFile !== undefined) return { kind: "public", pem: read("publicKeyFile", publicKeyFile) };
+  const ca = caFile === undefined ? undefined : read("caFile", caFile);
+  return { kind: "jwks", url: jwksUrl!, ca, refreshSec, guard: guard satisfies GuardOptions };
 }
 
 function secretBytes(word: Secret, encoding: "text" | "base64", fault: (words: string) => MantouError): Buffer {

@@ -1,9 +1,11 @@
 import { afterEach, describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import { exportJWK, exportSPKI, generateKeyPair, SignJWT } from "jose";
 import { type AclRule, decideByRules } from "#access/acl-rule.ts";
 import { jwt } from "#access/backends/jwt.ts";
 import { type JwtOptions, type JwtResult, JwtVerifier, rulesOfClaim } from "#access/jwt.ts";
-import { fixture, knownClient } from "#test/contract/backend-contract.ts";
+import { askAuthenticate, attemptOf, fixture, knownClient } from "#test/contract/backend-contract.ts";
+import { pem } from "#test/unit/transport/listening.ts";
 
 const NOW_SEC = 1_700_000_000;
 const guard = {
@@ -143,6 +145,26 @@ test("all who come with a new key wait for one reading of the key set, and a flo
   expect(reads).toBe(3);
 });
 
+test("a key set's server may be trusted by a certificate of its own", async () => {
+  const pair = await generateKeyPair("ES256");
+  const keys = [{ ...(await exportJWK(pair.publicKey)), kid: "1", alg: "ES256" }];
+  const tls = { cert: readFileSync(pem("server.pem")), key: readFileSync(pem("server.key")) };
+  const server = Bun.serve({ port: 0, hostname: "127.0.0.1", tls, fetch: () => Response.json({ keys }) });
+  ends.push(() => void server.stop(true));
+  const token = await new SignJWT({}).setProtectedHeader({ alg: "ES256", kid: "1" }).sign(pair.privateKey);
+  for (const [options, expected] of [
+    [{ caFile: pem("ca.pem") }, "allow"],
+    [{}, "unavailable"],
+  ] as const) {
+    const { parts, stop } = fixture("jwt");
+    const wanted = { algorithms: ["ES256"], jwksUrl: `https://localhost:${server.port}/keys`, ...options };
+    const backend = jwt.make(jwt.options.parse(wanted), parts);
+    await backend.start!();
+    ends.push(() => void backend.stop!(), stop);
+    expect((await askAuthenticate(backend, attemptOf({}, token))).verdict).toBe(expected);
+  }
+});
+
 describe("claims", () => {
   const secret = Buffer.from("an example secret of 32 bytes or more");
   const grantOf = async (claims: Record<string, unknown>, options: Partial<JwtOptions> = {}): Promise<JwtResult> => {
@@ -235,7 +257,9 @@ test("options have to name one source of keys, fit for the algorithms", () => {
     [{ algorithms: ["RS256"], secret }, /algorithms: found RS256/],
     [{ algorithms: ["HS256", "RS256"], jwksUrl: "http://x" }, /algorithms: found HS256, RS256/],
     [{ algorithms: ["HS256"], secret: "short" }, /found 5 bytes/],
-    [{ algorithms: ["RS256"], publicKeyFile: "none.pem" }, /ENOENT/],
+    [{ algorithms: ["RS256"], publicKeyFile: "none.pem" }, /publicKeyFile: .*ENOENT/],
+    [{ algorithms: ["RS256"], jwksUrl: "https://x", caFile: "none.pem" }, /caFile: .*ENOENT/],
+    [{ algorithms: ["HS256"], secret, caFile: "ca.pem" }, /found caFile/],
   ] as const)
     expect(() => jwt.make(jwt.options.parse(options), parts)).toThrow(says);
 });

@@ -95,7 +95,7 @@ describe("config check of access", () => {
 
   test("opens no table, file or server", async () => {
     const access =
-      "authenticate: [{ type: scram }, { type: user-file, file: nowhere }, { type: mongodb, server: { uri: x } }]";
+      "authenticate: [{ type: scram }, { type: user-file, file: nowhere }, { type: mongodb, server: { uri: x } }, { type: jwt, algorithms: [HS256], secret: 'env:NOT_HERE' }]";
     const files = { "/site/mantou.yaml": `access: { ${access} }` };
     expect((await run("config check", { files })).out).toBe("ok: mantou.yaml\n");
   });
