@@ -4,11 +4,10 @@ import { startBroker, type RunningBroker } from "./broker.ts";
 import { type LoadedConfig, loadConfig } from "./config.ts";
 import type { Control } from "./control.ts";
 import type { ListenerConfig } from "./listener-schema.ts";
-import { LimitedLog } from "./limited-log.ts";
 import { createLog } from "./log.ts";
+import { noteUncaught } from "./uncaught.ts";
 import { answerTo, type Question, settle, type ToKeeper, type ToWorker } from "./worker-message.ts";
 
-const FAULT_LINES_PER_SEC = 5;
 /** How often a worker looks whether its keeper is alive, should the channel not tell. */
 const LOOK_MS = 500;
 
@@ -73,14 +72,9 @@ async function start({ flags, part, listeners }: ToWorker & { kind: "start" }): 
   const read = (): LoadedConfig => adopt(loadConfig({ flags }), listeners);
   const { config, originOf } = read();
   const log = createLog({ level: config.log.level, format: "json" });
-  const faults = new LimitedLog(log, { linesPerSec: FAULT_LINES_PER_SEC, nowMs: () => performance.now() });
   const broker = await startBroker(config, log, { originOf, read }, { ...part, site: askSite });
-  for (const kind of ["uncaughtException", "unhandledRejection"]) {
-    process.on(kind, (fault: unknown) => {
-      const err = fault instanceof Error ? fault : new Error(String(fault));
-      faults.write("fatal", "fault", "a bug: nobody caught this error; the broker goes on", { err });
-    });
-  }
+  const note = noteUncaught(log, (error) => broker.plugins.host.blame(error));
+  for (const kind of ["uncaughtException", "unhandledRejection"]) process.on(kind, note);
   void broker.failed.then((error) => {
     log.fatal({ err: error }, "the worker cannot go on");
     process.exit(1);

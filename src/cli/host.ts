@@ -19,6 +19,8 @@ export interface RunningBroker {
   readonly failed: Promise<Error>;
   /** Reads the configuration again; what comes of it, faults too, is in the log. */
   reload(): Promise<unknown>;
+  /** Counts a fault that nobody caught as a plugin's, where it is one's. */
+  readonly blame?: (error: Error) => boolean;
   /** Drains and resolves when nothing is left open. */
   stop(): Promise<void>;
 }

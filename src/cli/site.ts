@@ -26,6 +26,7 @@ export async function startSite(
       },
       adminAddress: admin.address,
       failed: broker.failed,
+      ...(broker.blame && { blame: broker.blame }),
       reload: () => Promise.all([broker.reload(), admin.reload()]),
       async stop() {
         await Promise.all([broker.stop(), admin.stop()]);
@@ -65,6 +66,7 @@ async function startProcesses(
     control: broker.control,
     pluginRoutes: ownRoutes(mounts),
     guard: broker.guard,
+    blame: (error) => broker.plugins.host.blame(error),
     reload: () => broker.reload(),
     stop: () => broker.stop(),
   };

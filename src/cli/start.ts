@@ -8,13 +8,12 @@
  */
 import { constants } from "node:os";
 import { resolve } from "node:path";
-import { LimitedLog } from "#broker/limited-log.ts";
 import { createLog, openLog, type Logger } from "#broker/log.ts";
 import type { LineOutput } from "#broker/log-output.ts";
 import { loadConfig, type Config, type ConfigFlags } from "#broker/config.ts";
+import { noteUncaught } from "#broker/uncaught.ts";
 import type { Host, RunningBroker, StopSignal } from "./host.ts";
 
-const FAULT_LINES_PER_SEC = 5;
 const SIGNAL_EXIT = 128;
 
 /** Resolves with the exit code once the broker has stopped. */
@@ -26,11 +25,7 @@ export async function start(flags: ConfigFlags, host: Host): Promise<number> {
   const stopAsked = awaitStopSignal(host);
 
   const broker = await host.startBroker(config, log, { flags, originOf, read });
-  const faults = new LimitedLog(log, { linesPerSec: FAULT_LINES_PER_SEC, nowMs: () => performance.now() });
-  host.onFault((fault) => {
-    const err = fault instanceof Error ? fault : new Error(String(fault));
-    faults.write("fatal", "fault", "a bug: nobody caught this error; the broker goes on", { err });
-  });
+  host.onFault(noteUncaught(log, broker.blame));
   const forgetPid = host.notePid(resolve(host.config.cwd ?? ".", config.node.data));
   host.onReload(() => void broker.reload().catch(() => {}));
   sayReady(config, broker, { log, stdout });

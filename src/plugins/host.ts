@@ -20,6 +20,8 @@ export interface PluginSource {
   /** Where it comes from, for people: `mantou`, or the path or package as configured. */
   readonly from: string;
   readonly options: unknown;
+  /** Of its file. */
+  readonly path?: string;
   /** The definition, or whatever else is there. `isFresh`: read anew. Rejects when there is nothing. */
   read(isFresh: boolean): Promise<unknown>;
 }
@@ -152,6 +154,19 @@ export class PluginHost {
     });
   }
 
+  /** A fault that nobody caught: counted and logged as that of the plugin whose file its stack names; false when it names none. */
+  blame(error: Error): boolean {
+    const { stack = "" } = error;
+    const isNamed = ({ source: { path } }: Known): boolean => path !== undefined && stack.includes(`${path}:`);
+    const known = [...this.known.values()].find(isNamed);
+    if (!known) return false;
+    known.faults.count++;
+    known.faults.last = error.message;
+    const words = "nobody caught this error of a plugin, in a timer or a promise of its own; the broker goes on";
+    this.ground.logOf(known.definition.name).error(words, { err: error });
+    return true;
+  }
+
   /** Ends all, the last one first. */
   stop(): Promise<void> {
     return this.oneByOne(async () => {
@@ -254,15 +269,16 @@ interface Place {
 }
 
 function checkDefinition(value: unknown, from: string): PluginDefinition {
-  const found = (value ?? {}) as Partial<PluginDefinition>;
-  const isText = (text: unknown): boolean => typeof text === "string" && text !== "";
-  if (!isText(found.name) || !isText(found.version) || !isText(found.description) || typeof found.start !== "function")
-    throw new MantouError("plugin_invalid", `${from}: no plugin; allowed: ${SHAPE}`);
-  if (!NAME.test(found.name!))
-    throw new MantouError(
-      "plugin_invalid",
-      `${from}: name: found ${found.name}, allowed: letters, digits, -, at most 64`,
-    );
+  const invalid = (words: string): MantouError => new MantouError("plugin_invalid", `${from}: ${words}`);
+  if (typeof value !== "object" || value === null) throw invalid(`no plugin; allowed: ${SHAPE}`);
+  const found = value as Partial<PluginDefinition>;
+  for (const key of ["name", "version", "description"] as const)
+    if (typeof found[key] !== "string" || found[key] === "")
+      throw invalid(
+        `${key}: found ${found[key] === undefined ? "nothing" : JSON.stringify(found[key])}, allowed: a text`,
+      );
+  if (typeof found.start !== "function") throw invalid(`start: found ${typeof found.start}, allowed: a function`);
+  if (!NAME.test(found.name!)) throw invalid(`name: found ${found.name}, allowed: letters, digits, -, at most 64`);
   return found as PluginDefinition;
 }
 

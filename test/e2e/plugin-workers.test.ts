@@ -1,6 +1,7 @@
 /** Modules and plugins of a broker that is several processes: presence of all clients, one voice on `$SYS`, hooks once each. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
+import { resolve } from "node:path";
 import { startBroker } from "#test/support/broker-process.ts";
 import { harnessOf, tcpTarget } from "#test/support/harness.ts";
 
@@ -76,3 +77,32 @@ async function askRoutes(unix: string): Promise<void> {
   expect((await echo("echo?large")).status).toBe(502);
   expect((await echo("echo", { method: "POST", body: "x".repeat(1024 * 1024 + 1) })).status).toBe(413);
 }
+
+test.each(["1", "2"])(
+  "what a plugin throws where nobody catches it is its fault, and the broker goes on (%s workers)",
+  async (workers) => {
+    const plugin = `
+    import { definePlugin } from "mantou/plugin";
+    export default definePlugin({ name: "leaky", version: "1", description: "leaks", start(api) {
+      if (api.broker.worker !== 0) return;
+      setTimeout(() => { throw new Error("in a timer of its own"); }, 2000);
+      setTimeout(() => void Promise.reject(new Error("in a promise of its own")), 2500);
+    } });`;
+    await using broker = await startBroker(
+      ["--workers", workers, "--set", "plugins=[{from: ./p.ts}]", "--set", "store.type=memory"],
+      {
+        files: { "p.ts": plugin },
+      },
+    );
+    expect(await broker.line(/error leaky: nobody caught this error of a plugin/)).toBeString();
+    await broker.line(/in a promise of its own/);
+    const command = [process.execPath, resolve("src/main.ts"), "ctl", "plugins", "list"];
+    const child = Bun.spawn(command, { cwd: broker.cwd, stdout: "pipe", stdin: "ignore" });
+    expect(await child.stdout.text()).toContain("faults: 2, the last one: in a promise of its own");
+    const harness = harnessOf(tcpTarget(broker.url));
+    await (await harness.connect()).ping();
+    await harness.stop();
+    await broker.stop();
+  },
+  60_000,
+);

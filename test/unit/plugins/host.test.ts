@@ -129,6 +129,7 @@ describe("what a plugin is given", () => {
     await run(() => {});
     expect(run(() => {})).rejects.toThrow("there is a plugin p already");
     expect(run(() => {}, { name: "a b" })).rejects.toThrow("name: found a b");
+    expect(run(() => {}, { description: "" })).rejects.toThrow('./p.ts: description: found "", allowed: a text');
   });
 });
 
