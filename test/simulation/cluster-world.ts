@@ -387,10 +387,10 @@ export class ClusterWorld implements Stage, NodeHost {
       this.ledger.checkKept();
       this.finish(this);
     } catch (error) {
-      if (!(error instanceof Violation)) throw error;
-      throw new Violation(
-        `MANTOU_CLUSTER_SEED=${this.seed} bun test test/simulation/cluster.test.ts: step ${this.stepNo}: ${error.message}`,
-      );
+      const told = error as Error; // a TypeError stays one: those who look for planted bugs tell them apart
+      const repeat = `MANTOU_CLUSTER_SEED=${this.seed} bun test test/simulation/cluster.test.ts`;
+      told.message = `${repeat}: step ${this.stepNo}: ${told.message}`;
+      throw told;
     } finally {
       for (const each of this.undo.splice(0).reverse()) each();
     }

@@ -345,8 +345,10 @@ export class CrashLedger extends CrashWills {
     // It may have been dropped on its way to the session's node, and was sent again.
     if (this.isSlow && (message.expirySec !== undefined || this.excused.has(`undefined ${no}`))) return;
     const key = `${publisher} ${topic} ${published} ${qos}`;
-    // Dropped, and then published again.
+    // Dropped, and then published again; or dropped, as it may be, without a word that outlived a crash.
     if (this.excused.has(`${epoch.clientId} ${no}`) || this.excused.has(`anybody ${no}`)) return;
+    const { firstHandedAt, lastHandedAt } = this.stories.get(message)!;
+    if (this.hasLostReports && lastHandedAt > firstHandedAt) return;
     const newest = epoch.newest.get(key) ?? -1;
     this.check(no > newest, () => `${epoch.clientId} gets message ${no} on ${topic} after ${newest}`);
     epoch.newest.set(key, no);
