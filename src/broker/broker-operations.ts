@@ -64,6 +64,7 @@ const configValue = z.object({
   value: z.unknown().meta({ description: "secrets are hidden" }),
   origin: z.string().meta({ description: "such as default, mantou.yaml:3, --set" }),
   isLive: z.boolean().meta({ description: "can be changed while the broker runs" }),
+  isReloaded: z.boolean().meta({ description: "a change in the file is in force when it is read again" }),
 });
 
 const alarm = z.object({

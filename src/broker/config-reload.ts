@@ -15,7 +15,7 @@ import type { MantouError } from "#base/error.ts";
 import type { PreparedAccess } from "./access-setup.ts";
 import type { Config, LoadedConfig } from "./config.ts";
 import type { PluginChanges } from "./configured-plugins.ts";
-import { isLiveValue, type LiveConfig } from "./live-config.ts";
+import { isReloadedValue, type LiveConfig } from "./live-config.ts";
 import type { Logger } from "./log.ts";
 
 /** Paths of what is different, such as `session.countMax`; of lists only their own. */
@@ -83,7 +83,7 @@ export class ConfigReload {
     const paths = [...new Set([...differences(marked(old), marked(next)), ...ofAccess])].filter(
       (path) => !isOfPlugins(path),
     );
-    const changed = paths.filter(isChangeable);
+    const changed = paths.filter(isReloadedValue);
     try {
       await this.applyListeners(next.listeners); // also when they are as they were: one may have failed, or been stopped
     } catch (error) {
@@ -96,7 +96,7 @@ export class ConfigReload {
     applyMarks(live.current.broker);
     return {
       changed: [...changed, ...plugins.changed],
-      waiting: paths.filter((path) => !isChangeable(path)),
+      waiting: paths.filter((path) => !isReloadedValue(path)),
       failed: plugins.failed,
     };
   }
@@ -114,10 +114,6 @@ export class ConfigReload {
 
 function isOfPlugins(path: string): boolean {
   return path === "plugins" || path.startsWith("modules.");
-}
-
-function isChangeable(path: string): boolean {
-  return path === "listeners" || path.startsWith("access.") || path.startsWith("broker.") || isLiveValue(path);
 }
 
 function differences(old: unknown, next: unknown, above = ""): string[] {

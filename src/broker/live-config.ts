@@ -28,6 +28,8 @@ export interface ConfigValue {
   readonly value: unknown;
   readonly origin: string;
   readonly isLive: boolean;
+  /** A change in the file is in force when the configuration is read again. */
+  readonly isReloaded: boolean;
 }
 
 export class LiveConfig {
@@ -99,7 +101,7 @@ export class LiveConfig {
   private check(path: string, value: unknown, problems: string[]): unknown {
     const words = (allowed: string): string => `${path}: found ${describeFound(value)}, allowed: ${allowed}`;
     if (!isLiveValue(path)) {
-      problems.push(words(`a change in the file and a restart`));
+      problems.push(words(`a change in the file and ${isReloadedValue(path) ? "a reload" : "a restart"}`));
       return undefined;
     }
     const [section, key] = path.split(".") as [keyof Config, string];
@@ -120,14 +122,20 @@ export class LiveConfig {
       value: JSON.parse(JSON.stringify((isChanged ? this.changed.get(path) : value) ?? null)),
       origin: isChanged ? "changed while running" : (this.originOf?.(path).where ?? "application"),
       isLive: isLiveValue(path),
+      isReloaded: isReloadedValue(path),
     };
   }
 }
 
 /** It can be changed by request. */
-export function isLiveValue(path: string): boolean {
+function isLiveValue(path: string): boolean {
   if (path === LEVEL) return true;
   const [section, , ...more] = path.split(".");
   const isOfLimits = (LIVE_SECTIONS as readonly string[]).includes(section) && path.includes(".") && more.length === 0;
   return isOfLimits && !PROMISED.includes(path);
+}
+
+/** A change in the file is in force when the configuration is read again, without a restart. */
+export function isReloadedValue(path: string): boolean {
+  return /^(listeners|plugins|(access|broker|modules)\..+)$/.test(path) || isLiveValue(path);
 }

@@ -202,6 +202,7 @@ describe("one process", () => {
       value: 7,
       origin: "changed while running",
       isLive: true,
+      isReloaded: true,
     });
     expect(site.engine.limits.session.inflightCountMax).toBe(7);
     for (const path of ["store.type", "mqtt.packetBytesMax", "session.no", "__proto__.x", "session"])

@@ -401,6 +401,10 @@ browserTest(
     expect(complaints.splice(0)).toEqual(["400 /api/v1/config"]);
     await submit({ Value: "77" }, "Save");
     await row("changed while running").getByText("77").waitFor();
+    await button("Read the file again").click();
+    await dialog().getByRole("button", { name: "Read the file again" }).click();
+    await said("In force now: session.inflightCountMax").or(said("The configuration is as it was.")).first().waitFor();
+    await row("changed while running").waitFor({ state: "detached" });
     await button("Check a file").click();
     await submit({ "mantou.yaml": "workers: no idea" }, "Check");
     await dialog().getByRole("alert").filter({ hasText: "workers" }).waitFor();

@@ -212,6 +212,13 @@ export interface ConfigValue {
   readonly value: unknown;
   readonly origin: string;
   readonly isLive: boolean;
+  readonly isReloaded: boolean;
+}
+
+export interface Reloaded {
+  readonly changed: readonly string[];
+  readonly waiting: readonly string[];
+  readonly failed: readonly string[];
 }
 
 export interface SlowSubscriber {

@@ -1,6 +1,6 @@
 /** The configuration in effect: each value with where it comes from; what can change while the broker runs is changed here. */
 import { useState } from "preact/hooks";
-import type { ConfigValue } from "#admin/dashboard/answers.ts";
+import type { ConfigValue, Reloaded } from "#admin/dashboard/answers.ts";
 import { ApiError, ask } from "#admin/dashboard/api.ts";
 import { askForm } from "#admin/dashboard/dialogs.tsx";
 import { type Column, Table } from "#admin/dashboard/list.tsx";
@@ -22,6 +22,7 @@ export function ConfigPage() {
       <PageHead title={t("configuration")} about={t("configurationAbout")}>
         <Button onClick={config.reload}>{t("refresh")}</Button>
         <Button onClick={checkText}>{t("checkFile")}</Button>
+        <Button onClick={() => askReload(config.reload)}>{t("readFile")}</Button>
       </PageHead>
       <form class="filters" role="search" onSubmit={(event) => event.preventDefault()}>
         <input
@@ -60,7 +61,7 @@ function ValueTable({ rows, reload }: { rows: readonly ConfigValue[]; reload: ()
             {t("change")}
           </Button>
         ) : (
-          <Badge>{t("restart")}</Badge>
+          <Badge>{t(row.isReloaded ? "readAgain" : "restart")}</Badge>
         ),
     },
   ];
@@ -101,6 +102,22 @@ function parsed(entered: string, before: unknown): unknown {
   } catch {
     return entered;
   }
+}
+
+function askReload(then: () => Promise<void>): void {
+  askForm({
+    title: t("readFile"),
+    text: t("readFileText"),
+    fields: [],
+    action: t("readFile"),
+    async run() {
+      const { changed, waiting, failed } = await ask<Reloaded>("POST", "/config/reload");
+      if (failed.length > 0) notify(failed.join("\n"), "bad");
+      if (waiting.length > 0) notify(t("reloadWaiting", { keys: waiting.join(", ") }), "bad");
+      notify(changed.length > 0 ? t("reloadChanged", { keys: changed.join(", ") }) : t("reloadSame"));
+      await then();
+    },
+  });
 }
 
 function checkText(): void {
