@@ -25,7 +25,9 @@ const info = z.object({
   uptimeSec: z.int(),
   nowSec: z.int(),
   processes: z.array(processRow),
-  missingWorkers: z.array(z.int()).meta({ description: "numbers of those that are being started again" }),
+  missingWorkers: z
+    .array(z.int())
+    .meta({ description: "numbers of those that are being started again, or stand still" }),
 });
 
 const gauge = z.object({ value: z.number(), max: z.number() });

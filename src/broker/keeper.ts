@@ -28,6 +28,9 @@ import { answerTo, settle, type ToKeeper, type ToWorker } from "./worker-message
 /** A worker that lived shorter is not started again at once. */
 const STEADY_MS = 10_000;
 const RESTART_MS = 1000;
+/** How often it is looked whether workers answer, and after how long nobody waits for one that does not: less than whoever asks does. */
+const PING_MS = 1000;
+const MUTE_MS = 5000;
 /** Beyond what a worker takes to drain and to close its store. */
 const STOP_MORE_MS = 3000;
 
@@ -116,6 +119,9 @@ class Worker {
   addresses: readonly string[] = [];
   isReady = false;
   startedAtMs = 0;
+  /** When it was asked for a sign of life that has not come; 0: it has. */
+  pingedAtMs = 0;
+  isMute = false;
   /** Its clients are gone and nothing is on its way from it; it goes on serving the others. Or it has ended. */
   drained = Promise.withResolvers<void>();
 }
@@ -124,6 +130,7 @@ class Worker {
 class Crew {
   private readonly workers: Worker[] = [];
   private readonly timers = new Set<Timer>();
+  private readonly pinger = setInterval(() => this.ping(), PING_MS).unref();
   private lastId = 0;
   private isStopping = false;
   private command: readonly string[] = [];
@@ -157,11 +164,14 @@ class Crew {
   private spawn(node: number, ready: () => void, failed: (error: Error) => void): void {
     const worker = this.workers[node];
     worker.startedAtMs = performance.now();
+    worker.pingedAtMs = 0;
+    worker.isMute = false;
     worker.drained = Promise.withResolvers();
     let fault: Error | undefined;
     const process = Bun.spawn([...this.command], {
       stdio: ["ignore", "pipe", "inherit"],
       ipc: (message: ToKeeper) => {
+        this.noteHeard(node);
         if (message.kind === "ready") {
           worker.isReady = true;
           worker.addresses = message.addresses;
@@ -184,6 +194,36 @@ class Crew {
     void this.copyLog(process.stdout, node);
   }
 
+  /** One that stands still, for whatever reason, is not waited for until it goes on. */
+  private ping(): void {
+    const nowMs = performance.now();
+    for (const [node, worker] of this.workers.entries()) {
+      if (!worker.isReady) continue;
+      if (worker.pingedAtMs === 0) {
+        worker.pingedAtMs = nowMs;
+        this.send(node, { kind: "ping" });
+      } else if (!worker.isMute && nowMs - worker.pingedAtMs > MUTE_MS) {
+        worker.isMute = true;
+        this.log.error({ worker: node }, "a worker stands still: it has not answered for five seconds");
+        this.refuseAsked(node);
+      }
+    }
+  }
+
+  private noteHeard(node: number): void {
+    const worker = this.workers[node];
+    worker.pingedAtMs = 0;
+    if (!worker.isMute) return;
+    worker.isMute = false;
+    this.log.info({ worker: node }, "the worker goes on");
+  }
+
+  private refuseAsked(node: number): void {
+    const { asked } = this.workers[node];
+    for (const { reject } of asked.values()) reject(awayFault(node));
+    asked.clear();
+  }
+
   private handle(node: number, message: ToKeeper): void {
     if (message.kind === "hello") return this.send(node, this.orderFor(node));
     if (message.kind === "ask") return void answerTo(this.site, message).then((answer) => this.send(node, answer));
@@ -202,8 +242,7 @@ class Crew {
     worker.drained.resolve();
     worker.isReady = false;
     worker.process = undefined;
-    for (const { reject } of worker.asked.values()) reject(awayFault(node));
-    worker.asked.clear();
+    this.refuseAsked(node);
   }
 
   private restart(node: number): void {
@@ -238,9 +277,10 @@ class Crew {
     }
   }
 
-  /** It does not run, or is starting. */
+  /** It does not run, or is starting, or stands still. */
   isAway(node: number): boolean {
-    return !this.workers[node].isReady;
+    const { isReady, isMute } = this.workers[node];
+    return !isReady || isMute;
   }
 
   /** What may be asked of one worker. */
@@ -270,6 +310,7 @@ class Crew {
 
   async stop(): Promise<void> {
     this.isStopping = true;
+    clearInterval(this.pinger);
     for (const timer of this.timers) clearTimeout(timer);
     this.tell({ kind: "stop" });
     const processes = this.workers.flatMap(({ process }) => process ?? []);

@@ -183,7 +183,7 @@ export function pageFrom<T>(
 export const AWAY = "worker_away";
 
 export function awayFault(node: number): MantouError {
-  return new MantouError(AWAY, `worker ${node} is being started again`);
+  return new MantouError(AWAY, `worker ${node} is being started again, or stands still`);
 }
 
 export function notFound(what: string, name: string): MantouError {

@@ -16,6 +16,8 @@ export type ToWorker =
   /** It drains, says so, and goes on serving the other workers until it is told to close. */
   | { readonly kind: "stop" }
   | { readonly kind: "close" }
+  /** Answered with `pong` by a process that does not stand still. */
+  | { readonly kind: "ping" }
   /** The configuration and certificates are read again. */
   | { readonly kind: "reload" }
   | { readonly kind: "ask"; readonly id: number; readonly name: string; readonly params: unknown }
@@ -28,6 +30,7 @@ export type Answer =
 
 export type ToKeeper =
   | { readonly kind: "hello" }
+  | { readonly kind: "pong" }
   /** Of the broker as a whole. */
   | { readonly kind: "ask"; readonly id: number; readonly name: string; readonly params: unknown }
   | { readonly kind: "ready"; readonly addresses: readonly string[] }

@@ -49,6 +49,7 @@ export function runWorker(): void {
   process.on("message", (message: ToWorker) => {
     if (message.kind === "stop") void stop();
     else if (message.kind === "close") closing.resolve();
+    else if (message.kind === "ping") say({ kind: "pong" });
     else if (message.kind === "reload")
       void broker?.reload().catch(() => {}); // its log says why
     else if (message.kind === "ask") void answerTo(broker?.control, message).then(say);

@@ -317,6 +317,34 @@ describe("trouble", () => {
   );
 
   test(
+    "a worker that stands still is missing until it goes on, and holds up nobody's questions or subscriptions",
+    async () => {
+      const data = join(folder, "still");
+      await using broker = await startBroker(["--workers", `${WORKERS}`, "--data", data]);
+      const at = harnessOf(tcpTarget(broker.url));
+      const clients = await connectMany(at, "still", 12);
+      const get = (path: string): Promise<Response> =>
+        fetch(`http://admin/api/v1${path}`, { unix: join(data, "admin.sock") });
+      const still = workersOf(broker)[1]!;
+      process.kill(still, "SIGSTOP");
+      try {
+        for (const client of clients)
+          client.send({ type: "subscribe", packetId: 1, subscriptions: [{ filter: "t", qos: 1 }] });
+        // The first asks before anybody knows.
+        for (const path of ["/sessions", "/stats"])
+          expect((await get(path)).headers.get("mantou-missing-workers")).toBe("1");
+        await Promise.any(clients.map((client) => client.take("suback", undefined, 30_000)));
+      } finally {
+        process.kill(still, "SIGCONT");
+      }
+      await until(async () => !(await get("/stats")).headers.has("mantou-missing-workers"), "it is there again");
+      await at.stop();
+      await broker.stop();
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
     "a keeper that is killed takes its workers along within a second, and the data is free",
     async () => {
       const data = join(folder, "orphans");
