@@ -105,6 +105,9 @@ export class Delayed {
     this.isStopped = true;
     // What is not committed by then is published again at the next start.
     await Promise.race([this.releasing, Bun.sleep(STOP_MS_MAX)]);
+    const { count } = this.journal;
+    if (count > 0 && this.api.broker.sync === "memory")
+      this.api.log.warn("delayed messages that were kept in memory are gone", { count });
     await this.journal.close();
   }
 

@@ -88,8 +88,11 @@ export class Outlet {
     this.spool.put(event);
   }
 
-  stop(): Promise<void> {
-    return this.spool.stop(STOP_MS_MAX);
+  async stop(): Promise<void> {
+    await this.spool.stop(STOP_MS_MAX);
+    const { diskCount: count } = this.state;
+    if (count > 0 && this.api.broker.sync === "memory")
+      this.api.log.warn("events that were kept in memory are gone", { target: this.name, count });
   }
 
   private noteLoss(count: number, reason: LossReason, words: string): void {

@@ -53,7 +53,7 @@ class World implements AsyncDisposable {
   }
 
   read() {
-    const set = ["broker.drainSecMax=0", "store.type=memory", ...this.set];
+    const set = ["broker.drainSecMax=0", "store.type=memory", ...this.set]; // the last one counts
     return loadConfig({ flags: { listen: ["tcp://127.0.0.1:0"], set }, env: {}, cwd: "/" });
   }
 
@@ -115,6 +115,33 @@ test("modules are loaded, unloaded, and loaded anew, and a client that is connec
   expect(await arrivesAs()).toBe("x/1");
   expect([world.state("local"), world.state("rewrite")]).toEqual(["stopped", "stopped"]);
   await client.ping();
+});
+
+test("delayed messages are kept over a reload, or it is said that they are gone, and meanwhile none goes to its literal topic", async () => {
+  const data = join(folder, "delayed");
+  const on = (countMax: number): string => `modules.delayed={enabled: true, countMax: ${countMax}}`;
+  for (const kept of [["store.type=sqlite", `node.data=${data}`], []]) {
+    await using world = await World.start(on(1000), ...kept);
+    const watcher = await world.harness.connect({ version: 5 });
+    await watcher.subscribe("due");
+    const routed = new Set<string>();
+    world.broker.engine.hooks.messagePublish.add(({ topic }) => void routed.add(topic.split("/")[0]!));
+    const client = await world.harness.connect({ version: 5 });
+    await client.publish("$delayed/2/due", "early", { qos: 1 });
+    let isReloading = true;
+    const reloading = world.reload(on(900), ...kept).finally(() => (isReloading = false));
+    const codes = new Set<number>();
+    while (isReloading) {
+      const [{ reasonCode = 0 } = {}] = await client.publish("$delayed/3600/due", "x", { qos: 1 });
+      codes.add(reasonCode);
+    }
+    expect(await reloading).toEqual({ changed: ["modules.delayed"], failed: [] });
+    for (const code of codes) expect([0, 0x97]).toContain(code);
+    const gone = world.log.filter(({ msg }) => msg === "delayed messages that were kept in memory are gone");
+    if (kept.length > 0) await watcher.expect("publish", { topic: "due", payload: "early" }, 10_000);
+    else expect(gone).toHaveLength(1);
+    expect(routed.has("$delayed")).toBe(false);
+  }
 });
 
 test("a secret that has changed is a change", async () => {
