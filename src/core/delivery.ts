@@ -264,6 +264,7 @@ export class Delivery {
     this.messages.load(message, this.stored);
     this.drop(reason, session, this.stored);
     if (this.sessions.isStored[session] !== 0) this.store.shift(session, lane.number, seq, message);
+    else if (seq !== 0) this.store.forget(seq, message); // the session is ending, and its own will comes to it
     this.free(message, ids);
   }
 
