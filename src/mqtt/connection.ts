@@ -157,6 +157,11 @@ export class Connection implements Protocol, Sink {
     }
   }
 
+  /** What a Message Expiry Interval counts from: now. */
+  get expiryBaseSec(): number {
+    return this.context.engine.nowSec;
+  }
+
   /** Largest packet that is read. */
   protected get inboundBytesMax(): number {
     return this.context.engine.limits.mqtt.packetBytesMax;

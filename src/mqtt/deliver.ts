@@ -73,7 +73,7 @@ function patch(
 /** What is left of the message's life. [MQTT-3.3.2-6] */
 function writeExpiry(out: Buffer, at: number, view: MessageView, connection: Connection): void {
   if (view.expiryAtSec === NEVER) return;
-  out.writeUInt32BE(Math.max(0, view.expiryAtSec - connection.context.engine.nowSec), at);
+  out.writeUInt32BE(Math.max(0, view.expiryAtSec - connection.expiryBaseSec), at);
 }
 
 /** A form without identifiers and alias: the same bytes for every such subscriber but for the packet id. */

@@ -11,7 +11,7 @@
  * one filter; its Subscription Identifier says, of a shared one, how many members there are connected, none that all are away.
  */
 import type { EndedBy } from "#core/hook-event.ts";
-import { expiryAt, type MessageView, NEVER } from "#core/message.ts";
+import { type MessageView, NEVER } from "#core/message.ts";
 import { SHARED_MARKS } from "#core/peer-mark.ts";
 import { PEER_PREFIX } from "#core/peers.ts";
 import type { Link } from "#core/ports.ts";
@@ -84,6 +84,11 @@ export class PeerConnection extends Connection {
     const clientId = Buffer.from(`${PEER_PREFIX}${host.node}`);
     const head = Buffer.from([0, 4, 0x4d, 0x51, 0x54, 0x54, 5, 0, 0, 0, 0, 0, clientId.length]);
     this.write(withHeader(CONNECT << 4, Buffer.concat([head, clientId])));
+  }
+
+  /** Processes of a machine have one clock: an expiry goes between them as it is, so that no second is lost or won on the way. */
+  override get expiryBaseSec(): number {
+    return 0;
   }
 
   // ---- what the fabric asks for
@@ -386,8 +391,9 @@ function decodeForward(
   const fault = view.propertiesEnd > end ? PROTOCOL_ERROR : checkPublishProperties(bytes, at, view.propertiesEnd);
   if (fault !== 0) return -fault;
   const { expirySec, expiryStart } = publishProperties;
-  view.expiryAtSec = expirySec < 0 ? NEVER : expiryAt(nowSec, expirySec);
+  view.expiryAtSec = expirySec < 0 ? NEVER : expirySec; // the other process counts from 0
   view.expiryStart = expiryStart;
+  if (expiryStart >= 0) bytes.writeUInt32BE(Math.max(0, expirySec - nowSec), expiryStart); // as hooks read it
   view.publisher = -1;
   view.publisherKey = 0;
   view.slot = -1;

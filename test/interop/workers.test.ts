@@ -59,5 +59,6 @@ async function runTests(
   const failed = [...text.matchAll(/^\(fail\) (.*?)(?: \[[\d.]+ms\])?$/gm)].map(([, name]) => name!);
   const passed = /^ *(\d+) pass$/m.exec(text);
   if (!passed) throw new Error(`no result:\n${text.slice(-2000)}`);
+  for (const [why] of text.matchAll(/^error: .*\n(.*\n){0,40}?\(fail\).*$/gm)) process.stderr.write(`${why}\n`);
   return { failed: [...new Set(failed)], passedCount: Number(passed[1]) };
 }

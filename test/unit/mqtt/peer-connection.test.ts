@@ -394,9 +394,31 @@ describe("retained messages", () => {
     view.expiryStart = view.propertiesStart + 1;
     view.expiryAtSec = a.broker.engine.nowSec + 1;
     a.broker.engine.publish(view);
-    a.broker.advance(3);
+    for (const { broker } of [a, b]) broker.advance(3);
     new Wire(b, a).run();
     expect([valueOf(a, "r"), valueOf(b, "r")]).toEqual([undefined, undefined]);
+  });
+
+  test("end at the same moment in each process, however long they were on their way", () => {
+    const { a, b, wire } = pair();
+    const sink = subscriber(b, "s", "r");
+    wire.run();
+    const view = viewOf("r", Buffer.concat([Buffer.from([2, 0, 0, 0, 9]), Buffer.from("x")]), {
+      isRetain: true,
+      qos: 1,
+    });
+    view.isV5 = true;
+    view.propertiesEnd = view.payloadStart = view.propertiesStart + 5;
+    view.expiryStart = view.propertiesStart + 1;
+    view.expiryAtSec = a.broker.engine.nowSec + 9;
+    a.broker.engine.publish(view);
+    b.broker.advance(2); // its clock moves on before it reads
+    wire.run();
+    expect(sink.take()).toEqual(["x"]);
+    b.broker.advance(6);
+    expect(valueOf(b, "r")).toBe("x");
+    b.broker.advance(2);
+    expect(valueOf(b, "r")).toBeUndefined();
   });
 });
 
