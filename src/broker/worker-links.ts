@@ -174,6 +174,10 @@ export class WorkerLinks implements PeerHost {
 
   // ---- PeerHost
 
+  readSec(): number {
+    return Math.floor(Date.now() / 1000);
+  }
+
   handleOpen(peer: PeerConnection): void {
     clearTimeout(this.givingUp.get(peer.node));
     this.givingUp.delete(peer.node);

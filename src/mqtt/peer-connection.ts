@@ -56,6 +56,8 @@ export interface PeerHost {
   handleSynced(peer: PeerConnection): void;
   /** Called once, whether or not it was open. */
   handleGone(peer: PeerConnection): void;
+  /** The wall clock, read now; seconds. */
+  readSec(): number;
 }
 
 export class PeerConnection extends Connection {
@@ -276,8 +278,9 @@ export class PeerConnection extends Connection {
 
   private handleForward(bytes: Buffer, start: number, body: number, end: number): number {
     const { engine, incoming: view } = this.context;
-    const packetId = decodeForward(bytes, start, body, end, view, engine.nowSec);
+    const packetId = decodeForward(bytes, start, body, end, view);
     if (packetId < 0) return -packetId;
+    if (view.expiryStart >= 0) this.takeExpiry(view);
     const { qos } = view; // as it was sent: retained messages may have been published at less
     if (qos === 2 && engine.sessions.receiptsFor(this.session).has(packetId)) {
       engine.awaitAll();
@@ -293,6 +296,13 @@ export class PeerConnection extends Connection {
     if (qos === 2) engine.addReceipt(this.session, packetId);
     this.acknowledge(qos === 1 ? PUBACK : PUBREC, packetId, 0);
     return 0;
+  }
+
+  /** The other process may have read the clock since this one did: nobody must be told of more than was given. [MQTT-3.3.2-6] */
+  private takeExpiry({ bytes, expiryStart, expiryAtSec }: MessageView): void {
+    const { engine } = this.context;
+    engine.nowSec = engine.delivery.nowSec = Math.max(engine.nowSec, this.host.readSec());
+    bytes.writeUInt32BE(Math.max(0, expiryAtSec - engine.nowSec), expiryStart); // as hooks read it
   }
 
   private handleLater(): typeof HANDLE_AGAIN {
@@ -356,14 +366,7 @@ function varint(value: number): number[] {
  * Points `view` at a PUBLISH from another process, its marks in `ids`. Returns the packet id, 0 at QoS 0, or a negated reason
  * code. The topic was valid when it was published.
  */
-function decodeForward(
-  bytes: Buffer,
-  start: number,
-  body: number,
-  end: number,
-  view: MessageView,
-  nowSec: number,
-): number {
+function decodeForward(bytes: Buffer, start: number, body: number, end: number, view: MessageView): number {
   const flags = bytes[start];
   view.bytes = bytes;
   view.qos = (flags >> 1) & 3;
@@ -393,7 +396,6 @@ function decodeForward(
   const { expirySec, expiryStart } = publishProperties;
   view.expiryAtSec = expirySec < 0 ? NEVER : expirySec; // the other process counts from 0
   view.expiryStart = expiryStart;
-  if (expiryStart >= 0) bytes.writeUInt32BE(Math.max(0, expirySec - nowSec), expiryStart); // as hooks read it
   view.publisher = -1;
   view.publisherKey = 0;
   view.slot = -1;

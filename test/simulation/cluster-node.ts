@@ -116,6 +116,10 @@ export class ClusterLife implements PeerHost {
     this.host.onServing(this.owner);
   }
 
+  readSec(): number {
+    return this.engine.nowSec;
+  }
+
   handleGone(peer: PeerConnection): void {
     this.fabric.removePeer(peer);
     this.synced.delete(peer.node);

@@ -20,6 +20,8 @@ class Node implements PeerHost {
   readonly faults: number[] = [];
   syncCount = 0;
   goneCount = 0;
+  /** Read later than the engine's. */
+  clockSec = 0;
 
   constructor(
     readonly node: number,
@@ -37,6 +39,10 @@ class Node implements PeerHost {
     };
     const { metrics } = new Engine({ seed: 1, nowMs: 0, nowSec: 0 });
     this.context = new MqttContext(this.broker.engine, { reporter, metrics });
+  }
+
+  readSec(): number {
+    return Math.max(this.clockSec, this.broker.engine.nowSec);
   }
 
   handleOpen(peer: PeerConnection): void {
@@ -397,6 +403,23 @@ describe("retained messages", () => {
     for (const { broker } of [a, b]) broker.advance(3);
     new Wire(b, a).run();
     expect([valueOf(a, "r"), valueOf(b, "r")]).toEqual([undefined, undefined]);
+  });
+
+  test("[MQTT-3.3.2-6] have no more life here than they were given, although this process's clock was read before", () => {
+    const { a, b, wire } = pair();
+    subscriber(b, "s", "r");
+    wire.run();
+    a.broker.advance(1);
+    b.clockSec = a.broker.engine.nowSec;
+    const view = viewOf("r", Buffer.concat([Buffer.from([2, 0, 0, 0, 9]), Buffer.from("x")]), { qos: 1 });
+    view.isV5 = true;
+    view.propertiesEnd = view.payloadStart = view.propertiesStart + 5;
+    view.expiryStart = view.propertiesStart + 1;
+    view.expiryAtSec = a.broker.engine.nowSec + 9;
+    a.broker.engine.publish(view);
+    expect(b.broker.engine.nowSec).toBe(b.clockSec - 1);
+    wire.run();
+    expect(b.broker.engine.nowSec).toBe(b.clockSec);
   });
 
   test("end at the same moment in each process, however long they were on their way", () => {
