@@ -9,6 +9,7 @@ const WORKERS = "3";
 const RUN_MS = 600_000;
 /** What a message may take from one worker to another while the machine is busy. */
 const SETTLE_MS = "40";
+const PATIENT_SETTLE_MS = "400";
 
 /**
  * What only one process promises: that members of a share group take exact turns whoever publishes, and that what one client has
@@ -43,11 +44,34 @@ test(
   RUN_MS,
 );
 
+interface Outcome {
+  readonly failed: string[];
+  readonly passedCount: number;
+  /** What was expected, for people. */
+  readonly whys: readonly string[];
+}
+
+type Environment = Readonly<Record<string, string>>;
+
+/** What fails gets a second try with more time: on a busy machine messages may take longer from worker to worker. */
+async function runTests(files: readonly string[], env: Environment): Promise<Outcome> {
+  const first = await runOnce(files, env);
+  if (first.failed.length === 0) return first;
+  const names = first.failed.map((name) =>
+    name
+      .split(" > ")
+      .at(-1)!
+      .replace(/[.*+?^${}()|[\]\\]/g, "\\$&"),
+  );
+  const paths = files.filter((each) => each.startsWith("./"));
+  const second = await runOnce([...paths, "-t", names.join("|")], { ...env, MANTOU_TEST_SETTLE_MS: PATIENT_SETTLE_MS });
+  if (second.passedCount + second.failed.length < names.length) throw new Error(`not found again: ${names.join(", ")}`);
+  for (const why of second.whys) process.stderr.write(`${why}\n`);
+  return { ...second, passedCount: first.passedCount + second.passedCount };
+}
+
 /** Runs tests in a process of their own: what they are to meet is said by the environment. */
-async function runTests(
-  files: readonly string[],
-  env: Readonly<Record<string, string>>,
-): Promise<{ failed: string[]; passedCount: number }> {
+async function runOnce(files: readonly string[], env: Environment): Promise<Outcome> {
   const child = Bun.spawn([process.execPath, "test", "--timeout", "60000", ...files], {
     cwd: ROOT,
     env: { ...process.env, ...env },
@@ -59,6 +83,6 @@ async function runTests(
   const failed = [...text.matchAll(/^\(fail\) (.*?)(?: \[[\d.]+ms\])?$/gm)].map(([, name]) => name!);
   const passed = /^ *(\d+) pass$/m.exec(text);
   if (!passed) throw new Error(`no result:\n${text.slice(-2000)}`);
-  for (const [why] of text.matchAll(/^error: .*\n(.*\n){0,40}?\(fail\).*$/gm)) process.stderr.write(`${why}\n`);
-  return { failed: [...new Set(failed)], passedCount: Number(passed[1]) };
+  const whys = [...text.matchAll(/^error: .*\n(.*\n){0,40}?\(fail\).*$/gm)].map(([why]) => why);
+  return { failed: [...new Set(failed)], passedCount: Number(passed[1]), whys };
 }
