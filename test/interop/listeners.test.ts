@@ -75,7 +75,7 @@ for (const version of versions) {
   mqttJs.test(version, "WebSocket over TLS with a client certificate, whose name is the client id", async () => {
     const { length } = broker().output();
     await exchange(`wss://localhost:${portOf("mwss")}/mqtt`, certificate("client"));
-    expect(broker().output().slice(length)).toContain("clientId=device-7 ");
+    await tells("clientId=device-7 ", length);
   });
   mqttJs.test(version, "WebSocket over TLS is refused without a certificate, and with a revoked one", async () => {
     const url = `wss://localhost:${portOf("mwss")}/mqtt`;
@@ -213,9 +213,7 @@ for (const version of versions) {
         const { length } = broker().output();
         const target = ["-h", "localhost", "-p", ofFront("terminated"), "-V", names[version], ...secure];
         await run(["mosquitto_pub", ...target, ...filesOf("client"), "-i", "any", "-t", "a", "-m", "hello", "-q", "1"]);
-        const told = (): string => broker().output().slice(length); // a worker's log comes by way of the keeper
-        for (let left = 100; left > 0 && !told().includes("clientId=device-7 "); left--) await Bun.sleep(50);
-        expect(told()).toContain("clientId=device-7 ");
+        await tells("clientId=device-7 ", length);
       },
     ],
   ];
@@ -223,6 +221,13 @@ for (const version of versions) {
     if (withoutHaproxy === undefined) haproxy.test(version, feature, body);
     else haproxy.skip(version, feature, withoutHaproxy);
   }
+}
+
+/** The broker says it after the first `length` characters of its output; a worker's log comes by way of its keeper. */
+async function tells(text: string, length: number): Promise<void> {
+  const told = (): string => broker().output().slice(length);
+  for (let left = 100; left > 0 && !told().includes(text); left--) await Bun.sleep(50);
+  expect(told()).toContain(text);
 }
 
 async function freePorts(count: number): Promise<number[]> {
