@@ -8,7 +8,8 @@
  *
  * At the descriptor limit itself Bun's accept loop would spin, and nothing could be opened any more.
  */
-import { closeSync, openSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
+import { lowestFree } from "./listen-backlog.ts";
 
 /** Files, pipes, databases, servers of backends: they are not counted as HTTP connections. */
 const OTHERS = 128;
@@ -104,15 +105,6 @@ function countOpen(): number {
   } catch {
     // no /proc here
   }
-  return lowestFree(); // there are at least as many
-}
-
-function lowestFree(): number {
-  try {
-    const fd = openSync("/dev/null", "r");
-    closeSync(fd);
-    return fd;
-  } catch {
-    return Number.MAX_SAFE_INTEGER;
-  }
+  const free = lowestFree();
+  return free < 0 ? Number.MAX_SAFE_INTEGER : free; // there are at least as many
 }

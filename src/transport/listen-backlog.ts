@@ -35,7 +35,8 @@ export function openWithBacklog<T extends { readonly port?: number | undefined }
   return server;
 }
 
-function lowestFree(): number {
+/** The descriptor that is opened next; −1 when none can be. */
+export function lowestFree(): number {
   try {
     const fd = openSync("/dev/null", "r");
     closeSync(fd);

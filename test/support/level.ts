@@ -1,7 +1,6 @@
 /**
- * How long the tests may take. `fast` is `bun run test`, `ci` is `bun run test:ci`, and `long` is `bun run test:long`,
- * under an hour on two cores, so that it is run; MANTOU_TEST_LEVEL says which, and a wrong value fails instead of
- * quietly running less.
+ * How long the tests may take. `fast` is `bun run test`, `ci` is `bun run test:ci`, `long` is the night's
+ * `bun run test:long`; MANTOU_TEST_LEVEL says which, and a wrong value fails instead of quietly running less.
  */
 const levels = ["fast", "ci", "long"] as const;
 

@@ -310,6 +310,19 @@ describe("share groups", () => {
   });
 });
 
+/** A retained value of "r" that lives for so many seconds. */
+function publishFor({ broker }: Node, sec: number, payload: string): void {
+  const view = viewOf("r", Buffer.concat([Buffer.from([2, 0, 0, 0, sec]), Buffer.from(payload)]), {
+    isRetain: true,
+    qos: 1,
+  });
+  view.isV5 = true;
+  view.propertiesEnd = view.payloadStart = view.propertiesStart + 5;
+  view.expiryStart = view.propertiesStart + 1;
+  view.expiryAtSec = broker.engine.nowSec + sec;
+  broker.engine.publish(view);
+}
+
 describe("retained messages", () => {
   const valueOf = (node: Node, text: string): string | undefined => {
     const { retainedIndex } = node.broker.engine;
@@ -391,15 +404,7 @@ describe("retained messages", () => {
     a.broker.publish("r", "stays", { isRetain: true, qos: 1 });
     wire.run();
     wire.cut();
-    const view = viewOf("r", Buffer.concat([Buffer.from([2, 0, 0, 0, 1]), Buffer.from("short")]), {
-      isRetain: true,
-      qos: 1,
-    });
-    view.isV5 = true;
-    view.propertiesEnd = view.payloadStart = view.propertiesStart + 5;
-    view.expiryStart = view.propertiesStart + 1;
-    view.expiryAtSec = a.broker.engine.nowSec + 1;
-    a.broker.engine.publish(view);
+    publishFor(a, 1, "short");
     for (const { broker } of [a, b]) broker.advance(3);
     new Wire(b, a).run();
     expect([valueOf(a, "r"), valueOf(b, "r")]).toEqual([undefined, undefined]);
@@ -411,12 +416,7 @@ describe("retained messages", () => {
     wire.run();
     a.broker.advance(1);
     b.clockSec = a.broker.engine.nowSec;
-    const view = viewOf("r", Buffer.concat([Buffer.from([2, 0, 0, 0, 9]), Buffer.from("x")]), { qos: 1 });
-    view.isV5 = true;
-    view.propertiesEnd = view.payloadStart = view.propertiesStart + 5;
-    view.expiryStart = view.propertiesStart + 1;
-    view.expiryAtSec = a.broker.engine.nowSec + 9;
-    a.broker.engine.publish(view);
+    publishFor(a, 9, "x");
     expect(b.broker.engine.nowSec).toBe(b.clockSec - 1);
     wire.run();
     expect(b.broker.engine.nowSec).toBe(b.clockSec);
@@ -426,15 +426,7 @@ describe("retained messages", () => {
     const { a, b, wire } = pair();
     const sink = subscriber(b, "s", "r");
     wire.run();
-    const view = viewOf("r", Buffer.concat([Buffer.from([2, 0, 0, 0, 9]), Buffer.from("x")]), {
-      isRetain: true,
-      qos: 1,
-    });
-    view.isV5 = true;
-    view.propertiesEnd = view.payloadStart = view.propertiesStart + 5;
-    view.expiryStart = view.propertiesStart + 1;
-    view.expiryAtSec = a.broker.engine.nowSec + 9;
-    a.broker.engine.publish(view);
+    publishFor(a, 9, "x");
     b.broker.advance(2); // its clock moves on before it reads
     wire.run();
     expect(sink.take()).toEqual(["x"]);
