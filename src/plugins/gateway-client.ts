@@ -34,6 +34,8 @@ import { isTopicFilter, isTopicName } from "./topic.ts";
 const WINDOW = 100;
 /** Calls without an answer. */
 const UNANSWERED_MAX = 10_000;
+/** Bytes that the broker has not read, since it holds this client's input or its window is full. */
+const UNSAID_BYTES_MAX = 16 * 1024 * 1024;
 /** Bytes for the plugin beyond which the broker takes it for a slow client, until the next turn. */
 const UNREAD_BYTES_MAX = 1024 * 1024;
 /** Reason codes of MQTT 5.0. */
@@ -62,10 +64,12 @@ export class PluginClient implements Link, GatewayClient {
   private isBlocked = false;
   private reasonCode = SUCCESS;
   private outbound: Buffer[] = [];
+  /** Of `outbound` and `waiting`. */
+  private unsaidBytes = 0;
   private readonly answers = new Map<number, Answer>();
   private lastPacketId = 0;
   /** Publishes that wait for the broker's window. */
-  private readonly waiting: { readonly packet: Buffer; readonly id: number }[] = [];
+  private readonly waiting: Buffer[] = [];
   private publishingCount = 0;
   private receiveMax = 65_535;
 
@@ -105,10 +109,9 @@ export class PluginClient implements Link, GatewayClient {
       return Promise.resolve(SUCCESS);
     }
     const id = this.nextId();
-    this.waiting.push({
-      packet: withHeader(first, Buffer.concat([prefixed(topic), id16(id), NO_PROPERTIES, bytes])),
-      id,
-    });
+    const packet = withHeader(first, Buffer.concat([prefixed(topic), id16(id), NO_PROPERTIES, bytes]));
+    this.waiting.push(packet);
+    this.unsaidBytes += packet.length;
     const answer = this.answerTo(id);
     this.publishWaiting();
     return answer;
@@ -194,8 +197,11 @@ export class PluginClient implements Link, GatewayClient {
 
   private checkOpen(): void {
     if (this.isOver || this.isLeaving) throw new MantouError("client_ended", `client ${this.clientId} has ended`);
-    if (this.answers.size < UNANSWERED_MAX) return;
-    throw new MantouError("client_busy", `client ${this.clientId}: ${UNANSWERED_MAX} calls have no answer yet`);
+    const { clientId } = this;
+    if (this.answers.size >= UNANSWERED_MAX)
+      throw new MantouError("client_busy", `client ${clientId}: ${UNANSWERED_MAX} calls have no answer yet`);
+    if (this.unsaidBytes > UNSAID_BYTES_MAX)
+      throw new MantouError("client_busy", `client ${clientId}: ${UNSAID_BYTES_MAX} bytes have not been read yet`);
   }
 
   private answerTo(id: number): Promise<number> {
@@ -213,12 +219,15 @@ export class PluginClient implements Link, GatewayClient {
   private publishWaiting(): void {
     while (this.waiting.length > 0 && this.publishingCount < this.receiveMax) {
       this.publishingCount++;
-      this.send(this.waiting.shift()!.packet);
+      const packet = this.waiting.shift()!;
+      this.unsaidBytes -= packet.length; // `send` counts it
+      this.send(packet);
     }
   }
 
   private send(packet: Buffer): void {
     this.outbound.push(packet);
+    this.unsaidBytes += packet.length;
     this.schedule();
   }
 
@@ -239,6 +248,7 @@ export class PluginClient implements Link, GatewayClient {
     if (this.isPaused || this.isOver || this.outbound.length === 0 || !this.protocol) return;
     const packets = Buffer.concat(this.outbound);
     this.outbound = [];
+    this.unsaidBytes -= packets.length;
     this.protocol.handleData(packets);
   }
 

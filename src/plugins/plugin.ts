@@ -126,7 +126,7 @@ export interface ClientHandlers {
   end?(reasonCode: number): unknown;
 }
 
-/** Each call throws MantouError `client_ended`, `client_busy` (10,000 without an answer) or `plugin_invalid`, and rejects with `client_ended`. */
+/** Each call throws MantouError `client_ended`, `client_busy` (10,000 without an answer, 16 MiB unread) or `plugin_invalid`, and rejects with `client_ended`. */
 export interface GatewayClient {
   readonly clientId: string;
   /** QoS 0 or 1. Resolves with PUBACK's reason code, 0x80 and above: refused; at QoS 0 with 0 at once. */

@@ -148,6 +148,22 @@ test("more than a megabyte in one turn is more than it takes: QoS 0 is dropped, 
   await until(() => messages.length === 41 - dropped);
 });
 
+test("what the broker has not read is bounded in bytes: beyond it the client is busy, and is not when that is read", async () => {
+  await using scene = await startWorld();
+  const client = await scene.open({ clientId: "torrent" });
+  for (const qos of [0, 1] as const) {
+    const answers: Promise<number>[] = [];
+    const flood = (): void => {
+      for (let i = 0; i < 1000; i++) answers.push(client.publish("t", Buffer.alloc(64 * 1024), { qos }));
+    };
+    expect(flood).toThrow(expect.objectContaining({ code: "client_busy" }));
+    expect(answers.length).toBe(256); // times 64 KiB and a few bytes: 16 MiB
+    await Promise.all(answers);
+    await new Promise((done) => void setImmediate(done)); // at QoS 0 they are answered before they are read
+    expect(await client.publish("t", "x", { qos: 1 })).toBe(0x10);
+  }
+});
+
 test("wrong words are an error at once; all its clients end with the plugin", async () => {
   await using scene = await startWorld();
   const { world, host, open, ends } = scene;
