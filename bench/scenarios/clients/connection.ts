@@ -8,6 +8,10 @@ import { connectPacket, type Version } from "./packets.ts";
 const CONNACK = 2;
 const DISCONNECT = Buffer.from([0xe0, 0]);
 const OUT_BYTES = 4096;
+/** Server unavailable in CONNACK of 3.x; Server unavailable and Server busy of 5.0. */
+const BUSY_CODES = new Set([3, 0x88, 0x89]);
+const TRIES_MAX = 20;
+const RETRY_MS = 200;
 
 /** Called for every packet after CONNACK. `from` is the first byte after the fixed header; the bytes are borrowed. */
 type OnPacket = (connection: Connection, first: number, bytes: Buffer, from: number, to: number) => void;
@@ -209,6 +213,18 @@ const handlers = {
   },
 };
 
+/** A broker that has too much to do at the moment says so: the client comes again, a few times. */
+async function patiently(open: () => Promise<Connection>): Promise<Connection> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await open();
+    } catch (error) {
+      if (!(error instanceof RefusedError && BUSY_CODES.has(error.code)) || tries === TRIES_MAX) throw error;
+      await Bun.sleep(RETRY_MS);
+    }
+  }
+}
+
 /** Opens `count` connections, `pending` at once. */
 export async function openAll(
   count: number,
@@ -220,7 +236,7 @@ export async function openAll(
   const worker = async (): Promise<void> => {
     while (next < count) {
       const index = next++;
-      all[index] = await open(index);
+      all[index] = await patiently(() => open(index));
     }
   };
   await Promise.all(Array.from({ length: Math.min(pending, count) }, worker));
