@@ -4,15 +4,15 @@ import { Database } from "bun:sqlite";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Broker, find, ofCheckout } from "#bench/compare/brokers.ts";
+import { type Broker, ofCheckout } from "#bench/compare/brokers.ts";
 import { fileBytes, isInMemory, peakRssBytes, storeNumbers, syncCount, writtenBytes } from "#bench/compare/disk.ts";
-import { generatorOf } from "#bench/compare/generators.ts";
-import { measure, type Run } from "#bench/compare/measure.ts";
+import type { Run } from "#bench/compare/measure.ts";
 import { atPace, places, type Recorded } from "#bench/compare/rotation.ts";
 import { Sessions } from "#bench/scenarios/clients/sessions.ts";
 import { publishFrame } from "#bench/scenarios/clients/packets.ts";
 import { scenarioOf } from "#bench/scenarios/catalog.ts";
 import type { Part } from "#bench/scenarios/scenario.ts";
+import { smallRun } from "#test/support/bench-run.ts";
 
 const RUN_MS = 60_000;
 const folder = mkdtempSync(join(tmpdir(), "mantou-durable-"));
@@ -164,17 +164,10 @@ describe("small", () => {
   const without = (names: readonly string[]): string[] =>
     small.filter((word, i) => !names.includes(word) && !names.includes(small[i - 1]));
 
-  async function run(scenarioName: string, partName: string, rest: readonly string[] = []): Promise<Run> {
-    const scenario = scenarioOf(scenarioName);
-    const part = scenario.parts.find(({ name }) => name === partName)!;
-    const { load } = part;
-    const less = load.kind === "client" ? { ...load, args: [...load.args, ...rest] } : load;
-    const options = { generator: generatorOf("own"), durationSec: 0.3, warmupSec: 0.1 };
-    const place = { scenario, part: { ...part, load: less }, broker: find("mantou")!, round: 1 };
-    const result = await measure(place, options);
-    expect(result.faults).toEqual([]);
-    return result;
-  }
+  const run = (scenarioName: string, partName: string, rest: readonly string[] = []): Promise<Run> =>
+    smallRun(scenarioName, partName, ({ load }) => ({
+      load: load.kind === "client" ? { ...load, args: [...load.args, ...rest] } : load,
+    }));
 
   test(
     "online pairs: of the messages some are written, or none",
