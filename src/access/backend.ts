@@ -92,6 +92,8 @@ export interface Backend {
   /** Asked once, when the client has been let in: what it is subscribed to without having to ask. */
   subscriptions?(client: ClientInfo, answer: (answer: SubscriptionsAnswer) => void): void;
   authorize?(question: Question, answer: (answer: AuthorizeAnswer) => void): void;
+  /** Reads the files and secrets that `start` will need, and opens nothing; rejects as `start` does. It is not started then. */
+  check?(): Promise<void>;
   /** Opens files, tables, pools. Rejects with a MantouError when it can never work; a server that is down is no reason. */
   start?(): Promise<void>;
   /** Gives everything back. What is still asked is answered "unavailable", at once or within its deadline. */

@@ -158,6 +158,7 @@ export function isTrue(value: unknown): boolean {
 
 interface Server {
   readonly counts?: Readonly<Record<string, number>>;
+  check(): void | Promise<void>;
   start(): void | Promise<void>;
   stop(): void | Promise<void>;
   /** Asks for something small. */
@@ -169,8 +170,11 @@ export function lifeOf(
   guard: RemoteGuard,
   server: Server,
   log: BackendLog,
-): Required<Pick<Backend, "start" | "stop" | "health">> {
+): Required<Pick<Backend, "check" | "start" | "stop" | "health">> {
   return {
+    async check() {
+      await server.check();
+    },
     async start() {
       await server.start();
       guard.ask(

@@ -98,22 +98,27 @@ export class JwtVerifier {
     if (options.key.kind === "jwks") this.guard = new RemoteGuard(options.key.guard);
   }
 
-  /** Rejects with MantouError `access_invalid` for a key that is none; a key set that cannot be fetched is tried again. */
-  async start(): Promise<void> {
+  /** Throws MantouError `access_invalid` for a key that is none. */
+  load(): void {
     const { key } = this.options;
     if (key.kind === "secret") this.key = key.secret;
-    else if (key.kind === "public") {
-      try {
-        this.key = createPublicKey(key.pem);
-      } catch {
-        const allowed = "PEM that begins with -----BEGIN PUBLIC KEY----- or -----BEGIN CERTIFICATE-----";
-        throw new MantouError("access_invalid", `publicKeyFile: found no public key, allowed: ${allowed}`);
-      }
-    } else {
-      await this.refresh();
-      this.timer = setInterval(() => void this.refresh(), key.refreshSec * 1000);
-      this.timer.unref();
+    if (key.kind !== "public") return;
+    try {
+      this.key = createPublicKey(key.pem);
+    } catch {
+      const allowed = "PEM that begins with -----BEGIN PUBLIC KEY----- or -----BEGIN CERTIFICATE-----";
+      throw new MantouError("access_invalid", `publicKeyFile: found no public key, allowed: ${allowed}`);
     }
+  }
+
+  /** Rejects as `load`; a key set that cannot be fetched is tried again. */
+  async start(): Promise<void> {
+    const { key } = this.options;
+    this.load();
+    if (key.kind !== "jwks") return;
+    await this.refresh();
+    this.timer = setInterval(() => void this.refresh(), key.refreshSec * 1000);
+    this.timer.unref();
   }
 
   stop(): void {

@@ -40,9 +40,14 @@ export class WatchedFile<T> {
   }
 
   /** Throws MantouError `access_file_invalid`. */
-  start(lookMs = LOOK_MS): void {
+  load(): void {
     this.state = this.look();
     this.current = this.read();
+  }
+
+  /** Throws MantouError `access_file_invalid`. */
+  start(lookMs = LOOK_MS): void {
+    this.load();
     this.timer = setInterval(() => this.changed === undefined && this.check(), lookMs);
     this.timer.unref();
   }

@@ -7,7 +7,7 @@
 import { chmodSync, mkdirSync, rmSync } from "node:fs";
 import { dirname, isAbsolute, join, relative, resolve } from "node:path";
 import type { Server } from "bun";
-import { MantouError } from "#base/error.ts";
+import { inPart, MantouError } from "#base/error.ts";
 import { formatBind, parseBind } from "#broker/bind-address.ts";
 import type { Config } from "#broker/config.ts";
 import type { Control } from "#broker/control.ts";
@@ -117,6 +117,17 @@ function startOtlp({ config, control, log }: AdminOptions): OtlpExport | undefin
 const common = { development: false, maxRequestBodySize: BODY_BYTES_MAX } as const;
 
 /** The port for administrators: its certificate is replaced when the files have changed, its connections are guarded. */
+/** Throws MantouError `certificate_invalid`; undefined where it is not HTTPS. */
+export function readCredentials({ admin: { bind, cert, key } }: Config, cwd: string): TlsCredentials | undefined {
+  if (bind === "" || cert === "") return undefined;
+  const certificates = [{ cert: resolve(cwd, cert), key: resolve(cwd, key) }];
+  try {
+    return new TlsCredentials({ certificates, verify: "none", versionMin: "1.2" });
+  } catch (error) {
+    throw inPart("admin", error);
+  }
+}
+
 class Entrance {
   readonly address: string;
   private readonly door: HttpDoor<undefined>;
@@ -130,12 +141,11 @@ class Entrance {
     private readonly options: AdminOptions,
   ) {
     const { config, cwd = process.cwd() } = options;
-    const { cert, key, bind } = config.admin;
+    const { bind } = config.admin;
     const at = parseBind(bind)!;
-    const isTls = cert !== "";
+    this.credentials = readCredentials(config, cwd);
+    const isTls = this.credentials !== undefined;
     if (isTls) {
-      const certificates = [{ cert: resolve(cwd, cert), key: resolve(cwd, key) }];
-      this.credentials = new TlsCredentials({ certificates, verify: "none", versionMin: "1.2" });
       this.timers.push(setInterval(() => void this.refresh(), CERTIFICATES_MS));
     }
     // Two servers share the port for a moment when the certificate is replaced; nobody else may have it.

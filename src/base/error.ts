@@ -13,3 +13,9 @@ export class MantouError extends Error {
     this.details = details;
   }
 }
+
+/** The error with the part of the configuration that it is about before its message; a bug as it is. */
+export function inPart(part: string, error: unknown): unknown {
+  if (!(error instanceof MantouError) || error.message.startsWith(part)) return error;
+  return new MantouError(error.code, `${part}: ${error.message}`, error.details);
+}

@@ -11,7 +11,7 @@ import { resolve } from "node:path";
 import type { Backend } from "#access/backend.ts";
 import type { Member } from "#access/chain-options.ts";
 import { Secret } from "#access/secret.ts";
-import { MantouError } from "#base/error.ts";
+import { inPart, MantouError } from "#base/error.ts";
 import { type AccessConfig, type BackendConfig, SAME } from "./access-schema.ts";
 
 type Role = "authenticate" | "authorize";
@@ -48,7 +48,11 @@ export function makeLineup(
     const at = known.findIndex((member) => member.mark === mark);
     if (at >= 0) return known.splice(at, 1)[0];
     const { type, name = type, whenUnavailable } = entry;
-    return { backend: make(entry, name), whenUnavailable, name, type, mark };
+    try {
+      return { backend: make(entry, name), whenUnavailable, name, type, mark };
+    } catch (error) {
+      throw inPart(`access: ${name}`, error);
+    }
   };
   const authenticate = config.authenticate.map(memberOf);
   const authorize = config.authorize.map((entry) =>
@@ -60,14 +64,16 @@ export function makeLineup(
 /** Starts those that are not in `before`. Rejects with the MantouError of one that can never work; none of them is started then. */
 export async function startLineup({ members }: Lineup, before: readonly NamedBackend[] = []): Promise<void> {
   const started: NamedBackend[] = [];
+  let current = "";
   try {
     for (const member of members.filter((each) => !before.includes(each))) {
+      current = member.name;
       await member.backend.start?.();
       started.push(member);
     }
   } catch (error) {
     await stopAll(started);
-    throw error;
+    throw inPart(`access: ${current}`, error);
   }
 }
 

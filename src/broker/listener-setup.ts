@@ -3,6 +3,7 @@
  * whose section has not changed is left alone, a changed one is closed and opened anew, and connections outlive their listener.
  */
 import { isDeepStrictEqual } from "node:util";
+import { inPart } from "#base/error.ts";
 import type { ListenerNote } from "#core/hook-event.ts";
 import type { HttpMount, Link, Protocol } from "#core/ports.ts";
 import { parseAddressBlock, parseAddressRule } from "#transport/address-rules.ts";
@@ -141,7 +142,7 @@ export class OpenListeners {
     const { node } = this.surroundings.place;
     if (node > 0) configs = configs.filter(({ bind }) => bind.path === undefined); // a path cannot be shared: process 0 has it
     const kept = this.open.filter((each) => configs.some((config) => isDeepStrictEqual(config, each.config)));
-    for (const config of configs) if (config.cert !== undefined) new TlsCredentials(tlsOf(withDefaults(config)));
+    for (const config of configs) checkCredentials(config);
     for (const each of this.open) if (!kept.includes(each)) this.close(each);
     this.open = kept;
     this.stopped = [];
@@ -190,6 +191,16 @@ export class OpenListeners {
     closed.listener.stop();
     this.surroundings.noteChange?.(note, false);
     this.old = [...this.old.filter(({ listener }) => listener.connectionCount > 0), closed];
+  }
+}
+
+/** Throws MantouError `certificate_invalid` where a file of the listener is missing, or they do not fit together. */
+export function checkCredentials(config: ListenerConfig): void {
+  if (config.cert === undefined) return;
+  try {
+    new TlsCredentials(tlsOf(withDefaults(config)));
+  } catch (error) {
+    throw inPart(`listener ${config.name}`, error);
   }
 }
 

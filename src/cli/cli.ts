@@ -82,8 +82,8 @@ export function buildProgram(host: Host, input: () => PasswordInput, done: (code
   program.command(WORKER_COMMAND, { hidden: true }).action(() => host.runWorker());
 
   const config = program.command("config").description("check or show the configuration");
-  withConfigFlags(config.command("check").description("say ok, or every problem")).action((flags) =>
-    done(checkConfig(flags, host)),
+  withConfigFlags(config.command("check").description("say ok, or every problem")).action(async (flags) =>
+    done(await checkConfig(flags, host)),
   );
   withConfigFlags(config.command("show").description("the configuration in effect, with the origin of each value"))
     .option("--json", "as JSON, without origins")

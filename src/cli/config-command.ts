@@ -1,13 +1,26 @@
 /** `mantou config check | show | schema`. */
-import { checkAccess } from "#broker/access-check.ts";
+import { MantouError } from "#base/error.ts";
 import { configJsonSchema } from "#broker/config-schema.ts";
 import { formatConfigYaml, toPlainConfig } from "#broker/config-show.ts";
 import { loadConfig, type ConfigFlags } from "#broker/config.ts";
 import type { Host } from "./host.ts";
 
-export function checkConfig(flags: ConfigFlags, host: Host): number {
+/** Rejects with MantouError `config_invalid`, a line a problem. */
+export async function checkConfig(flags: ConfigFlags, host: Host): Promise<number> {
   const { config, file } = loadConfig({ ...host.config, flags });
-  checkAccess(config.access, host.config.cwd ?? process.cwd());
+  const cwd = host.config.cwd ?? process.cwd();
+  const [{ findProblems }, { readCredentials }] = await Promise.all([
+    import("#broker/config-check.ts"),
+    import("#admin/server.ts"),
+  ]);
+  const problems = await findProblems(config, cwd);
+  try {
+    readCredentials(config, cwd);
+  } catch (error) {
+    if (!(error instanceof MantouError)) throw error;
+    problems.push(error.message);
+  }
+  if (problems.length > 0) throw new MantouError("config_invalid", problems.join("\n"), { problems });
   host.out(`ok: ${file ?? "no file, only defaults, environment and flags"}\n`);
   return 0;
 }

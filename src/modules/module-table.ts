@@ -22,6 +22,8 @@ interface Module<S extends z.ZodType> extends PluginDefinition<S> {
   readonly config: S;
   /** Whether these options ask for it. It may be loaded by its name all the same. */
   isOn(options: z.output<S>): boolean;
+  /** Reads the files that a start with these options will read, and opens nothing; rejects as the start does. */
+  check?(options: z.output<S>): Promise<unknown>;
 }
 
 function module<S extends z.ZodType>(entry: Omit<Module<S>, "version">): Module<S> {
@@ -83,6 +85,7 @@ export const modules = {
     description: "events to HTTP services, in batches",
     config: webhookOptions,
     isOn: ({ hooks }) => hooks.length > 0,
+    check: async ({ hooks }) => hooks.map((await import("./webhook.ts")).readTls),
     start: async (api) => (await import("./webhook.ts")).startWebhook(api),
   }),
   storage: module({
@@ -90,6 +93,7 @@ export const modules = {
     description: "messages and events to databases, in batches",
     config: storageOptions,
     isOn: ({ targets }) => targets.length > 0,
+    check: async ({ targets }) => Promise.all(targets.map((await import("./storage.ts")).checkTarget)),
     start: async (api) => (await import("./storage.ts")).startStorage(api),
   }),
   topicMetrics: module({

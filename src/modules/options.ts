@@ -2,6 +2,7 @@
  * The options of the modules, as zod schemas: the `modules` section of the configuration is made of them. Every leaf's error
  * message is its list of allowed values. They stand apart from the modules, which are loaded only when they are on.
  */
+import type * as re2js from "re2js";
 import { isTopicFilter, wholeNumber, z } from "#plugins/plugin.ts";
 
 export const filterError = "a topic filter, such as site/+/state";
@@ -55,8 +56,25 @@ export const autoSubscribeOptions = z.strictObject({
     .meta({ description: "what every client is subscribed to when it connects" }),
 });
 
+const patternError = "a regular expression as RE2 reads it";
+
+/** Why RE2 does not read it. It is loaded when there is a pattern. */
+function patternFault(pattern: string): string | undefined {
+  try {
+    (require("re2js") as typeof re2js).RE2JS.compile(pattern);
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
 const rewriteStep = z.strictObject({
-  pattern: text("regular expression (RE2) that is looked for in the topic", "a regular expression as RE2 reads it"),
+  pattern: text("regular expression (RE2) that is looked for in the topic", patternError).superRefine(
+    (pattern, { addIssue }) => {
+      const fault = patternFault(pattern);
+      if (fault !== undefined) addIssue({ code: "custom", message: `${patternError} (${fault})` });
+    },
+  ),
   to: text("the new topic; $1 to $9 stand for the groups of the pattern", "a topic"),
 });
 

@@ -5,11 +5,11 @@
  *   PUBLISH t ─► access judges t ─► rewritten ─► routed          SUBSCRIBE, UNSUBSCRIBE the same; a share keeps its prefix
  *
  * Patterns run in RE2's automaton, in time linear to the topic, whatever their author and the client wrote: a backtracking engine
- * could be held for hours by one topic. (RE2 has no look-around and no back-references; a pattern that needs them is refused at the
- * start.) What a topic became is remembered, so that one in use costs a look-up.
+ * could be held for hours by one topic. (RE2 has no look-around and no back-references; a pattern that needs them is none to the
+ * options.) What a topic became is remembered, so that one in use costs a look-up.
  */
 import { RE2JS } from "re2js";
-import { isTopicFilter, isTopicName, MantouError, type PluginApi, topicMatcher, type z } from "#plugins/plugin.ts";
+import { isTopicFilter, isTopicName, type PluginApi, topicMatcher, type z } from "#plugins/plugin.ts";
 import type { rewriteOptions } from "./options.ts";
 
 type Rules = z.output<typeof rewriteOptions>["rules"];
@@ -53,11 +53,10 @@ export class Rewriter {
   private readonly rules: readonly Rule[];
   private readonly remembered = new Map<string, string>();
 
-  /** @throws MantouError `plugin_invalid` for a pattern that RE2 does not know. */
   constructor(rules: Rules) {
     this.rules = rules.map(({ filter, steps }) => ({
       fits: topicMatcher(filter),
-      steps: steps.map(({ pattern, to }) => ({ pattern: compile(pattern), to })),
+      steps: steps.map(({ pattern, to }) => ({ pattern: RE2JS.compile(pattern), to })),
     }));
   }
 
@@ -81,17 +80,5 @@ export class Rewriter {
       );
     }
     return topic;
-  }
-}
-
-function compile(pattern: string): RE2JS {
-  try {
-    return RE2JS.compile(pattern);
-  } catch (error) {
-    const why = (error as Error).message;
-    throw new MantouError(
-      "plugin_invalid",
-      `pattern: found ${pattern} (${why}), allowed: a regular expression as RE2 reads it`,
-    );
   }
 }

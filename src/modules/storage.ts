@@ -5,6 +5,7 @@
  *
  * At least once: a batch whose answer was lost is written again. `${id}` tells a repeat.
  */
+import type { ServerPlace } from "#access/backends/sql-server.ts";
 import type { PluginApi, z } from "#plugins/plugin.ts";
 import { type BrokerEvent, type Interest, interestOf, observe } from "./event.ts";
 import { offerStatus, Outlet, tellOrphans } from "./outlet.ts";
@@ -80,8 +81,25 @@ function rowsOf(batch: readonly BrokerEvent[], rules: readonly Interest[]): Stor
   });
 }
 
+/** Reads the files that a target names, and opens nothing. Rejects as `startStorage` does. */
+export async function checkTarget(target: Target): Promise<void> {
+  const place = placeOf(target);
+  if (target.type === "postgresql" || target.type === "mysql")
+    new (await import("./storage-sql.ts")).SqlWriter(target, place, "");
+  else if (target.type === "redis")
+    new (await import("#access/backends/redis-server.ts")).RedisServer(
+      target.server,
+      target.queue.deadlineMs,
+      place,
+    ).check();
+}
+
+function placeOf({ name }: Target): ServerPlace {
+  return { label: `storage: ${name}`, baseDir: process.cwd() };
+}
+
 async function writerOf(target: Target, api: PluginApi<Options>): Promise<Writer> {
-  const place = { label: `storage: ${target.name}`, baseDir: process.cwd() };
+  const place = placeOf(target);
   const { node } = api.broker;
   switch (target.type) {
     case "postgresql":

@@ -72,9 +72,7 @@ class Sender {
     private readonly options: HookOptions,
     private readonly api: PluginApi,
   ) {
-    const { name, url, headers, authorization, secret, caFile, certFile, keyFile } = options;
-    if ((certFile === undefined) !== (keyFile === undefined))
-      throw new MantouError("webhook_invalid", `webhook ${name}: found one of certFile, keyFile, allowed: both`);
+    const { url, headers, authorization, secret } = options;
     this.headers = {
       ...headers,
       "content-type": "application/json",
@@ -84,11 +82,7 @@ class Sender {
     this.key = secret?.reveal();
     const { pathname, search } = new URL(url);
     this.path = pathname + search;
-    this.tls = {
-      ...(caFile !== undefined && { ca: pem(name, caFile) }),
-      ...(certFile !== undefined && { cert: pem(name, certFile) }),
-      ...(keyFile !== undefined && { key: pem(name, keyFile) }),
-    };
+    this.tls = readTls(options);
   }
 
   /** Redirects are not followed: what is sent goes nowhere else. */
@@ -111,11 +105,21 @@ class Sender {
   }
 }
 
-function pem(name: string, file: string): string {
-  try {
-    return readFileSync(file, "utf8");
-  } catch (error) {
-    const why = (error as NodeJS.ErrnoException).code ?? "not readable";
-    throw new MantouError("webhook_invalid", `webhook ${name}: ${file}: ${why}`);
-  }
+/** Throws MantouError `webhook_invalid` where a file is missing. */
+export function readTls({ name, caFile, certFile, keyFile }: HookOptions) {
+  if ((certFile === undefined) !== (keyFile === undefined))
+    throw new MantouError("webhook_invalid", `webhook ${name}: found one of certFile, keyFile, allowed: both`);
+  const pem = (key: string, file: string): string => {
+    try {
+      return readFileSync(file, "utf8");
+    } catch (error) {
+      const why = (error as NodeJS.ErrnoException).code ?? "not readable";
+      throw new MantouError("webhook_invalid", `webhook ${name}: ${key}: ${file}: ${why}`);
+    }
+  };
+  return {
+    ...(caFile !== undefined && { ca: pem("caFile", caFile) }),
+    ...(certFile !== undefined && { cert: pem("certFile", certFile) }),
+    ...(keyFile !== undefined && { key: pem("keyFile", keyFile) }),
+  };
 }

@@ -49,13 +49,14 @@ export class TlsCredentials {
   private built: Built;
   private contents: Contents;
   private readonly files: readonly string[];
+  /** What the configuration calls each of them. */
+  private readonly keys: ReadonlyMap<string, string>;
 
   /** Throws MantouError `certificate_invalid`. */
   constructor(readonly options: TlsOptions) {
-    const { certificates, ca, crl } = options;
-    const files = [...certificates.flatMap(({ cert, key }) => [cert, key]), ca, crl];
-    this.files = [...new Set(files.filter((file) => file !== undefined))];
-    this.contents = new Map(this.files.map((file) => [file, readNow(file)]));
+    this.keys = keysOf(options);
+    this.files = [...this.keys.keys()];
+    this.contents = new Map(this.files.map((file) => [file, this.readNow(file)]));
     this.built = build(options, this.contents);
   }
 
@@ -97,7 +98,7 @@ export class TlsCredentials {
       try {
         contents.set(file, await readFile(file));
       } catch (error) {
-        throw unreadable(file, error);
+        throw this.unreadable(file, error);
       }
     }
     if (this.files.every((file) => contents.get(file)!.equals(this.contents.get(file)!))) return false;
@@ -105,19 +106,35 @@ export class TlsCredentials {
     this.contents = contents;
     return true;
   }
-}
 
-function readNow(file: string): Buffer {
-  try {
-    return readFileSync(file);
-  } catch (error) {
-    throw unreadable(file, error);
+  private readNow(file: string): Buffer {
+    try {
+      return readFileSync(file);
+    } catch (error) {
+      throw this.unreadable(file, error);
+    }
+  }
+
+  private unreadable(file: string, error: unknown): MantouError {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const words = `${this.keys.get(file)}: ${file}: cannot be read: ${code ?? message}`;
+    return new MantouError("certificate_invalid", words, { file });
   }
 }
 
-function unreadable(file: string, error: unknown): MantouError {
-  const { code, message } = error as NodeJS.ErrnoException;
-  return new MantouError("certificate_invalid", `${file}: cannot be read: ${code ?? message}`, { file });
+function keysOf({ certificates, ca, crl }: TlsOptions): Map<string, string> {
+  const keys = new Map<string, string>();
+  const put = (file: string | undefined, key: string): void => {
+    if (file !== undefined && !keys.has(file)) keys.set(file, key);
+  };
+  for (const [index, { cert, key }] of certificates.entries()) {
+    const list = index === 0 ? "" : `moreCertificates.${index - 1}.`;
+    put(cert, `${list}cert`);
+    put(key, `${list}key`);
+  }
+  put(ca, "ca");
+  put(crl, "crl");
+  return keys;
 }
 
 function build(options: TlsOptions, contents: Contents): Built {

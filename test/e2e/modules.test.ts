@@ -410,7 +410,9 @@ describe("rewrite", () => {
 
   test("a pattern that RE2 does not know stops the start", async () => {
     const wrong = `modules.rewrite.rules=${JSON.stringify([{ filter: "#", steps: [{ pattern: "(?=a)", to: "b" }] }])}`;
-    expect(startInProcess([...off, wrong])).rejects.toThrow(/plugin rewrite did not start: pattern: found \(\?=a\)/);
+    expect(startInProcess([...off, wrong])).rejects.toThrow(
+      /modules\.rewrite\.rules\.0\.steps\.0\.pattern: found "\(\?=a\)", allowed: a regular expression as RE2 reads it \(/,
+    );
     await startInProcess([...off, wrong]).catch(() => {});
   });
 });

@@ -25,6 +25,7 @@ export const aclFile = backendKind({
     const rules = new WatchedFile(file, PARSERS[format], parts, () => parts.invalidate());
     return {
       name: parts.name,
+      check: async () => rules.load(),
       start: async () => rules.start(),
       stop: async () => rules.stop(),
       health: () => rules.health({ rules: rules.value.length }),

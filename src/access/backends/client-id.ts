@@ -56,7 +56,7 @@ export const clientId = backendKind({
 });
 
 interface Source {
-  readonly backend: Pick<Backend, "start" | "stop" | "health" | "handleDbChange">;
+  readonly backend: Pick<Backend, "check" | "start" | "stop" | "health" | "handleDbChange">;
   find(clientId: string): Pick<Entry, "ranges" | "hash"> | undefined;
 }
 
@@ -71,6 +71,7 @@ function fileSource(file: string, scheme: PasswordScheme, parts: BackendParts): 
   );
   return {
     backend: {
+      check: async () => entries.load(),
       start: async () => entries.start(),
       stop: async () => entries.stop(),
       health: () => entries.health({ clients: entries.value.size }),

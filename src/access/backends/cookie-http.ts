@@ -11,6 +11,7 @@ export const cookieHttp = cookieLookup({
     const service = new HttpService(options, parts);
     const compose = composer({ url, method: "get", body: "form", params: {}, headers: {} }, parts.name);
     return {
+      check: async () => service.start(),
       start: async () => service.start(),
       stop: async () => service.stop(),
       health: () => service.health(),

@@ -13,6 +13,7 @@ export const cookieJwt = cookieLookup({
   make(options, _cookie, parts) {
     const verifier = makeVerifier(options, parts);
     return {
+      check: async () => verifier.load(),
       start: () => verifier.start(),
       stop: async () => verifier.stop(),
       health: () => verifier.health(),

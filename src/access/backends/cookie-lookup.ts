@@ -7,6 +7,7 @@ import type { ClientInfo } from "#core/ports.ts";
 
 export interface CookieLookup {
   /** Rejects with a MantouError where it can never work; a server that is away is not such a case. */
+  check(): Promise<void>;
   start(): Promise<void>;
   stop(): Promise<void>;
   health(): BackendHealth;

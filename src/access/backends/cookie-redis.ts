@@ -56,6 +56,10 @@ export const cookieRedis = cookieLookup({
     const life = lifeOf(guard, server, parts.log);
     return {
       ...life,
+      async check() {
+        signing?.reveal();
+        await life.check();
+      },
       async start() {
         key = signing?.reveal();
         await life.start();

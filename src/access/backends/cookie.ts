@@ -65,6 +65,7 @@ function backendOf(
   return {
     name: parts.name,
     mayGrant: true,
+    check: () => lookup.check(),
     start: () => lookup.start(),
     stop: () => lookup.stop(),
     health: () => lookup.health(),

@@ -46,6 +46,7 @@ export const http = backendKind({
     return {
       name,
       mayGrant: auth !== undefined,
+      check: async () => service.start(),
       start: async () => service.start(),
       stop: async () => service.stop(),
       health: () => service.health(),

@@ -64,6 +64,7 @@ export const jwt = backendKind({
     return {
       name: parts.name,
       mayGrant: true,
+      check: async () => verifier.load(),
       start: () => verifier.start(),
       stop: async () => verifier.stop(),
       health: () => verifier.health(),

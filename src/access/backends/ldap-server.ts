@@ -94,6 +94,11 @@ export class LdapServer {
   }
 
   /** Throws MantouError where a secret or a file is missing. */
+  check(): void {
+    this.start();
+  }
+
+  /** Throws as `check`. */
   start(): void {
     const { caFile, bindPassword } = this.options;
     this.bindPassword = bindPassword?.reveal() ?? "";

@@ -107,6 +107,7 @@ export const mongodb = backendKind({
       throw new MantouError("access_invalid", `access: ${name}: found no query, allowed: auth, super, acl, subscribe`);
     let client: MongoClient | undefined;
     const database = {
+      check: async () => void (await clientOf(server.uri.reveal(), limits, name)),
       start: async () => void (client = await clientOf(server.uri.reveal(), limits, name)),
       stop: () => client?.close(true),
       tryOut: () => client!.db(server.database).command({ ping: 1 }),

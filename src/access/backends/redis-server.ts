@@ -69,7 +69,12 @@ export class RedisServer {
     if (mode === "cluster" && database !== 0) refuse(`found database ${database}, allowed in a cluster: 0`);
   }
 
-  /** Throws MantouError where a secret or a file is missing. A server that is away is looked for again and again. */
+  /** Throws MantouError where a secret or a file is missing. Nothing is connected. */
+  check(): void {
+    this.open();
+  }
+
+  /** Throws as `check`. A server that is away is looked for again and again. */
   start(): void {
     const client = this.open();
     this.client = client;

@@ -129,6 +129,7 @@ function makeBackend(options: QueryOptions, parts: BackendParts, dialect: Dialec
     get counts() {
       return pool?.counts ?? {};
     },
+    check: () => void dialect.connection(),
     start: () => void (pool = new SqlPool(dialect.connection(), dialect.place)),
     stop: () => pool?.stop(),
     async tryOut(signal: AbortSignal) {

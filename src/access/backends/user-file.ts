@@ -30,6 +30,7 @@ export const userFile = backendKind({
     );
     return {
       name: parts.name,
+      check: async () => users.load(),
       start: async () => users.start(),
       stop: async () => users.stop(),
       health: () => users.health({ users: users.value.size }),

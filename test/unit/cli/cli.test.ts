@@ -1,4 +1,7 @@
 import { describe, expect, test } from "bun:test";
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { runCli } from "#cli/cli.ts";
 import { VERSION } from "#broker/version.ts";
 import { FakeHost } from "./fake-host.ts";
@@ -93,12 +96,48 @@ describe("config check of access", () => {
     expect(err).toStartWith(problem);
   });
 
-  test("opens no table, file or server", async () => {
+  test("opens no table and no server, and does not ask for the broker's environment", async () => {
     const access =
-      "authenticate: [{ type: scram }, { type: user-file, file: nowhere }, { type: mongodb, server: { uri: x } }, { type: jwt, algorithms: [HS256], secret: 'env:NOT_HERE' }]";
+      "authenticate: [{ type: scram }, { type: mongodb, server: { uri: 'mongodb://192.0.2.1' }, auth: { collection: a } }, { type: jwt, algorithms: [HS256], secret: 'env:NOT_HERE' }]";
     const files = { "/site/mantou.yaml": `access: { ${access} }` };
-    expect((await run("config check", { files })).out).toBe("ok: mantou.yaml\n");
+    expect(await run("config check", { files })).toMatchObject({ out: "ok: mantou.yaml\n", err: "" });
   });
+});
+
+test("config check finds each file that would stop the start, and says what the start would", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "mantou-"));
+  const junk = join(folder, "junk");
+  writeFileSync(junk, "junk\n");
+  const no = join(folder, "no");
+  const listener = { name: "tls", type: "tls", bind: "127.0.0.1:0", cert: no, key: no };
+  const config = {
+    listeners: [listener, { ...listener, name: "wss", type: "wss", cert: junk, key: junk }],
+    admin: { cert: junk, key: no },
+    access: {
+      authenticate: [
+        { type: "user-file", file: junk },
+        { type: "jwt", name: "tokens", algorithms: ["RS256"], publicKeyFile: junk },
+        { type: "ldap", servers: ["ldaps://192.0.2.1"], caFile: no, userDn: "uid=%u" },
+      ],
+      authorize: [{ type: "acl-file", file: no }],
+    },
+    modules: { webhook: { hooks: [{ name: "h", url: "https://192.0.2.1/", caFile: no }] } },
+    plugins: [{ from: no }, { from: "./none.ts" }],
+  };
+  const { code, out, err } = await run("config check", { files: { "/site/mantou.yaml": JSON.stringify(config) } });
+  expect([code, out]).toEqual([1, ""]);
+  expect(err.trimEnd().split("\n")).toEqual([
+    `listener tls: cert: ${no}: cannot be read: ENOENT`,
+    `listener wss: ${junk}: found no certificate, allowed: a certificate in PEM`,
+    `access: user-file: ${junk}:1: found no user name, allowed: NAME:STORED PASSWORD`,
+    "access: tokens: publicKeyFile: found no public key, allowed: PEM that begins with -----BEGIN PUBLIC KEY----- or -----BEGIN CERTIFICATE-----",
+    `access: ldap: caFile: ${no}: ENOENT`,
+    `access: acl-file: ${no}: no such file`,
+    `webhook h: caFile: ${no}: ENOENT`,
+    `plugins: ${no}: found nothing there, allowed: a file, a folder or a package`,
+    "plugins: ./none.ts: found nothing there, allowed: a file, a folder or a package",
+    `admin: key: ${no}: cannot be read: ENOENT`,
+  ]);
 });
 
 describe("config show", () => {
