@@ -32,6 +32,7 @@ import { httpMounts } from "./http-publish.ts";
 import { LimitedLog } from "./limited-log.ts";
 import { type Listening, type ListenerSurroundings, OpenListeners } from "./listener-setup.ts";
 import { LiveConfig } from "./live-config.ts";
+import type { WorkerChanges } from "./live-changes.ts";
 import type { Logger } from "./log.ts";
 import { Observation } from "./observation.ts";
 import { PluginSetup } from "./plugin-setup.ts";
@@ -50,6 +51,8 @@ export interface BrokerPart extends WorkerPart {
   readonly dataDir: string;
   /** All workers as one; the worker itself knows how to ask. */
   readonly site?: Control;
+  /** What the other workers have been told since the start. */
+  readonly changes: WorkerChanges;
 }
 
 export interface RunningBroker {
@@ -116,7 +119,8 @@ export async function startBroker(
     await kept.close(msMax);
   };
   try {
-    await open(parts, kept, config.listeners);
+    live.set(part?.changes.values ?? {});
+    await open(parts, kept, config.listeners, part?.changes);
   } catch (error) {
     await close(0);
     throw error;
@@ -211,11 +215,17 @@ async function readFigures({ metrics }: Engine, gauges: Gauges, site: Control | 
 }
 
 /** Listeners last: whoever comes in is met by all the others; one of several workers first learns what these want. */
-async function open(parts: Parts, kept: OpenStore, configs: Config["listeners"]): Promise<void> {
+async function open(
+  parts: Parts,
+  kept: OpenStore,
+  configs: Config["listeners"],
+  changes: WorkerChanges | undefined,
+): Promise<void> {
   const { access, plugins, engine, context, transport, reporter, listeners, links } = parts;
   access.attach(engine, context);
   await access.start();
   await plugins.start();
+  if (changes) await plugins.follow(changes.plugins);
   if (links) {
     listeners.prepare(configs);
     // Of a plugin's clients the listener is none.
@@ -225,7 +235,7 @@ async function open(parts: Parts, kept: OpenStore, configs: Config["listeners"])
     void warmHttpClient();
     await links.join({ engine, transport, reporter, makeProtocol });
   }
-  await listeners.apply(configs);
+  await listeners.apply(configs, changes?.closedListeners);
   if (!links) kept.attach(engine);
 }
 

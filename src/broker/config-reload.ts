@@ -112,6 +112,12 @@ export class ConfigReload {
   }
 }
 
+/** What is in force after `next` was read again by a broker that started with `old`; modules and plugins are those of `ofPlugins`. */
+export function reloaded(old: Config, next: Config, { modules, plugins }: Config): Config {
+  const changed = differences(marked(old), marked(next)).filter((path) => !isOfPlugins(path) && isReloadedValue(path));
+  return { ...withChanges(old, next, changed), modules, plugins };
+}
+
 function isOfPlugins(path: string): boolean {
   return path === "plugins" || path.startsWith("modules.");
 }

@@ -6,7 +6,7 @@ import { parseBind } from "./bind-address.ts";
 import { BIND_ALLOWED, LISTENER_TYPES, PATH_ALLOWED } from "./listener-schema.ts";
 import { findSyntaxError, readYamlLines } from "./yaml-lines.ts";
 
-const DEFAULT_FILE = "mantou.yaml";
+export const DEFAULT_FILE = "mantou.yaml";
 const ENVIRONMENT_PREFIX = /^MANTOU__/i;
 /** Other names of types, as URLs know them; the port serves HTTP publish too. */
 const LISTEN_TYPES: Readonly<Record<string, string>> = {

@@ -5,6 +5,7 @@
  * found and what is allowed. Nothing is started with a configuration that has one.
  */
 import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
 import type { Backend } from "#access/backend.ts";
 import { MantouError } from "#base/error.ts";
 import { parseBind } from "./bind-address.ts";
@@ -18,6 +19,7 @@ import {
   applyListen,
   applySet,
   applyWorkers,
+  DEFAULT_FILE,
   type Environment,
   type ReadFile,
 } from "./config-source.ts";
@@ -128,6 +130,24 @@ export function configOf(options: ConfigOptions, { decidesWhoComesIn = false } =
     tree.report(OPTIONS, ["workers"], `found ${describeFound(options.workers)}, allowed in an application: 1`);
   const { config } = checked(tree, undefined);
   return listeners.length > 0 ? config : { ...config, listeners: [] };
+}
+
+/** The text of the configuration file, or undefined where there is none. */
+export function readConfigText({ config = DEFAULT_FILE }: ConfigFlags): string | undefined {
+  try {
+    return readText(resolve(config));
+  } catch {
+    return undefined;
+  }
+}
+
+/** The configuration with another text in the place of its file's. @throws MantouError `config_invalid` */
+export function loadConfigText(flags: ConfigFlags, text: string | undefined): LoadedConfig {
+  const readFile = (): string => {
+    if (text === undefined) throw Object.assign(new Error("none"), { code: "ENOENT" });
+    return text;
+  };
+  return loadConfig({ flags, readFile });
 }
 
 function readText(path: string): string {

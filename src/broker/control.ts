@@ -34,7 +34,7 @@ export const operations = {
 };
 
 type OperationName = keyof typeof operations;
-type ParamsOf<N extends OperationName> = z.input<(typeof operations)[N]["params"]>;
+export type ParamsOf<N extends OperationName> = z.input<(typeof operations)[N]["params"]>;
 export type ResultOf<N extends OperationName> = z.output<(typeof operations)[N]["result"]>;
 
 /** `onMissing` is told the number of each process that is away and whose part the answer lacks. */
@@ -60,12 +60,13 @@ type OnMissing = (index: number) => void;
 /**
  * Several brokers' processes as one. `homeOf` says which has a client id, `isAway` which cannot be asked now. A cursor names the
  * process that the list has come to. What is read is read of those that are there. A question about a client whose process is
- * away, and a change that all must make, reject with `worker_away`.
+ * away, and a change that all must make, reject with `worker_away`. `onDone` is told what some or all have done, with an answer.
  */
 export function spreadControl(
   controls: readonly Control[],
   homeOf: (clientId: string) => number,
   isAway: (index: number) => boolean = () => false,
+  onDone: (name: string, params: unknown, result: unknown) => void = () => {},
 ): Control {
   const ask = (index: number, name: OperationName, params: unknown): Promise<unknown> =>
     (controls[index] as (name: OperationName, params: unknown) => Promise<unknown>)(name, params);
@@ -81,12 +82,15 @@ export function spreadControl(
       case "each": {
         const { answers, missing } = await gather(controls.map((_, index) => ask(index, name, params)));
         missing.forEach((index) => onMissing(index));
-        return merge!(answers, missing);
+        const result = merge!(answers, missing);
+        onDone(name, params, result);
+        return result;
       }
       case "all": {
         const away = controls.findIndex((_, index) => isAway(index));
         if (away >= 0) throw awayFault(away); // before the others have changed anything
         const { answers, missing } = await gather(controls.map((_, index) => ask(index, name, params)));
+        onDone(name, params, answers[0]);
         if (missing.length > 0) throw awayFault(missing[0]);
         return merge!(answers, missing);
       }

@@ -21,6 +21,7 @@ import { probePort } from "#transport/websocket-server.ts";
 import type { Config, ConfigFlags } from "./config.ts";
 import { type Control, spreadControl } from "./control.ts";
 import { AWAY, awayFault } from "./operation.ts";
+import { LiveChanges } from "./live-changes.ts";
 import type { ListenerConfig } from "./listener-schema.ts";
 import { type Logger, writeRecord } from "./log.ts";
 import { answerTo, settle, type ToKeeper, type ToWorker } from "./worker-message.ts";
@@ -66,7 +67,7 @@ export async function startKeeper(
   const lock = isKept ? StoreLock.take(dir) : undefined;
   const socketDir = mkdtempSync(join(tmpdir(), "mantou-"));
   chmodSync(socketDir, 0o700);
-  const crew = new Crew(log, config.broker.drainSecMax * 1000 + STOP_MORE_MS);
+  const crew = new Crew(log, new LiveChanges(flags), config.broker.drainSecMax * 1000 + STOP_MORE_MS);
   const release = (): void => {
     lock?.release();
     rmSync(socketDir, { recursive: true, force: true });
@@ -74,24 +75,26 @@ export async function startKeeper(
   try {
     if (isKept) claimLayout(dir, count);
     const seed = isKept ? readSeed(dir) : 1;
+    const { changes } = crew;
     const controls = Array.from({ length: count }, (_, node) => crew.controlOf(node));
     crew.site = spreadControl(
       controls,
       (clientId) => homeOf(Buffer.from(clientId), { count, seed }),
       (node) => crew.isAway(node),
+      (...done) => crew.note(...done),
     );
     const listeners = config.listeners.map(resolvePort);
     await crew.start(command, count, (node) => ({
       kind: "start",
       flags,
-      part: { node, count, seed, socketDir, dataDir: join(dir, `worker-${node}`) },
+      part: { node, count, seed, socketDir, dataDir: join(dir, `worker-${node}`), changes: changes.ofWorker },
       listeners,
     }));
     return {
       addresses: crew.addresses,
       failed: new Promise<Error>(() => {}),
       control: crew.site,
-      reload: async () => crew.tell({ kind: "reload" }),
+      reload: () => crew.reload(),
       async stop() {
         await crew.stop();
         release();
@@ -122,6 +125,8 @@ class Worker {
   /** When it was asked for a sign of life that has not come; 0: it has. */
   pingedAtMs = 0;
   isMute = false;
+  /** Of `LiveChanges.reloadCount`, what it has in force. */
+  reloadCount = 0;
   /** Its clients are gone and nothing is on its way from it; it goes on serving the others. Or it has ended. */
   drained = Promise.withResolvers<void>();
 }
@@ -138,6 +143,7 @@ class Crew {
 
   constructor(
     private readonly log: Logger,
+    readonly changes: LiveChanges,
     private readonly stopMsMax: number,
   ) {}
 
@@ -176,6 +182,7 @@ class Crew {
           worker.isReady = true;
           worker.addresses = message.addresses;
           ready();
+          this.catchUp(node);
         } else if (message.kind === "failed") fault = new MantouError(message.code, message.message);
         else this.handle(node, message);
       },
@@ -216,6 +223,31 @@ class Crew {
     if (!worker.isMute) return;
     worker.isMute = false;
     this.log.info({ worker: node }, "the worker goes on");
+    this.reloadLate(node);
+  }
+
+  /** What workers have done that one which is started again has to do as well. */
+  note(operation: string, params: unknown, result: unknown): void {
+    this.changes.note(operation, params, result);
+    for (const [node, worker] of this.workers.entries())
+      if (!this.isAway(node)) worker.reloadCount = this.changes.reloadCount;
+  }
+
+  /** The configuration was read again while it was starting, or stood still. */
+  private reloadLate(node: number): void {
+    const worker = this.workers[node];
+    if (worker.reloadCount !== this.changes.reloadCount) this.send(node, { kind: "reload" });
+    worker.reloadCount = this.changes.reloadCount;
+  }
+
+  /** A worker that has just begun to serve. */
+  private catchUp(node: number): void {
+    this.reloadLate(node);
+    for (const trace of this.changes.tracesAt(Date.now())) {
+      this.controlOf(node)("traces.start", trace).catch(({ message }: Error) =>
+        this.log.warn({ worker: node, fault: message }, "a trace does not go on in this worker"),
+      );
+    }
   }
 
   private refuseAsked(node: number): void {
@@ -225,7 +257,10 @@ class Crew {
   }
 
   private handle(node: number, message: ToKeeper): void {
-    if (message.kind === "hello") return this.send(node, this.orderFor(node));
+    if (message.kind === "hello") {
+      this.workers[node].reloadCount = this.changes.reloadCount;
+      return this.send(node, this.orderFor(node));
+    }
     if (message.kind === "ask") return void answerTo(this.site, message).then((answer) => this.send(node, answer));
     if (message.kind === "drained") return this.handleDrained(node);
     if (message.kind === "answer" || message.kind === "refusal") settle(this.workers[node].asked, message);
@@ -294,6 +329,17 @@ class Crew {
         this.send(node, { kind: "ask", id, name, params });
       });
     return ask as Control;
+  }
+
+  /** Rejects when none can, or none is there; those that are away do it later. */
+  async reload(): Promise<void> {
+    try {
+      await this.site("config.reload", {});
+    } catch (error) {
+      if ((error as MantouError).code === AWAY)
+        this.log.error({ fault: (error as Error).message }, "the configuration cannot be read again now");
+      throw error;
+    }
   }
 
   tell(message: ToWorker): void {

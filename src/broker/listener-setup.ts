@@ -135,9 +135,10 @@ export class OpenListeners {
 
   /**
    * Opens what `configs` says and closes what it does not say any more. Throws MantouError `certificate_invalid`, and nothing has
-   * changed; or `listen_failed`: then the listeners that could not be opened are missing, all others are open.
+   * changed; or `listen_failed`: then the listeners that could not be opened are missing, all others are open. Those named in `closed`
+   * are as after `stopOne`.
    */
-  async apply(configs: readonly ListenerConfig[]): Promise<void> {
+  async apply(configs: readonly ListenerConfig[], closed: readonly string[] = []): Promise<void> {
     this.prepare(configs);
     const { node } = this.surroundings.place;
     if (node > 0) configs = configs.filter(({ bind }) => bind.path === undefined); // a path cannot be shared: process 0 has it
@@ -145,9 +146,10 @@ export class OpenListeners {
     for (const config of configs) checkCredentials(config);
     for (const each of this.open) if (!kept.includes(each)) this.close(each);
     this.open = kept;
-    this.stopped = [];
+    this.stopped = configs.filter(({ name }) => closed.includes(name));
     const failures: unknown[] = [];
     for (const config of configs) {
+      if (this.stopped.includes(config)) continue;
       if (kept.some((each) => isDeepStrictEqual(config, each.config))) continue;
       try {
         await this.openNew(config);

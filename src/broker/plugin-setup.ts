@@ -11,6 +11,7 @@ import type { Alarms } from "./alarms.ts";
 import type { Commits } from "./commits.ts";
 import type { Config } from "./config.ts";
 import { ConfiguredPlugins, type PluginChanges } from "./configured-plugins.ts";
+import type { WorkerChanges } from "./live-changes.ts";
 import type { LimitedLog } from "./limited-log.ts";
 import type { Logger } from "./log.ts";
 import { findPlugins } from "./plugin-source.ts";
@@ -114,6 +115,19 @@ export class PluginSetup {
     await this.host.unload(name);
     this.mount();
     this.note(name, "plugin unloaded");
+  }
+
+  /** As they were loaded and unloaded by hand in other workers. What cannot be had is told, and left. */
+  async follow(states: WorkerChanges["plugins"]): Promise<void> {
+    for (const { name, isOn } of states) {
+      const isRunning = this.list().some((each) => each.name === name && each.state === "running");
+      if (isOn === isRunning) continue;
+      try {
+        await (isOn ? this.load(name) : this.unload(name));
+      } catch (error) {
+        this.request.log.error({ part: "plugins", plugin: name, fault: (error as Error).message }, "not as elsewhere");
+      }
+    }
   }
 
   async reload(name: string): Promise<void> {

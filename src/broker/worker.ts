@@ -1,9 +1,11 @@
 /** A worker process: one of several brokers that are one, run by its keeper (keeper.ts). */
 import { MantouError } from "#base/error.ts";
 import { startBroker, type RunningBroker } from "./broker.ts";
-import { type LoadedConfig, loadConfig } from "./config.ts";
+import { type ConfigFlags, type LoadedConfig, loadConfig, loadConfigText } from "./config.ts";
+import { reloaded } from "./config-reload.ts";
 import type { Control } from "./control.ts";
 import type { ListenerConfig } from "./listener-schema.ts";
+import type { ConfigTexts } from "./live-changes.ts";
 import { createLog } from "./log.ts";
 import { noteUncaught } from "./uncaught.ts";
 import { answerTo, type Question, settle, type ToKeeper, type ToWorker } from "./worker-message.ts";
@@ -71,7 +73,7 @@ export function runWorker(): void {
 
 async function start({ flags, part, listeners }: ToWorker & { kind: "start" }): Promise<RunningBroker> {
   const read = (): LoadedConfig => adopt(loadConfig({ flags }), listeners);
-  const { config, originOf } = read();
+  const { config, originOf } = adopt(loadAsOthers(flags, part.changes.texts), listeners);
   const log = createLog({ level: config.log.level, format: "json" });
   const broker = await startBroker(config, log, { originOf, read }, { ...part, site: askSite });
   const note = noteUncaught(log, (error) => broker.plugins.host.blame(error));
@@ -82,6 +84,14 @@ async function start({ flags, part, listeners }: ToWorker & { kind: "start" }): 
   });
   say({ kind: "ready", addresses: broker.addresses });
   return broker;
+}
+
+/** What is in force in the others, whatever the file says by now. */
+function loadAsOthers(flags: ConfigFlags, { start, live, plugins }: ConfigTexts): LoadedConfig {
+  const first = loadConfigText(flags, start);
+  if (live === start && plugins === start) return first;
+  const loaded = loadConfigText(flags, live);
+  return { ...loaded, config: reloaded(first.config, loaded.config, loadConfigText(flags, plugins).config) };
 }
 
 /** Listeners as all workers have them: with the ports that were picked. */

@@ -14,7 +14,6 @@ import type { HookMessage, MessageCopy } from "#core/hook-message.ts";
 import type { HookPoint, Hooks, LaterListener, LaterPoint } from "#core/hooks.ts";
 import { LocalSubscriber } from "#core/local-subscriber.ts";
 import type { Command, Contribution, HttpMount, HttpPeer, Link, MetricSource, Protocol } from "#core/ports.ts";
-import { isFilterText, isTopicName } from "#core/topic.ts";
 import { before, isPromise, wrong } from "./call.ts";
 import { PluginClient } from "./gateway-client.ts";
 import { decidingBackend, guardedBackend } from "./guarded-backend.ts";
@@ -27,6 +26,7 @@ import {
   laterPoints,
 } from "./hook-name.ts";
 import { checkPrefix, prefixOf } from "./prefix.ts";
+import { isTopicFilter, isTopicName } from "./topic.ts";
 import type {
   AlarmWords,
   BrokerFigures,
@@ -251,8 +251,7 @@ export class Scope implements PluginApi {
   publish(topic: string, payload: string | Uint8Array, options: PublishOptions = {}): number {
     if (this.isOver) return 0;
     const { engine } = this.ground;
-    const bytes = Buffer.from(topic);
-    if (!isTopicName(bytes, 0, bytes.length, engine.limits.mqtt)) throw wrong(`${topic} is no topic name`);
+    if (!isTopicName(topic)) throw wrong(`${topic} is no topic name`);
     let reached = 0;
     engine.store.whenReady(() => {
       reached = engine.publishText(topic, typeof payload === "string" ? Buffer.from(payload) : payload, options);
@@ -270,7 +269,7 @@ export class Scope implements PluginApi {
 
   subscribe(filter: string, listener: (message: PluginMessage) => unknown): Undo {
     if (this.isOver) return nothing;
-    if (!isFilterText(filter, this.ground.engine.limits.mqtt)) throw wrong(`${filter} is no topic filter`);
+    if (!isTopicFilter(filter)) throw wrong(`${filter} is no topic filter`);
     const { engine } = this.ground;
     if (!this.subscriber) {
       const subscriber = new LocalSubscriber(engine, `$plugin/${this.name}/${engine.random.next()}`);

@@ -163,6 +163,12 @@ describe("$SYS", () => {
     ]);
   });
 
+  test("is not bound by what clients may name", async () => {
+    await using world = await startInProcess(["mqtt.topicLevelsMax=2", "mqtt.topicBytesMax=16"]);
+    const watcher = await watch(world, "$SYS/#", 0);
+    while ((await take(watcher, 1))[0]!.topic !== `${NODE}/uptime`);
+  });
+
   test("each interval: every topic of emqttd below stats and metrics, as integers", async () => {
     await using world = await startInProcess(["modules.sys.intervalSec=1"]);
     const watcher = await watch(world, `${NODE}/#`, 0);
