@@ -1,17 +1,22 @@
 /**
  * The live feed: server-sent events for charts and alarms.
  *
+ *   event: history    first, for whoever asks for what was: a list of overviews, the oldest first
  *   event: overview   once a second, the answer of GET /api/v1/overview
  *   event: alarm      an alarm was set, changed or cleared
  *   event: trace      { name, events } of the trace that was asked for; { name, isOver } when there is none of that name any more
  *
- * However many listen, the broker is asked once a second, and not at all while nobody does. A listener that does not read loses
- * overviews first and then its connection; streams are bounded.
+ * However many listen, the broker is asked once a second, and every five seconds while nobody does, so that who comes after
+ * something went wrong sees the minutes before. A listener that does not read loses overviews first and then its connection;
+ * streams are bounded.
  */
 import { MantouError } from "#base/error.ts";
 import type { Control } from "#broker/control.ts";
 
 const INTERVAL_MS = 1000;
+/** Of what is kept, and of what is asked while nobody listens. */
+const KEPT_INTERVAL_MS = 5000;
+const KEPT_COUNT = 60;
 const STREAM_COUNT_MAX = 64;
 /** Events that wait for a listener. */
 const WAITING_COUNT = 4;
@@ -32,18 +37,33 @@ type Alarm = {
 
 export class Feed {
   private readonly listeners = new Set<Listener>();
-  private timer: Timer | undefined;
+  private readonly timer: Timer;
   private isAsking = false;
+  private askedMs = 0;
+  /** Overviews of the last minutes as JSON, the oldest first: 3 KB each, and a little more for each worker. */
+  private readonly kept: { readonly atMs: number; readonly text: string }[] = [];
   /** By id, what was told of the alarms; undefined until the first look. */
   private told: Map<string, string> | undefined;
 
   constructor(
     private readonly control: Control,
     private readonly onFault: (error: unknown) => void,
-  ) {}
+  ) {
+    this.timer = setInterval(() => {
+      const isDue = this.listeners.size > 0 || performance.now() - this.askedMs >= KEPT_INTERVAL_MS;
+      if (isDue) void this.look();
+    }, INTERVAL_MS);
+    this.timer.unref();
+  }
 
-  /** A stream of its own. Throws MantouError `server_busy` when there are too many. */
-  open(trace?: string): ReadableStream<string> {
+  /**
+   * A stream of its own, with the events of a trace, and with what is kept from a moment on (milliseconds of the wall clock).
+   * Throws MantouError `server_busy` when there are too many.
+   */
+  open({
+    trace,
+    sinceMs,
+  }: { readonly trace?: string | undefined; readonly sinceMs?: number | undefined } = {}): ReadableStream<string> {
     if (this.listeners.size >= STREAM_COUNT_MAX)
       throw new MantouError("server_busy", `found ${STREAM_COUNT_MAX} feeds, allowed: no more`);
     let listener: Listener;
@@ -53,7 +73,7 @@ export class Feed {
           listener = { queue, trace };
           this.listeners.add(listener);
           queue.enqueue(": mantou\n\n");
-          this.timer ??= setInterval(() => void this.look(), INTERVAL_MS);
+          if (sinceMs !== undefined) queue.enqueue(this.historySince(sinceMs));
           void this.look();
         },
         cancel: () => this.leave(listener),
@@ -63,22 +83,42 @@ export class Feed {
   }
 
   stop(): void {
+    clearInterval(this.timer);
     for (const { queue } of this.listeners) queue.close();
     this.listeners.clear();
-    this.rest();
+  }
+
+  private historySince(sinceMs: number): string {
+    const overviews = this.kept.filter(({ atMs }) => atMs > sinceMs).map(({ text }) => text);
+    return `event: history\ndata: [${overviews.join()}]\n\n`;
+  }
+
+  private keep(overview: { readonly nowMs: number }): void {
+    const { nowMs: atMs } = overview;
+    const sinceMs = atMs - (this.kept.at(-1)?.atMs ?? -Infinity);
+    if (sinceMs < 0)
+      this.kept.length = 0; // the clock was set back
+    // Not quite: a timer may come a little early.
+    else if (sinceMs < KEPT_INTERVAL_MS - INTERVAL_MS / 2) return;
+    this.kept.push({ atMs, text: JSON.stringify(overview) });
+    if (this.kept.length > KEPT_COUNT) this.kept.shift();
   }
 
   private async look(): Promise<void> {
     if (this.isAsking) return;
     this.isAsking = true;
+    this.askedMs = performance.now();
     try {
-      const [overview, alarms] = [await this.control("overview.read", {}), await this.control("alarms.list", {})];
+      const overview = await this.control("overview.read", {});
+      this.keep(overview);
+      if (this.listeners.size === 0) return;
+      const alarms = await this.control("alarms.list", {});
       this.send("overview", overview, true);
       this.tellAlarms([...alarms.active, ...alarms.history]);
       const traces = new Set([...this.listeners].flatMap(({ trace }) => trace ?? []));
       for (const name of traces) await this.tellTrace(name);
     } catch (error) {
-      this.onFault(error);
+      if (this.listeners.size > 0) this.onFault(error);
     } finally {
       this.isAsking = false;
     }
@@ -122,12 +162,6 @@ export class Feed {
 
   private leave(listener: Listener): void {
     this.listeners.delete(listener);
-    if (this.listeners.size === 0) this.rest();
-  }
-
-  private rest(): void {
-    clearInterval(this.timer);
-    this.timer = undefined;
-    this.told = undefined;
+    if (this.listeners.size === 0) this.told = undefined;
   }
 }

@@ -1,4 +1,5 @@
 /** What is no resource: health and status, metrics, the live feed, the API's own document, and calls by the admin socket. */
+import { z } from "zod";
 import { MantouError } from "#base/error.ts";
 import { operations } from "#broker/control.ts";
 import { statusText } from "#broker/http-publish.ts";
@@ -6,18 +7,25 @@ import { apiPage } from "./api-page.ts";
 import type { Feed } from "./feed.ts";
 import { mayAct, type Role } from "./identity.ts";
 import { scrape } from "./metrics-text.ts";
-import { type AdminParts, API, type App, type Asked, audited, callWith, isNoted, openApiOf, readBody } from "./rest.ts";
+import {
+  type AdminParts,
+  API,
+  type App,
+  type Asked,
+  audited,
+  callWith,
+  isNoted,
+  openApiOf,
+  readBody,
+  secured,
+} from "./rest.ts";
 
+const FEED = `${API}/feed`;
 /** Below which each operation of the broker can be called by its name, by the admin socket alone. */
 export const CALLS = "/call";
 
 export function addPages(app: App, parts: AdminParts, feed: Feed): void {
   const { control, metrics } = parts;
-  const demand = (c: Asked, role: Role): void => {
-    const { identity } = c.var;
-    if (!identity) throw new MantouError("unauthorized", "sign in, or send an API key");
-    if (!mayAct(identity.role, role)) throw new MantouError("forbidden", `this needs the role ${role}`);
-  };
   app.get("/status", async (c) => {
     const { node } = await control("broker.info", {});
     return c.text(statusText(node));
@@ -32,12 +40,7 @@ export function addPages(app: App, parts: AdminParts, feed: Feed): void {
     const { text, contentType } = await scrape(control);
     return c.body(text, 200, { "Content-Type": contentType });
   });
-  app.get(`${API}/feed`, (c) => {
-    const trace = c.req.query("trace");
-    demand(c, trace === undefined ? "viewer" : "operator");
-    c.env.peer.keepOpen();
-    return c.body(feed.open(trace), 200, { "Content-Type": "text/event-stream" });
-  });
+  addFeed(app, feed);
   let document: Record<string, unknown> | undefined;
   app.get(`${API}/openapi.json`, (c) => {
     demand(c, "viewer");
@@ -56,5 +59,45 @@ export function addPages(app: App, parts: AdminParts, feed: Feed): void {
     const call = () => callWith(control, c, name, given);
     const answer = isNoted(name) ? await audited(c, parts, { action: `call ${name}`, given }, call) : await call();
     return c.json(answer ?? null);
+  });
+}
+
+function demand(c: Asked, role: Role): void {
+  const { identity } = c.var;
+  if (!identity) throw new MantouError("unauthorized", "sign in, or send an API key");
+  if (!mayAct(identity.role, role)) throw new MantouError("forbidden", `this needs the role ${role}`);
+}
+
+function addFeed(app: App, feed: Feed): void {
+  app.get(FEED, (c) => {
+    const { trace, since } = c.req.query();
+    demand(c, trace === undefined ? "viewer" : "operator");
+    if (since !== undefined && !/^\d{1,15}$/.test(since))
+      throw new MantouError("params_invalid", "since: allowed: milliseconds since 1970");
+    c.env.peer.keepOpen();
+    const stream = feed.open({ trace, sinceMs: since === undefined ? undefined : Number(since) });
+    return c.body(stream, 200, { "Content-Type": "text/event-stream" });
+  });
+  app.openAPIRegistry.registerPath({
+    method: "get",
+    path: FEED,
+    summary: "server-sent events: figures each second, alarms, and what a trace follows",
+    tags: ["feed"],
+    operationId: "getFeed",
+    ...secured("viewer"),
+    request: {
+      query: z.object({
+        trace: z.string().optional().meta({ description: "name of a trace, whose events come too; role operator" }),
+        since: z.coerce.number().int().min(0).optional().meta({
+          description: "milliseconds since 1970: first comes what is kept from then on, five minutes at most",
+        }),
+      }),
+    },
+    responses: {
+      200: {
+        description: "events `overview`, `history`, `alarm`, `trace`",
+        content: { "text/event-stream": { schema: z.string() } },
+      },
+    },
   });
 }

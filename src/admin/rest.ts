@@ -211,15 +211,25 @@ function document({ openAPIRegistry }: App, { method, path, about, tag, role, pa
     path: `${API}${path}`,
     summary: about,
     tags: [tag],
-    ...(role === undefined
-      ? { security: [] }
-      : { security: [{ session: [] }, { key: [] }], description: `Role: ${role}.` }),
+    operationId: idOf(method, path),
+    ...(role === undefined ? { security: [] } : secured(role)),
     request: {
       ...(inPath.size > 0 && { params: pick((name) => inPath.has(name)) }),
-      ...(hasBody ? { body: { required: true, content: json(rest) } } : { query: rest }),
+      ...(hasBody ? { body: { required: !rest.safeParse({}).success, content: json(rest) } } : { query: rest }),
     },
     responses: { 200: { description: "done", content: json(result) }, "4XX": fails, "5XX": fails },
   });
+}
+
+/** Who may ask, as the document has it. */
+export function secured(role: Role): { security: Record<string, string[]>[]; description: string } {
+  return { security: [{ session: [] }, { key: [] }], description: `Role: ${role}.` };
+}
+
+/** What generators of clients name a function by: `get /clients/{clientId}` is getClientsByClientId. */
+function idOf(method: string, path: string): string {
+  const parts = path.replaceAll("{", "by-").split(/[^A-Za-z]+/);
+  return method + parts.map((part) => part.slice(0, 1).toUpperCase() + part.slice(1)).join("");
 }
 
 /** Of the path, the query, the body; the path wins. Throws MantouError `params_invalid`. */

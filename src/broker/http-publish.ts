@@ -1,5 +1,5 @@
 /**
- * emqttd's HTTP interface on WebSocket listeners: `POST /mqtt/publish` and `GET /status`.
+ * emqttd's HTTP interface on WebSocket listeners: `POST /mqtt/publish` and `GET /status`; and a page for people who came by chance.
  *
  *   form or JSON ─► topics and QoS checked ─► authenticate (Basic) ─► authorize each topic ─► publish all ─► "ok"
  *
@@ -20,7 +20,7 @@ import {
 import { MantouError } from "#base/error.ts";
 import { keptHeaders } from "#transport/websocket-upgrade.ts";
 import type { Commits } from "./commits.ts";
-import { publishView, viewOf } from "./publish.ts";
+import { payloadOf, publishView, viewOf } from "./publish.ts";
 
 const TOPIC_COUNT_MAX = 1000;
 const MORE_BYTES = 64 * 1024;
@@ -62,6 +62,7 @@ export function httpMounts(parts: HttpPublishParts): HttpMount[] {
   return [
     { path: "/mqtt/publish", fetch: (request, peer) => answer(parts, request, peer) },
     { path: "/status", fetch: (request) => status(parts, request) },
+    { path: "/", fetch: frontPage },
   ];
 }
 
@@ -72,6 +73,35 @@ export function statusText(node: string): string {
 
 function status({ node }: HttpPublishParts, { method }: Request): Response {
   return method === "GET" || method === "HEAD" ? text(200, statusText(node)) : text(405, "Method Not Allowed");
+}
+
+/** The same for everybody: it tells nothing of this broker. */
+const FRONT_PAGE = `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>mantou</title>
+<style>body { max-width: 36em; margin: 12vh auto; padding: 0 1.5em; font: 16px/1.6 system-ui, sans-serif } dt { margin-top: .8em; font-family: monospace } dd { margin: 0 }</style>
+<h1>mantou</h1>
+<p>An MQTT broker answers here. This port is for programs:
+<dl>
+<dt>/mqtt<dd>MQTT over WebSocket, subprotocol mqtt; a listener may be set to another path
+<dt>POST /mqtt/publish<dd>publishes over HTTP
+<dt>GET /status<dd>whether the broker runs
+</dl>
+<p>The dashboard, with a page to publish and subscribe, is on the port for administrators, 18083 unless it was set otherwise. The API's document is there too.
+`;
+
+function frontPage({ method }: Request): Response {
+  if (method !== "GET" && method !== "HEAD") return text(405, "Method Not Allowed");
+  return new Response(FRONT_PAGE, {
+    headers: {
+      "Content-Type": "text/html; charset=utf-8",
+      "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+      "X-Content-Type-Options": "nosniff",
+    },
+  });
 }
 
 async function answer(parts: HttpPublishParts, request: Request, peer: HttpPeer): Promise<Response> {
@@ -155,6 +185,8 @@ function refusal(error: unknown): Response {
       return text(400, "Bad QoS");
     case "payload_too_large":
       return text(413, "Content Too Large");
+    case "payload_invalid":
+      return text(400, "Bad Message");
     case "retain_invalid":
       return text(400, "Bad Retain");
     default: // the store cannot keep it, or not in time
@@ -177,7 +209,7 @@ function readWish(headers: Headers, bytes: Buffer): Wish {
   const isList = Array.isArray(all) && all.length > 0 && all.length <= TOPIC_COUNT_MAX;
   if (!isList || all.some((each) => typeof each !== "string")) throw new Refused(400, "Bad Topics");
   const isRetain = String(retain) === "1" || String(retain) === "true";
-  return { client, qos: Number(qos), isRetain, topics: all as string[], payload: Buffer.from(message, encoding) };
+  return { client, qos: Number(qos), isRetain, topics: all as string[], payload: payloadOf(message, encoding) };
 }
 
 function readJson(body: string): Record<string, unknown> {

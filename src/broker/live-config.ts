@@ -100,6 +100,10 @@ export class LiveConfig {
 
   private check(path: string, value: unknown, problems: string[]): unknown {
     const words = (allowed: string): string => `${path}: found ${describeFound(value)}, allowed: ${allowed}`;
+    if (!isLiveValue(path) && !this.values().some((row) => row.path === path)) {
+      problems.push(words("a key of the configuration, such as session.inflightCountMax"));
+      return undefined;
+    }
     if (!isLiveValue(path)) {
       problems.push(words(`a change in the file and ${isReloadedValue(path) ? "a reload" : "a restart"}`));
       return undefined;

@@ -13,6 +13,13 @@ export interface PublishWish {
   readonly isRetain: boolean;
 }
 
+/** Bytes of a payload that came as text. Throws MantouError `payload_invalid` for what is no base64, whose bytes would be guessed. */
+export function payloadOf(text: string, encoding: "utf8" | "base64"): Buffer {
+  if (encoding === "base64" && !/^[A-Za-z0-9+/]*={0,2}$/.test(text))
+    throw new MantouError("payload_invalid", "payload: found other characters, allowed: base64");
+  return Buffer.from(text, encoding);
+}
+
 /**
  * The message as the engine takes it, in bytes of its own. Throws MantouError `topic_invalid`, `qos_invalid`, `retain_invalid`,
  * `payload_too_large`. `view` is filled and returned.

@@ -4,8 +4,8 @@ import { MantouError } from "#base/error.ts";
 import type { Engine } from "#core/engine.ts";
 import { MessageView, NEVER } from "#core/message.ts";
 import { isCovered, isTopicFilter } from "#core/topic.ts";
-import { type ControlParts, done, operation, pageOf, pageParams, walk } from "./operation.ts";
-import { publishMessage } from "./publish.ts";
+import { type ControlParts, done, notFound, operation, pageOf, pageParams, walk } from "./operation.ts";
+import { payloadOf, publishMessage } from "./publish.ts";
 
 const SUBSCRIBERS_COUNTED = 1000;
 const PREVIEW_BYTES = 256;
@@ -88,10 +88,10 @@ export const topicOperations = {
     about: "the retained message of a topic",
     spread: "one",
     params: z.object({ topic: z.string().min(1) }),
-    result: retainedRow.extend({ payload: z.string(), payloadEncoding: encoding }).nullable(),
+    result: retainedRow.extend({ payload: z.string(), payloadEncoding: encoding }),
     run({ engine }, { topic }) {
       const node = findRetained(engine, topic);
-      if (node < 0) return null;
+      if (node < 0) throw notFound("topic", topic);
       const view = new MessageView();
       engine.retainedIndex.load(node, view);
       const payload = view.payload();
@@ -141,7 +141,7 @@ export const topicOperations = {
 
 async function publishOne(parts: ControlParts, wish: z.output<typeof message>): Promise<z.output<typeof published>> {
   const { payloadEncoding, payload, topic, qos, isRetain } = wish;
-  return publishMessage(parts, { topic, payload: Buffer.from(payload, payloadEncoding), qos, isRetain });
+  return publishMessage(parts, { topic, payload: payloadOf(payload, payloadEncoding), qos, isRetain });
 }
 
 function findRetained({ retainedIndex }: Engine, topic: string): number {

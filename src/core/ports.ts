@@ -111,7 +111,7 @@ export const STANDING: unique symbol = Symbol("standing");
 
 /** HTTP requests that somebody answers on a port that transport or admin has open. */
 export interface HttpMount {
-  /** Requests of this path and of those below it. The longest that fits is asked. */
+  /** Requests of this path and of those below it; of `/` those alone. The longest that fits is asked. */
   readonly path: string;
   fetch(request: Request, peer: HttpPeer): Response | PromiseLike<Response>;
 }

@@ -156,8 +156,7 @@ function respond({ status, reason }: Refusal): Response {
 }
 
 function mountFor(path: string, mounts: readonly HttpMount[]): HttpMount | undefined {
-  const isBelow = (mount: HttpMount): boolean =>
-    path === mount.path || path.startsWith(`${mount.path.replace(/\/$/, "")}/`);
+  const isBelow = (mount: HttpMount): boolean => path === mount.path || path.startsWith(`${mount.path}/`);
   return mounts.filter(isBelow).toSorted((a, b) => b.path.length - a.path.length)[0];
 }
 

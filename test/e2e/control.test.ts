@@ -157,7 +157,7 @@ describe("one process", () => {
     });
     expect(await control("retained.delete", { topic: "bin" })).toEqual({ count: 1 });
     expect(await control("retained.delete", { topic: "bin" })).toEqual({ count: 0 });
-    expect(await control("retained.read", { topic: "bin" })).toBeNull();
+    expect(control("retained.read", { topic: "bin" })).rejects.toMatchObject({ code: "not_found" });
     expect(control("retained.list", { filter: "a/#/b" })).rejects.toMatchObject({ code: "filter_invalid" });
   });
 
@@ -207,6 +207,9 @@ describe("one process", () => {
     expect(site.engine.limits.session.inflightCountMax).toBe(7);
     for (const path of ["store.type", "mqtt.packetBytesMax", "session.no", "__proto__.x", "session"])
       expect(control("config.set", { values: { [path]: 1 } })).rejects.toMatchObject({ code: "config_invalid" });
+    expect(control("config.set", { values: { "no.such": 1 } })).rejects.toThrow(
+      /^no\.such: .*a key of the configuration/,
+    );
     expect((await control("config.check", { text: "mqtt:\n  qosMax: 7\n" })).problems).toEqual([
       expect.stringContaining("mqtt.qosMax: found 7"),
     ]);

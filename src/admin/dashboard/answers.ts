@@ -108,7 +108,7 @@ export interface Retained {
   readonly expiresAtSec?: number | undefined;
 }
 
-export type RetainedMessage = (Retained & { readonly payload: string; readonly payloadEncoding: string }) | null;
+export type RetainedMessage = Retained & { readonly payload: string; readonly payloadEncoding: string };
 
 export interface Listener {
   readonly name: string;

@@ -1,6 +1,6 @@
 /**
  * The live feed: one stream of the broker's overviews, once a second, for all that shows figures. It rests while the page is hidden
- * or nobody has signed in, and comes back by itself.
+ * or nobody has signed in, and comes back by itself; what was missed, or was before, comes first, an overview every five seconds.
  *
  *   overview ─► latest     as it came
  *            └► history    columns of the last minutes: rates are differences of counters
@@ -9,7 +9,7 @@ import type { Alarm, Histogram, Overview } from "./answers.ts";
 import { API, findSession, session } from "./api.ts";
 import { Cell } from "./cell.ts";
 
-const HISTORY_COUNT = 300;
+const HISTORY_SEC = 300;
 const RETRY_MS = 3000;
 /** Overviews come each second: when none has for so long, the connection is lost, whatever the browser thinks. */
 const SILENCE_MS = 10_000;
@@ -63,8 +63,9 @@ function adjust(): void {
 function open(): void {
   clearTimeout(retry);
   if (link.value !== "lost") link.set("connecting");
-  source = new EventSource(`${API}/feed`);
-  source.addEventListener("overview", ({ data }: MessageEvent<string>) => take(JSON.parse(data) as Overview));
+  source = new EventSource(`${API}/feed?since=${latest.value?.nowMs ?? 0}`);
+  source.addEventListener("history", ({ data }: MessageEvent<string>) => take(JSON.parse(data) as Overview[]));
+  source.addEventListener("overview", ({ data }: MessageEvent<string>) => take([JSON.parse(data) as Overview]));
   source.addEventListener("alarm", ({ data }: MessageEvent<string>) => alarmNews.set(JSON.parse(data) as Alarm));
   source.addEventListener("error", lose);
   listenForSilence();
@@ -91,14 +92,19 @@ function lose(): void {
   }, RETRY_MS);
 }
 
-function take(overview: Overview): void {
+function take(overviews: readonly Overview[]): void {
   link.set("live");
   listenForSilence();
-  const before = latest.value;
-  latest.set(overview);
-  if (before && overview.nowMs > before.nowMs) {
-    history.set([...history.value.slice(1 - HISTORY_COUNT), sampleOf(before, overview)]);
+  const samples = [...history.value];
+  let before = latest.value;
+  for (const overview of overviews) {
+    if (before && overview.nowMs > before.nowMs) samples.push(sampleOf(before, overview));
+    before = overview;
   }
+  if (!before) return;
+  const fromSec = before.nowMs / 1000 - HISTORY_SEC;
+  latest.set(before);
+  history.set(samples.filter(({ atSec }) => atSec >= fromSec));
 }
 
 function sampleOf(before: Overview, now: Overview): Sample {

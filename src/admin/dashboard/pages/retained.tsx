@@ -1,11 +1,11 @@
 /** Retained messages: found by filter, read whole, deleted. */
 import type { Page, Retained, RetainedMessage } from "#admin/dashboard/answers.ts";
-import { ask, may } from "#admin/dashboard/api.ts";
+import { ApiError, ask, may } from "#admin/dashboard/api.ts";
 import { useCell } from "#admin/dashboard/cell.ts";
 import { askSure, showText } from "#admin/dashboard/dialogs.tsx";
 import { latest } from "#admin/dashboard/feed.ts";
 import { List, useFilters, useRows } from "#admin/dashboard/list.tsx";
-import { act, Button, Facts, PageHead } from "#admin/dashboard/parts.tsx";
+import { act, Button, Facts, messageOf, PageHead } from "#admin/dashboard/parts.tsx";
 import { bytes, number, t, time } from "#admin/dashboard/words.ts";
 
 export function RetainedPage() {
@@ -71,9 +71,13 @@ export function RetainedPage() {
 }
 
 async function read(topic: string): Promise<void> {
-  const work = ask<RetainedMessage>("GET", "/retained/message", { topic });
-  const message = await work.catch(() => null);
-  if (message === null) return showText(topic, t("retainedGone"));
+  let message: RetainedMessage;
+  try {
+    message = await ask("GET", "/retained/message", { topic });
+  } catch (error) {
+    const isGone = error instanceof ApiError && error.code === "not_found";
+    return showText(topic, isGone ? t("retainedGone") : messageOf(error));
+  }
   showText(
     topic,
     <>
