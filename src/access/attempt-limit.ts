@@ -37,8 +37,13 @@ interface Record {
   waiting: number;
 }
 
+/** Failures by network, as `networkOf` names it. */
+export type Failures = readonly (readonly [network: string, count: number])[];
+
 export class AttemptLimit {
   readonly counts = { failures: 0, delayed: 0, refused: 0 };
+  /** Told of the network of each failure here. */
+  onFailure: (network: string) => void = () => {};
   private readonly records = new Map<string, Record>();
   private readonly nowMs: () => number;
   private readonly after: (delayMs: number, call: () => void) => void;
@@ -91,9 +96,19 @@ export class AttemptLimit {
     const key = networkOf(address);
     if (key === undefined) return;
     this.counts.failures++;
+    this.add(key, 1);
+    this.onFailure(key);
+  }
+
+  /** What other worker processes were told; it is one account with what is noted here. */
+  noteElsewhere(failures: Failures): void {
+    for (const [key, count] of failures) this.add(key, count);
+  }
+
+  private add(key: string, count: number): void {
     const nowMs = this.nowMs();
-    const record = this.find(address) ?? { failures: 0, untilMs: 0, nextMs: 0, waiting: 0 };
-    record.failures++;
+    const record = this.findKey(key) ?? { failures: 0, untilMs: 0, nextMs: 0, waiting: 0 };
+    record.failures += count;
     record.untilMs = nowMs + this.options.windowSec * 1000;
     if (record.failures > this.options.failureCountMax)
       record.nextMs = Math.max(record.nextMs, nowMs + this.delayMs(record));
@@ -105,9 +120,13 @@ export class AttemptLimit {
   private find(address: string): Record | undefined {
     if (this.records.size === 0) return undefined;
     const key = networkOf(address);
-    const record = key === undefined ? undefined : this.records.get(key);
+    return key === undefined ? undefined : this.findKey(key);
+  }
+
+  private findKey(key: string): Record | undefined {
+    const record = this.records.get(key);
     if (!record || this.nowMs() < record.untilMs || record.waiting > 0) return record;
-    this.records.delete(key!);
+    this.records.delete(key);
     return undefined;
   }
 

@@ -83,7 +83,8 @@ export class AccessSetup {
   private lineup: Lineup;
   private flapping: Flapping | undefined;
   private isFlappingWatched = false;
-  private readonly attempts: AttemptLimit;
+  /** Failed credentials by address. */
+  readonly attempts: AttemptLimit;
   private connections: Connections | undefined;
   private engine: Engine | undefined;
   private isWatching = false;

@@ -262,8 +262,13 @@ class Crew {
       return this.send(node, this.orderFor(node));
     }
     if (message.kind === "ask") return void answerTo(this.site, message).then((answer) => this.send(node, answer));
+    if (message.kind === "failures") return this.tellOthers(node, message);
     if (message.kind === "drained") return this.handleDrained(node);
     if (message.kind === "answer" || message.kind === "refusal") settle(this.workers[node].asked, message);
+  }
+
+  private tellOthers(node: number, message: ToWorker): void {
+    for (const other of this.workers.keys()) if (other !== node && !this.isAway(other)) this.send(other, message);
   }
 
   /** The others may need it until they are drained as well, unless it stops alone. */

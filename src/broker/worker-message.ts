@@ -1,4 +1,5 @@
 /** What the keeper and its workers say to each other: JSON over the channel that Bun opens between a process and its child. */
+import type { Failures } from "#access/attempt-limit.ts";
 import { MantouError } from "#base/error.ts";
 import type { Control } from "./control.ts";
 import type { ConfigFlags } from "./config.ts";
@@ -21,6 +22,8 @@ export type ToWorker =
   /** The configuration and certificates are read again. */
   | { readonly kind: "reload" }
   | { readonly kind: "ask"; readonly id: number; readonly name: string; readonly params: unknown }
+  /** In another worker. */
+  | { readonly kind: "failures"; readonly failures: Failures }
   /** To what the worker asked of all. */
   | Answer;
 
@@ -34,6 +37,8 @@ export type ToKeeper =
   /** Of the broker as a whole. */
   | { readonly kind: "ask"; readonly id: number; readonly name: string; readonly params: unknown }
   | { readonly kind: "ready"; readonly addresses: readonly string[] }
+  /** Credentials were wrong. */
+  | { readonly kind: "failures"; readonly failures: Failures }
   /** Its clients are gone and nothing is on its way from it to the others. */
   | { readonly kind: "drained" }
   /** It could not start. */

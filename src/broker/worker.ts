@@ -1,4 +1,5 @@
 /** A worker process: one of several brokers that are one, run by its keeper (keeper.ts). */
+import type { AttemptLimit } from "#access/attempt-limit.ts";
 import { MantouError } from "#base/error.ts";
 import { startBroker, type RunningBroker } from "./broker.ts";
 import { type ConfigFlags, type LoadedConfig, loadConfig, loadConfigText } from "./config.ts";
@@ -12,6 +13,9 @@ import { answerTo, type Question, settle, type ToKeeper, type ToWorker } from ".
 
 /** How often a worker looks whether its keeper is alive, should the channel not tell. */
 const LOOK_MS = 500;
+
+/** Failed credentials of so long are told together. */
+const SHARE_MS = 20;
 
 /** What this worker has asked of the broker as a whole. */
 const asked = new Map<number, Question>();
@@ -54,6 +58,7 @@ export function runWorker(): void {
     else if (message.kind === "ping") say({ kind: "pong" });
     else if (message.kind === "reload")
       void broker?.reload().catch(() => {}); // its log says why
+    else if (message.kind === "failures") broker?.access.attempts.noteElsewhere(message.failures);
     else if (message.kind === "ask") void answerTo(broker?.control, message).then(say);
     else if (message.kind === "answer" || message.kind === "refusal") settle(asked, message);
     else
@@ -82,8 +87,22 @@ async function start({ flags, part, listeners }: ToWorker & { kind: "start" }): 
     log.fatal({ err: error }, "the worker cannot go on");
     process.exit(1);
   });
+  shareFailures(broker.access.attempts);
   say({ kind: "ready", addresses: broker.addresses });
   return broker;
+}
+
+/** Whoever guesses is not to have as many guesses in every worker. */
+function shareFailures(attempts: AttemptLimit): void {
+  const untold = new Map<string, number>();
+  attempts.onFailure = (network) => {
+    if (untold.size === 0)
+      setTimeout(() => {
+        if (process.connected) say({ kind: "failures", failures: [...untold] });
+        untold.clear();
+      }, SHARE_MS);
+    untold.set(network, (untold.get(network) ?? 0) + 1);
+  };
 }
 
 /** What is in force in the others, whatever the file says by now. */

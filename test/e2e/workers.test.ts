@@ -4,6 +4,8 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { socketControl } from "#admin/socket-control.ts";
+import { homeOf } from "#fabric/home.ts";
 import { type BrokerProcess, startBroker } from "#test/support/broker-process.ts";
 import type { RawClient } from "#test/support/client.ts";
 import { type Harness, harnessOf, tcpTarget } from "#test/support/harness.ts";
@@ -407,3 +409,36 @@ async function reconnect(at: Harness, client: RawClient): Promise<RawClient> {
     await Bun.sleep(50);
   }
 }
+
+test(
+  "who guesses passwords in one worker has to wait in the others too",
+  async () => {
+    const file = "alice:wonder\n";
+    const users = "{ type: user-file, file: passwd, password: { algorithm: plain } }";
+    const access = `access={ authenticate: [${users}], failureCountMax: 30, failureDelaySecMax: 1 }`;
+    await using broker = await startBroker(["--workers", "2", "--set", "store.type=memory", "--set", access], {
+      files: { passwd: file },
+    });
+    const at = harnessOf(tcpTarget(broker.url));
+    const control = socketControl(join(broker.cwd, "data/admin.sock"));
+    const ids = Array.from({ length: 200 }, (_, i) => `guess-${i}`);
+    const idsOf = (node: number): string[] =>
+      ids.filter((clientId) => homeOf(Buffer.from(clientId), { count: 2, seed: 1 }) === node);
+    const guess = async (clientId: string): Promise<void> => {
+      const client = await at.open(5);
+      client.send({ type: "connect", clientId, username: "alice", password: "no" });
+      await client.expectRejected(0x86);
+    };
+    for (const clientId of idsOf(0).slice(0, 31)) await guess(clientId);
+    const others = idsOf(1).slice(0, 30);
+    await until(async () => {
+      const clientId = others.pop();
+      if (clientId === undefined) throw new Error("thirty guesses in the other worker, and nobody waits");
+      await guess(clientId);
+      return (await control("access.show", {})).counts["delayed"]! > 0;
+    }, "a guess in the other worker waits");
+    await at.stop();
+    await broker.stop();
+  },
+  TIMEOUT_MS,
+);

@@ -215,6 +215,21 @@ describe("brute force", () => {
     expect(fresh.limit.addressCount).toBe(0);
   });
 
+  test("failures in other processes count as well, and only those here are told", () => {
+    const { limit, attempt } = setUp();
+    const told: string[] = [];
+    limit.onFailure = (network) => void told.push(network);
+    limit.noteFailure("10.0.0.1");
+    limit.noteFailure("2001:db8::7");
+    limit.noteElsewhere([
+      [told[0]!, 2],
+      [told[1]!, 4],
+    ]);
+    expect([attempt("10.0.0.1"), attempt("10.0.0.2"), attempt("2001:db8::8")]).toEqual([1, 0, 4]);
+    expect(told).toHaveLength(2);
+    expect(limit.counts.failures).toBe(2);
+  });
+
   test("what has no address is not counted", () => {
     const { limit, attempt } = setUp(0);
     limit.noteFailure("");
