@@ -170,7 +170,7 @@ describe("kill -9", () => {
   test.each([...SYNC_MODES])(
     "of a writing process: all that it was told is safe is there, sync %s",
     async (sync) => {
-      for (let round = 0; round < rounds(2, 20, 100); round++) {
+      for (let round = 0; round < rounds(2, 20, 50); round++) {
         const dir = makeDir();
         const seed = round * 7 + 1;
         const writer = child("writing-child.ts", dir, String(seed), sync);
@@ -197,7 +197,7 @@ describe("kill -9", () => {
         stop(log);
       }
     },
-    120_000,
+    rounds(120_000, 120_000, 600_000),
   );
 });
 
