@@ -107,6 +107,7 @@ export async function startBroker(
   const reload = makeReload(source, live, parts, log);
   hookAlarms(observation, engine);
   if (source.backend) access.addBackend(source.backend, 0);
+  load.hold();
   const stopClock = runClock(parts, kept, log);
   const close = async (msMax: number): Promise<void> => {
     listeners.stop();
@@ -121,6 +122,7 @@ export async function startBroker(
   try {
     live.set(part?.changes.values ?? {});
     await open(parts, kept, config.listeners, part?.changes);
+    load.begin();
   } catch (error) {
     await close(0);
     throw error;

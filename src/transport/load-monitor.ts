@@ -27,6 +27,7 @@ export class LoadMonitor {
   /** Resident set, at most a second old. */
   memoryBytes = 0;
   private lastMs = -1;
+  private isHeld = false;
   private busyUntilMs = -1;
   private memoryAtMs = -Infinity;
   private collectedAtMs = -Infinity;
@@ -47,9 +48,19 @@ export class LoadMonitor {
     return this.marks.memoryBytesMax > 0 ? this.marks.memoryBytesMax : (0.9 * machineBytes) / this.processCount;
   }
 
+  /** Until `begin` lateness does not count: a start takes what it takes, and nobody is in yet. */
+  hold(): void {
+    this.isHeld = true;
+  }
+
+  begin(): void {
+    this.isHeld = false;
+    this.lastMs = -1;
+  }
+
   /** To be called every `tickMs`; true when busy. */
   tick(nowMs: number): boolean {
-    this.lagMs = this.lastMs < 0 ? 0 : Math.max(0, nowMs - this.lastMs - this.tickMs);
+    this.lagMs = this.isHeld || this.lastMs < 0 ? 0 : Math.max(0, nowMs - this.lastMs - this.tickMs);
     this.lastMs = nowMs;
     if (this.lagMs > this.lagMsMax) this.lagMsMax = this.lagMs;
     if (nowMs - this.memoryAtMs >= MEMORY_MS) {

@@ -13,6 +13,15 @@ test("a late tick makes busy for a second", () => {
   expect(load.lagMs).toBe(0);
 });
 
+test("what a start takes is no lag", () => {
+  const load = new LoadMonitor(marks, 50, () => 0);
+  load.hold();
+  expect([0, 50, 5000].map((nowMs) => load.tick(nowMs))).toEqual([false, false, false]);
+  load.begin();
+  expect([9000, 9050].map((nowMs) => load.tick(nowMs))).toEqual([false, false]);
+  expect([load.takeLagMs(), load.tick(9201)]).toEqual([0, true]);
+});
+
 test("the greatest lag is kept until somebody takes it", () => {
   const load = new LoadMonitor(marks, 50, () => 0);
   for (const nowMs of [0, 50, 170, 230]) load.tick(nowMs);
