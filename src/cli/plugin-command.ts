@@ -1,6 +1,6 @@
 /** `mantou plugin new NAME`. */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { join, resolve, sep } from "node:path";
 import type { Command } from "commander";
 import { MantouError } from "#base/error.ts";
 import { VERSION } from "#broker/version.ts";
@@ -34,9 +34,10 @@ function newPlugin(name: string, dir: string, host: Host): void {
   host.out(`${shown}next: cd ${dir} && bun install && bun test\n`);
 }
 
-/** This checkout or installation; a single executable has none to show. */
+/** This checkout. An installed package may be gone tomorrow (`bunx` keeps it for a while), a single executable has none to show: they say their version. */
 function ownPackage(): string {
   const root = resolve(import.meta.dir, "../..");
+  if (root.split(sep).includes("node_modules")) return VERSION;
   try {
     const { name } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { name?: string };
     if (name === "mantou") return `file:${root}`;

@@ -100,10 +100,13 @@ export function pluginFiles(name: string, mantou: string): Readonly<Record<strin
   const compilerOptions = {
     strict: true,
     target: "esnext",
+    lib: ["esnext"],
     module: "preserve",
     types: ["bun"],
     skipLibCheck: true,
     noEmit: true,
+    // A checkout has no declarations: the compiler reads the sources, which need the rules they are written by.
+    ...(mantou.startsWith("file:") && { allowImportingTsExtensions: true, exactOptionalPropertyTypes: true }),
   };
   const named = (text: string): string => text.replaceAll("NAME", name);
   return {

@@ -84,3 +84,17 @@ test.each(["bundler", "nodenext"])(
 test("has the command line: what `bunx mantou` runs", async () => {
   expect(await run([join(installed, "src/main.ts"), "--version"])).toBe(`mantou ${VERSION}\n`);
 });
+
+test.each([
+  ["installed", join(installed, "src/main.ts"), VERSION],
+  ["a checkout", resolve("src/main.ts"), `file:${resolve(".")}`],
+])("makes a plugin that is right by its own rules (%s)", async (name, main, wanted) => {
+  const plugin = join(app, name.replace(" ", "-"));
+  await run([process.execPath, main, "plugin", "new", "my-thing", "--dir", plugin]);
+  expect(await Bun.file(join(plugin, "package.json")).json()).toMatchObject({ devDependencies: { mantou: wanted } });
+  // As `bun install` would, without a network.
+  mkdirSync(join(plugin, "node_modules/@types"), { recursive: true });
+  symlinkSync(resolve(main, "../.."), join(plugin, "node_modules/mantou"));
+  symlinkSync(join(PACKAGES, "bun-types"), join(plugin, "node_modules/@types/bun"));
+  await run([process.execPath, "check", "--no-script"], { cwd: plugin });
+});
