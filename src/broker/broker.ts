@@ -216,7 +216,10 @@ async function readFigures({ metrics }: Engine, gauges: Gauges, site: Control | 
   return figuresOf(counters, stats);
 }
 
-/** Listeners last: whoever comes in is met by all the others; one of several workers first learns what these want. */
+/**
+ * Listeners last: whoever comes in is met by all the others; one of several workers first learns what these want. The store is
+ * restored when they are open, unless a plugin has a client of its own before.
+ */
 async function open(
   parts: Parts,
   kept: OpenStore,
@@ -237,8 +240,11 @@ async function open(
     void warmHttpClient();
     await links.join({ engine, transport, reporter, makeProtocol });
   }
+  const isAwaited = !links && plugins.isAwaited;
+  if (isAwaited) kept.attach(engine);
+  await plugins.open();
   await listeners.apply(configs, changes?.closedListeners);
-  if (!links) kept.attach(engine);
+  if (!links && !isAwaited) kept.attach(engine);
 }
 
 function makeReload(

@@ -48,6 +48,8 @@ export class PluginSetup {
   readonly mounts: HttpMount[];
   readonly host: PluginHost;
   private readonly configured: ConfiguredPlugins;
+  private readonly opening = Promise.withResolvers<void>();
+  private isOpen = false;
 
   constructor(private readonly request: PluginRequest) {
     const { config, engine, access } = request;
@@ -66,6 +68,7 @@ export class PluginSetup {
       setAlarm: (id, words) => setAlarm(request.alarms(), id, words),
       makeProtocol: request.makeProtocol,
       logOf: (plugin) => this.logOf(plugin),
+      whenReady: () => (this.isOpen ? undefined : this.opening.promise),
       addBackend: (backend, priority) => access.addBackend(backend, priority),
     });
     this.configured = new ConfiguredPlugins(this.host, request.baseDir, (name, words) => this.note(name, words));
@@ -75,6 +78,24 @@ export class PluginSetup {
   async start(): Promise<void> {
     try {
       await this.configured.start(this.request.config);
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
+    this.mount();
+  }
+
+  /** Whether a plugin waits in its start for `open`. */
+  get isAwaited(): boolean {
+    return this.host.isAwaited;
+  }
+
+  /** Clients can be served, those of plugins first. @throws the first MantouError of a start that has waited; all are ended then. */
+  async open(): Promise<void> {
+    this.isOpen = true;
+    this.opening.resolve();
+    try {
+      await this.host.finishStarts();
     } catch (error) {
       await this.stop();
       throw error;

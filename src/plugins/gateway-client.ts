@@ -91,6 +91,7 @@ export class PluginClient implements Link, GatewayClient {
   /** Rejects with MantouError `client_refused`. */
   async open(protocol: Protocol): Promise<this> {
     this.protocol = protocol;
+    this.schedule();
     await this.opened.promise;
     return this;
   }

@@ -13,7 +13,7 @@ import { MantouError } from "#base/error.ts";
 import type { Contribution } from "#core/ports.ts";
 import { before } from "./call.ts";
 import type { PluginDefinition } from "./plugin.ts";
-import { type Faults, type PluginGround, Scope } from "./scope.ts";
+import { type Faults, type PluginGround, Scope, WAITS } from "./scope.ts";
 
 export interface PluginSource {
   readonly kind: "module" | "plugin";
@@ -56,6 +56,8 @@ const SHAPE = "an object with name, version, description and start, as its defau
 export class PluginHost {
   private readonly known = new Map<string, Known>();
   private operation: Promise<unknown> = Promise.resolve();
+  /** Starts that wait for the broker. */
+  private unfinished: Promise<void>[] = [];
 
   constructor(private readonly ground: PluginGround) {}
 
@@ -167,6 +169,16 @@ export class PluginHost {
     return true;
   }
 
+  /** Whether a start waits for the broker. */
+  get isAwaited(): boolean {
+    return this.unfinished.length > 0;
+  }
+
+  /** The broker can serve: starts that have waited for it go on. @throws as `load` */
+  async finishStarts(): Promise<void> {
+    await Promise.all(this.unfinished.splice(0));
+  }
+
   /** Ends all, the last one first. */
   stop(): Promise<void> {
     return this.oneByOne(async () => {
@@ -187,24 +199,36 @@ export class PluginHost {
     }
   }
 
+  /** Returns early from a start that waits for the broker: see `finishStarts`. */
   private async start(known: Known): Promise<void> {
     const { definition, source, faults } = known;
     const { name } = definition;
     const scope = new Scope(name, checkOptions(definition, source), this.ground, faults);
     const starting = Promise.try(() => definition.start(scope));
-    try {
-      const stop = await before(this.ground.startMsMax ?? START_MS_MAX, "it has not started", () => starting);
-      known.stop = typeof stop === "function" ? stop : undefined;
-      known.scope = scope;
-      known.state = "running";
-    } catch (error) {
-      known.state = "failed";
-      faults.count++;
-      faults.last = error instanceof Error ? error.message : String(error);
-      scope.close();
-      void starting.then((stop) => void (stop && scope.guard(stop))).catch(() => {}); // it starts after all
-      throw new MantouError("plugin_failed", `plugin ${name} did not start: ${faults.last}`);
-    }
+    const inTime = <T>(call: () => Promise<T>): Promise<T> =>
+      before(this.ground.startMsMax ?? START_MS_MAX, "it has not started", call);
+    const run = async (): Promise<void> => {
+      try {
+        let stop = await inTime(() => Promise.race([starting, scope.waiting]));
+        known.scope = scope;
+        known.state = "running";
+        if (stop === WAITS) {
+          await this.ground.whenReady?.();
+          stop = await inTime(() => starting);
+        }
+        known.stop = typeof stop === "function" ? stop : undefined;
+      } catch (error) {
+        known.scope = undefined;
+        known.state = "failed";
+        faults.count++;
+        faults.last = error instanceof Error ? error.message : String(error);
+        scope.close();
+        void starting.then((stop) => void (stop && scope.guard(stop))).catch(() => {}); // it starts after all
+        throw new MantouError("plugin_failed", `plugin ${name} did not start: ${faults.last}`);
+      }
+    };
+    const running = run();
+    if ((await Promise.race([running, scope.waiting])) === WAITS) this.unfinished.push(running);
   }
 
   /** `keepsGate`: what refuses when it fails stays, until `Scope.openGate`. */

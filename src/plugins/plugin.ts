@@ -180,7 +180,7 @@ export interface PluginApi<C = unknown> {
 
   /**
    * A client that this plugin speaks for: what a gateway from another protocol is made of. It is a client of MQTT 5.0 to access, hooks, limits and
-   * lists, its listener is `plugin:NAME`, and it ends with the plugin. Rejects with MantouError `client_refused` (`details.reasonCode`).
+   * lists, its listener is `plugin:NAME`, and it ends with the plugin. In `start` it comes in when the other plugins have started. Rejects with MantouError `client_refused` (`details.reasonCode`).
    */
   openClient(wish: ClientWish, handlers: ClientHandlers): Promise<GatewayClient>;
 

@@ -66,6 +66,8 @@ export interface PluginGround {
   makeProtocol(link: Link, listener: string): Protocol;
   /** Repeats of a message are the logger's to limit. */
   logOf(plugin: string): PluginLog;
+  /** Undefined once the broker can serve clients: it starts its plugins before that. */
+  whenReady?(): Promise<void> | undefined;
   /** Puts a backend before the configured ones. */
   addBackend(backend: Backend, priority: number): Undo;
 }
@@ -83,6 +85,8 @@ const ADMINISTRATIVE_ACTION = 0x98;
 const COMMAND_MS_MAX = 30_000;
 const WAIT_MS = 5000;
 
+export const WAITS = Symbol("a start that goes on when the broker can serve clients");
+
 export class Scope implements PluginApi {
   readonly log: PluginLog;
   readonly broker: PluginApi["broker"];
@@ -95,6 +99,9 @@ export class Scope implements PluginApi {
   private readonly adminRoutes: HttpMount[] = [];
   private readonly commands: Command[] = [];
   private readonly metrics: MetricSource[] = [];
+  /** Resolves when the plugin waits for a broker that waits for its plugins to start. */
+  readonly waiting: Promise<typeof WAITS>;
+  private readonly wait: (what: typeof WAITS) => void;
   private subscriber: LocalSubscriber | undefined;
   private isClosed = false;
 
@@ -107,6 +114,7 @@ export class Scope implements PluginApi {
     this.log = ground.logOf(name);
     this.broker = { node: ground.node, version: ground.version, worker: ground.worker, sync: ground.sync };
     this.faults = faults;
+    ({ promise: this.waiting, resolve: this.wait } = Promise.withResolvers());
     this.declare({
       name: this.metricName("faults_total"),
       help: `What plugin ${name} threw`,
@@ -312,8 +320,17 @@ export class Scope implements PluginApi {
   }
 
   async openClient(wish: ClientWish, handlers: ClientHandlers): Promise<GatewayClient> {
-    if (this.isOver) throw new MantouError("plugin_stopped", `plugin ${this.name} has ended`);
+    const checkRunning = (): void => {
+      if (this.isOver) throw new MantouError("plugin_stopped", `plugin ${this.name} has ended`);
+    };
+    checkRunning();
     const client = new PluginClient(wish, handlers, (error) => this.fault(error));
+    const ready = this.ground.whenReady?.();
+    if (ready) {
+      this.wait(WAITS);
+      await ready;
+      checkRunning();
+    }
     client.whenOver = this.keep(() => client.close());
     return client.open(this.ground.makeProtocol(client, `plugin:${this.name}`));
   }

@@ -1,12 +1,14 @@
 // Clients that a plugin speaks for (`api.openClient`): they are what MQTT clients are, in one process and in several.
 
 import { expect, test } from "bun:test";
-import { resolve } from "node:path";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
 import type { MantouError } from "#base/error.ts";
 import type { ClientHandlers, ClientWish, GatewayClient, PluginApi, PluginMessage } from "#plugins/plugin.ts";
 import { startBroker } from "#test/support/broker-process.ts";
 import { harnessOf, tcpTarget } from "#test/support/harness.ts";
-import { startInProcess } from "./broker-in-process.ts";
+import { type BrokerInProcess, startInProcess } from "./broker-in-process.ts";
 
 async function startWorld(...set: string[]) {
   const world = await startInProcess(set);
@@ -180,14 +182,50 @@ test("wrong words are an error at once; all its clients end with the plugin", as
   expect(open({ clientId: "late" })).rejects.toThrow("has ended");
 });
 
+test("a plugin opens a client in its start: before anybody else comes in, and after the store is there", async () => {
+  const dir = mkdtempSync(join(tmpdir(), "mantou-gateway-"));
+  const start = (file: string, last: string): Promise<BrokerInProcess> => {
+    const path = join(dir, file);
+    const plugin = `
+      import { definePlugin } from "mantou/plugin";
+      export default definePlugin({ name: "early", version: "1", description: "d", async start(api) {
+        const client = await api.openClient({ clientId: "early", isCleanStart: false, sessionExpirySec: 60 }, {});
+        if (await client.publish("early", "x", { qos: 1, isRetain: true }) >= 0x80) throw new Error("refused");
+        api.route("/late", () => new Response("late"));
+        ${last}
+      } });`;
+    writeFileSync(path, plugin);
+    return startInProcess([
+      `plugins=[{from: ${JSON.stringify(path)}}]`,
+      "store.type=sqlite",
+      `node.data=${JSON.stringify(join(dir, "data"))}`,
+    ]);
+  };
+  try {
+    const failed = await start("failing.ts", "throw new Error('after all');").catch((error: Error) => error);
+    expect(failed).toMatchObject({ message: "plugin early did not start: after all" });
+    await using world = await start("right.ts", "return () => client.close();");
+    expect(world.broker.plugins.list().find(({ name }) => name === "early")).toMatchObject({ state: "running" });
+    expect(world.broker.plugins.mounts.map(({ path }) => path)).toContain("/plugins/early/late");
+    const mqtt = await world.harness.connect({ clientId: "mqtt" });
+    await mqtt.subscribe("early");
+    await mqtt.expect("publish", { topic: "early", payload: "x" });
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+});
+
 test("of three workers, each client is where its session belongs", async () => {
   const plugin = `
     import { definePlugin } from "mantou/plugin";
     export default definePlugin({
       name: "gate", version: "1", description: "d",
-      start(api) {
+      async start(api) {
         const clients = [];
         const got = [];
+        // The broker waits for this start, and the client for the broker.
+        const own = await api.openClient({ clientId: "own-" + api.broker.worker }, {});
+        await own.publish("here/" + api.broker.worker, "x", { qos: 1, isRetain: true });
         api.command({ name: "open", usage: "", description: "", run: async (ids) => {
           for (const clientId of ids) {
             const client = await api.openClient({ clientId }, { message: ({ topic, payload }) => got.push(topic + " " + payload) });
@@ -215,6 +253,14 @@ test("of three workers, each client is where its session belongs", async () => {
   };
   await ctl("open", ...ids);
   const mqtt = await harness.connect({ clientId: "mqtt" });
+  await mqtt.subscribe("here/+", 1);
+  const here: string[] = [];
+  for (const _ of "012") {
+    const message = await mqtt.take("publish", undefined, 10_000);
+    here.push(message.topic);
+    await mqtt.ack(message);
+  }
+  expect(here.toSorted()).toEqual(["here/0", "here/1", "here/2"]);
   await mqtt.subscribe("from", 1);
   expect(JSON.parse(await ctl("say", "from"))).toEqual(ids.map(() => 0));
   const heard: string[] = [];
