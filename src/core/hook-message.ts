@@ -97,7 +97,8 @@ export class HookMessage {
   /** @throws when it is no topic name, or too long. */
   set topic(topic: string) {
     const bytes = Buffer.from(topic);
-    if (!isTopicName(bytes, 0, bytes.length, this.parts.limits.mqtt)) throw new Error(`${topic} is no topic name`);
+    if (!isTopicName(bytes, 0, bytes.length, this.parts.limits.mqtt))
+      throw new Error(`${topic.slice(0, 100)} is no topic name`);
     this.ownTopic = topic;
     this.isTopicSet = true;
   }
@@ -107,10 +108,11 @@ export class HookMessage {
   }
 
   /** @throws when it would not fit into the largest packet. */
-  set payload(payload: Buffer) {
+  set payload(payload: Uint8Array | string) {
     const { packetBytesMax } = this.parts.limits.mqtt;
-    if (payload.length > packetBytesMax) throw new Error(`a payload of more than ${packetBytesMax} bytes`);
-    this.ownPayload = payload;
+    const bytes = Buffer.isBuffer(payload) ? payload : Buffer.from(payload as Uint8Array);
+    if (bytes.length > packetBytesMax) throw new Error(`a payload of more than ${packetBytesMax} bytes`);
+    this.ownPayload = bytes;
   }
 
   /** Of the payload, whether or not it has been read. */

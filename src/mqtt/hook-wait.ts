@@ -55,6 +55,12 @@ export function detailsOf(packet: ConnectPacket, reasonCode: number): ConnectDet
   };
 }
 
+/** 0: it goes on. A listener that says why meant to refuse, though a 3.x return code is no reason code. */
+function refusalOf(reasonCode: number, goesOn: boolean): number {
+  if (reasonCode >= 0x80 && reasonCode <= 0xff) return reasonCode;
+  return goesOn && reasonCode === 0 ? 0 : NOT_AUTHORIZED;
+}
+
 /** `done` gets 0, or the reason to refuse. */
 export function askConnectHooks(
   connection: Connection,
@@ -65,8 +71,7 @@ export function askConnectHooks(
   if (!clientConnect.isUsed && !clientConnectLater.isUsed) return done(0);
   const attempt: ConnectAttempt = { client: connection.info(), details: detailsOf(packet, 0), reasonCode: 0 };
   ask(connection, [clientConnectLater, clientConnect], attempt, (goesOn) => {
-    if (attempt.reasonCode >= 0x80) done(attempt.reasonCode);
-    else done(goesOn ? 0 : NOT_AUTHORIZED);
+    done(refusalOf(attempt.reasonCode, goesOn));
   });
 }
 
@@ -78,10 +83,10 @@ export function askSubscribeHooks(
 ): void {
   const { clientSubscribe, clientSubscribeLater } = connection.context.engine.hooks;
   if (items.length === 0 || (!clientSubscribe.isUsed && !clientSubscribeLater.isUsed)) return done(items, []);
-  const wishes = items.map(wishOf);
+  const wishes = Object.freeze(items.map(wishOf)); // one for each filter, whatever becomes of it
   const request = { client: connection.info(), wishes };
   ask(connection, [clientSubscribeLater, clientSubscribe], request, (goesOn) => {
-    const refusals = wishes.map(({ reasonCode }) => (reasonCode >= 0x80 ? reasonCode : goesOn ? 0 : NOT_AUTHORIZED));
+    const refusals = wishes.map(({ reasonCode }) => refusalOf(reasonCode, goesOn));
     done(
       wishes.map((wish, i) => itemOf(wish, items[i])),
       refusals,
@@ -103,7 +108,7 @@ function wishOf({ filter, options }: SubscribeItem): SubscribeWish {
 function itemOf(wish: SubscribeWish, { id }: SubscribeItem): SubscribeItem {
   const flags = (wish.isNoLocal ? NO_LOCAL : 0) | (wish.isRetainAsPublished ? RETAIN_AS_PUBLISHED : 0);
   const options = (wish.qos & QOS_MASK) | flags | ((wish.retainHandling & 3) << RETAIN_HANDLING_SHIFT);
-  return { filter: Buffer.from(wish.filter), options, id };
+  return { filter: Buffer.from(String(wish.filter)), options, id };
 }
 
 /** `done` gets what the filters have become, or undefined when they are refused. */
@@ -118,7 +123,7 @@ export function askUnsubscribeHooks(
   ask(connection, [clientUnsubscribeLater, clientUnsubscribe], request, (goesOn) => {
     // One code a filter was promised.
     const texts = filters.map((filter, i) => request.filters[i] ?? String(filter));
-    done(goesOn ? texts.map((text) => Buffer.from(text)) : undefined);
+    done(goesOn ? texts.map((text) => Buffer.from(String(text))) : undefined);
   });
 }
 

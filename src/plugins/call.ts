@@ -1,6 +1,8 @@
 /** What calls into plugins need: promises told from values, deadlines, faults of whoever uses the api in words. */
 import { MantouError } from "#base/error.ts";
 
+const WORDS_MAX = 500;
+
 export function isPromise(value: unknown): value is Promise<unknown> {
   return typeof (value as { then?: unknown } | undefined | null)?.then === "function";
 }
@@ -18,4 +20,10 @@ export async function before<T>(limitMs: number, words: string, call: () => Prom
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** What was thrown, in words that may be kept and shown. */
+export function wordsOf(error: unknown): string {
+  const words = error instanceof Error ? error.message : String(error);
+  return words.length > WORDS_MAX ? `${words.slice(0, WORDS_MAX)}…` : words;
 }

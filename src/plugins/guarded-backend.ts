@@ -1,4 +1,4 @@
-/** A plugin's access backend behind a deadline: it answers once, in time, or it is unavailable. */
+/** A plugin's access backend behind a deadline: it answers once, in time, with what there is to answer, or it is unavailable. */
 import type {
   AuthenticateAnswer,
   AuthorizeAnswer,
@@ -8,13 +8,26 @@ import type {
 } from "#access/backend.ts";
 
 const ANSWER_MS_MAX = 5000;
+const VERDICTS: ReadonlySet<unknown> = new Set<AuthenticateAnswer["verdict"]>([
+  "allow",
+  "deny",
+  "ignore",
+  "unavailable",
+  "continue",
+]);
+const RULINGS: ReadonlySet<unknown> = new Set<AuthorizeAnswer>(["allow", "deny", "ignore", "unavailable"]);
 
-/** `fault` is told what it throws, and that it is late. */
-export function guardedBackend(backend: Backend, plugin: string, fault: (error: unknown) => void): Backend {
-  const ask = <T>(call: (answer: (value: T) => void) => unknown, late: T, answer: (value: T) => void): void => {
+/** Asks once, and answers `late` for what is not right. */
+function askerOf(fault: (error: unknown) => void) {
+  return <T>(
+    call: (answer: (value: T) => void) => unknown,
+    late: T,
+    answer: (value: T) => void,
+    isRight: (value: T) => boolean,
+  ): void => {
     let isAnswered = false;
     let timer: Timer | undefined;
-    const once = (value: T): void => {
+    const end = (value: T): void => {
       if (isAnswered) return;
       isAnswered = true;
       clearTimeout(timer);
@@ -22,7 +35,11 @@ export function guardedBackend(backend: Backend, plugin: string, fault: (error: 
     };
     const fail = (error: unknown): void => {
       fault(error);
-      once(late);
+      end(late);
+    };
+    const once = (value: T): void => {
+      if (isAnswered || isRight(value)) end(value);
+      else fail(new Error("its backend's answer is none of those that there are"));
     };
     try {
       const promise = call(once);
@@ -32,6 +49,11 @@ export function guardedBackend(backend: Backend, plugin: string, fault: (error: 
     }
     if (!isAnswered) timer = setTimeout(() => fail(new Error("its backend has not answered in time")), ANSWER_MS_MAX);
   };
+}
+
+/** `fault` is told what it throws, and that it is late. */
+export function guardedBackend(backend: Backend, plugin: string, fault: (error: unknown) => void): Backend {
+  const ask = askerOf(fault);
   const { authenticate, authorize, isSuperuser, subscriptions, methods, mayGrant, health } = backend;
   return {
     name: `${plugin}.${backend.name}`,
@@ -44,18 +66,35 @@ export function guardedBackend(backend: Backend, plugin: string, fault: (error: 
           (once) => authenticate.call(backend, attempt, once),
           { verdict: "unavailable" },
           answer,
+          (value) => VERDICTS.has(value?.verdict),
         ),
     }),
     ...(authorize && {
       authorize: (question, answer) =>
-        ask<AuthorizeAnswer>((once) => authorize.call(backend, question, once), "unavailable", answer),
+        ask<AuthorizeAnswer>(
+          (once) => authorize.call(backend, question, once),
+          "unavailable",
+          answer,
+          (value) => RULINGS.has(value),
+        ),
     }),
     ...(subscriptions && {
       subscriptions: (client, answer) =>
-        ask<SubscriptionsAnswer>((once) => subscriptions.call(backend, client, once), "unavailable", answer),
+        ask<SubscriptionsAnswer>(
+          (once) => subscriptions.call(backend, client, once),
+          "unavailable",
+          answer,
+          (value) => value === "unavailable" || Array.isArray(value),
+        ),
     }),
     ...(isSuperuser && {
-      isSuperuser: (client, answer) => ask<boolean>((once) => isSuperuser.call(backend, client, once), false, answer),
+      isSuperuser: (client, answer) =>
+        ask<boolean>(
+          (once) => isSuperuser.call(backend, client, once),
+          false,
+          answer,
+          (value) => typeof value === "boolean",
+        ),
     }),
   };
 }

@@ -11,7 +11,7 @@
  */
 import { MantouError } from "#base/error.ts";
 import type { Contribution } from "#core/ports.ts";
-import { before } from "./call.ts";
+import { before, wordsOf } from "./call.ts";
 import type { PluginDefinition } from "./plugin.ts";
 import { type Faults, type PluginGround, Scope, WAITS } from "./scope.ts";
 
@@ -163,7 +163,7 @@ export class PluginHost {
     const known = [...this.known.values()].find(isNamed);
     if (!known) return false;
     known.faults.count++;
-    known.faults.last = error.message;
+    known.faults.last = wordsOf(error);
     const words = "nobody caught this error of a plugin, in a timer or a promise of its own; the broker goes on";
     this.ground.logOf(known.definition.name).error(words, { err: error });
     return true;
@@ -208,27 +208,33 @@ export class PluginHost {
     const inTime = <T>(call: () => Promise<T>): Promise<T> =>
       before(this.ground.startMsMax ?? START_MS_MAX, "it has not started", call);
     const run = async (): Promise<void> => {
+      let hasWaited = false;
       try {
         let stop = await inTime(() => Promise.race([starting, scope.waiting]));
         known.scope = scope;
         known.state = "running";
         if (stop === WAITS) {
+          hasWaited = true;
           await this.ground.whenReady?.();
           stop = await inTime(() => starting);
         }
         known.stop = typeof stop === "function" ? stop : undefined;
       } catch (error) {
+        if (hasWaited && known.scope !== scope) return; // unloaded meanwhile
         known.scope = undefined;
         known.state = "failed";
         faults.count++;
-        faults.last = error instanceof Error ? error.message : String(error);
+        faults.last = wordsOf(error);
         scope.close();
         void starting.then((stop) => void (stop && scope.guard(stop))).catch(() => {}); // it starts after all
         throw new MantouError("plugin_failed", `plugin ${name} did not start: ${faults.last}`);
       }
     };
     const running = run();
-    if ((await Promise.race([running, scope.waiting])) === WAITS) this.unfinished.push(running);
+    if ((await Promise.race([running, scope.waiting])) !== WAITS) return;
+    known.scope = scope;
+    known.state = "running";
+    this.unfinished.push(running);
   }
 
   /** `keepsGate`: what refuses when it fails stays, until `Scope.openGate`. */

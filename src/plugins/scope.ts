@@ -6,15 +6,15 @@
  */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { isDeepStrictEqual } from "node:util";
 import type { Backend } from "#access/backend.ts";
 import { MantouError } from "#base/error.ts";
 import type { Engine } from "#core/engine.ts";
 import type { HookMessage, MessageCopy } from "#core/hook-message.ts";
 import type { HookPoint, Hooks, LaterListener, LaterPoint } from "#core/hooks.ts";
 import { LocalSubscriber } from "#core/local-subscriber.ts";
-import type { Command, Contribution, HttpMount, HttpPeer, Link, MetricSource, Protocol } from "#core/ports.ts";
-import { before, isPromise, wrong } from "./call.ts";
+import type { Command, Contribution, HttpMount, Link, MetricSource, Protocol } from "#core/ports.ts";
+import { before, isPromise, wordsOf, wrong } from "./call.ts";
+import { Contributions } from "./contributions.ts";
 import { PluginClient } from "./gateway-client.ts";
 import { decidingBackend, guardedBackend } from "./guarded-backend.ts";
 import {
@@ -78,11 +78,8 @@ export interface Faults {
   last: string;
 }
 
-const METRIC_NAME = /^[a-z][a-z0-9_]{0,63}$/;
-const COMMAND_NAME = /^[a-z][a-z0-9-]{0,31}$/;
 /** 5.0 reason code. */
 const ADMINISTRATIVE_ACTION = 0x98;
-const COMMAND_MS_MAX = 30_000;
 const WAIT_MS = 5000;
 
 export const WAITS = Symbol("a start that goes on when the broker can serve clients");
@@ -95,10 +92,7 @@ export class Scope implements PluginApi {
   private readonly undos = new Set<() => unknown>();
   /** Those of them that take away what refuses when it fails. */
   private readonly gate = new Set<() => unknown>();
-  private readonly routes: HttpMount[] = [];
-  private readonly adminRoutes: HttpMount[] = [];
-  private readonly commands: Command[] = [];
-  private readonly metrics: MetricSource[] = [];
+  private readonly added: Contributions;
   /** Resolves when the plugin waits for a broker that waits for its plugins to start. */
   readonly waiting: Promise<typeof WAITS>;
   private readonly wait: (what: typeof WAITS) => void;
@@ -115,8 +109,9 @@ export class Scope implements PluginApi {
     this.broker = { node: ground.node, version: ground.version, worker: ground.worker, sync: ground.sync };
     this.faults = faults;
     ({ promise: this.waiting, resolve: this.wait } = Promise.withResolvers());
-    this.declare({
-      name: this.metricName("faults_total"),
+    this.added = new Contributions(name, (error) => this.fault(error));
+    this.added.declare({
+      name: "faults_total",
       help: `What plugin ${name} threw`,
       kind: "counter",
       read: () => faults.count,
@@ -124,8 +119,8 @@ export class Scope implements PluginApi {
   }
 
   get contribution(): Contribution {
-    const { name: from, routes, adminRoutes, commands, metrics } = this;
-    return { from, routes, adminRoutes, commands, metrics };
+    const { routes, adminRoutes, commands, metrics } = this.added;
+    return { from: this.name, routes, adminRoutes, commands, metrics };
   }
 
   // ---- what is thrown stays here
@@ -144,7 +139,7 @@ export class Scope implements PluginApi {
 
   fault(error: unknown): void {
     this.faults.count++;
-    this.faults.last = error instanceof Error ? error.message : String(error);
+    this.faults.last = wordsOf(error);
     this.log.error("a plugin failed; what it was asked to do is left out", { err: error });
   }
 
@@ -155,7 +150,7 @@ export class Scope implements PluginApi {
     for (const undo of [...this.undos].toReversed()) if (!keepsGate || !this.gate.has(undo)) this.guard(undo);
     this.undos.clear();
     if (!keepsGate) this.gate.clear();
-    for (const list of [this.routes, this.adminRoutes, this.commands, this.metrics]) list.length = 0;
+    this.added.clear();
   }
 
   /** Takes back what `close` has left. */
@@ -357,7 +352,7 @@ export class Scope implements PluginApi {
 
   counter(name: string, help: string, labels?: MetricSource["labels"]): Counter {
     let value = 0;
-    if (!this.isOver) this.declare({ name: this.metricName(name), help, kind: "counter", labels, read: () => value });
+    if (!this.isOver) this.declare({ name, help, kind: "counter", labels, read: () => value });
     return {
       add: (count = 1) => {
         value += count;
@@ -368,24 +363,19 @@ export class Scope implements PluginApi {
   gauge(name: string, help: string, read: () => number, labels?: MetricSource["labels"]): Undo {
     if (this.isOver) return nothing;
     const guarded = (): number => this.guard(read) ?? Number.NaN;
-    return this.declare({ name: this.metricName(name), help, kind: "gauge", labels, read: guarded });
+    return this.declare({ name, help, kind: "gauge", labels, read: guarded });
   }
 
   route(path: string, fetch: HttpMount["fetch"]): Undo {
-    return this.isOver ? nothing : this.mount(this.routes, path, fetch);
+    return this.isOver ? nothing : this.keep(this.added.mount(this.added.routes, path, fetch));
   }
 
   adminRoute(path: string, fetch: HttpMount["fetch"]): Undo {
-    return this.isOver ? nothing : this.mount(this.adminRoutes, path, fetch);
+    return this.isOver ? nothing : this.keep(this.added.mount(this.added.adminRoutes, path, fetch));
   }
 
   command(command: Command): Undo {
-    if (this.isOver) return nothing;
-    if (!COMMAND_NAME.test(command.name)) throw wrong(`${command.name} is no name of a command`);
-    if (this.commands.some(({ name }) => name === command.name)) throw wrong(`it has two commands ${command.name}`);
-    const { name, usage, description, isEverywhere = false } = command;
-    const run = (args: readonly string[]): Promise<unknown> => this.runCommand(command, args);
-    return this.put(this.commands, { name, usage, description, isEverywhere, run });
+    return this.isOver ? nothing : this.keep(this.added.command(command));
   }
 
   backend(backend: Backend, { priority = 0 }: HookOptions = {}): Undo {
@@ -406,49 +396,8 @@ export class Scope implements PluginApi {
     return path;
   }
 
-  private metricName(name: string): string {
-    if (!METRIC_NAME.test(name)) throw wrong(`${name} is no name of a metric: lower case, digits, _`);
-    return `mantou_${this.name.replaceAll("-", "_")}_${name}`;
-  }
-
   private declare(metric: MetricSource): Undo {
-    const isSame = ({ name, labels }: MetricSource): boolean =>
-      name === metric.name && isDeepStrictEqual(labels, metric.labels);
-    if (this.metrics.some(isSame)) throw wrong(`it has two metrics ${metric.name}`);
-    return this.put(this.metrics, metric);
-  }
-
-  private mount(list: HttpMount[], path: string, fetch: HttpMount["fetch"]): Undo {
-    if (!/^\/[A-Za-z0-9._~/-]*$/.test(path)) throw wrong(`${path} is no path: it starts with /`);
-    const whole = `/plugins/${this.name}${path === "/" ? "" : path}`;
-    if (list.some((mount) => mount.path === whole)) throw wrong(`it has two routes ${whole}`);
-    const guarded = async (request: Request, peer: HttpPeer): Promise<Response> => {
-      try {
-        return await fetch(request, peer);
-      } catch (error) {
-        this.fault(error);
-        return new Response("Internal Server Error", { status: 500 });
-      }
-    };
-    return this.put(list, { path: whole, fetch: guarded });
-  }
-
-  private put<T>(list: T[], item: T): Undo {
-    list.push(item);
-    return this.keep(() => {
-      const at = list.indexOf(item);
-      if (at >= 0) list.splice(at, 1);
-    });
-  }
-
-  private async runCommand({ name, run }: Command, args: readonly string[]): Promise<unknown> {
-    try {
-      return await before(COMMAND_MS_MAX, `${name} has not ended`, async () => run(args));
-    } catch (error) {
-      if (error instanceof MantouError) throw error;
-      this.fault(error);
-      throw new MantouError("plugin_failed", `plugin ${this.name}: ${this.faults.last}`);
-    }
+    return this.keep(this.added.declare(metric));
   }
 }
 

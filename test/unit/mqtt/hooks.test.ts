@@ -47,6 +47,7 @@ describe("client.connect", () => {
     });
     hooks.clientConnect.add((attempt) => {
       if (attempt.client.clientId === "banned") attempt.reasonCode = 0x8a;
+      if (attempt.client.clientId === "code of 3.1.1") attempt.reasonCode = 5; // what is no reason code refuses too
       return attempt.client.clientId !== "no";
     });
     const codes: number[] = [];
@@ -54,16 +55,18 @@ describe("client.connect", () => {
       [5, "banned"],
       [5, "no"],
       [4, "no"],
+      [5, "code of 3.1.1"],
     ] as const) {
       const client = await harness.open(version);
       client.send({ type: "connect", clientId, username: "u", keepAliveSec: 7, cleanStart: true });
       codes.push((await client.expect("connack")).reasonCode);
     }
-    expect(codes).toEqual([0x8a, 0x87, 5]);
+    expect(codes).toEqual([0x8a, 0x87, 5, 0x87]);
     expect(refused).toEqual([
       ["banned", "u", 0x8a, true, 7, false],
       ["no", "u", 0x87, true, 7, false],
       ["no", "u", 5, true, 7, false],
+      ["code of 3.1.1", "u", 0x87, true, 7, false],
     ]);
     expect(access.waitingCount).toBe(0);
   });
@@ -168,8 +171,15 @@ describe("client.subscribe", () => {
     const v4 = await harness.connect({ version: 4 });
     expect((await v4.subscribe("a")).reasonCodes).toEqual([0x80]);
     off();
-    hooks.clientSubscribe.add(({ wishes }) => void (wishes[0]!.filter = "a/#/b"));
+    hooks.clientSubscribe.add(({ wishes }) => {
+      wishes[0]!.filter = "a/#/b";
+      if (wishes.length > 2) wishes[2]!.filter = undefined as never;
+      // One wish a filter: SUBACK has a code for each.
+      expect(() => (wishes as unknown[]).pop()).toThrow(TypeError);
+    });
     expect((await v5.subscribe(["a", "b"])).reasonCodes).toEqual([0x8f, 0]);
+    expect((await v5.subscribe(["a", "b", "c"])).reasonCodes).toEqual([0x8f, 0, 0]);
+    await v5.subscribe("still/here");
   });
 
   test("that takes its time: what the client sends after it waits too", async () => {
@@ -244,7 +254,8 @@ describe("message.publish that takes its time", () => {
       "slow",
     ]);
     message!.topic = "changed";
-    message!.payload = Buffer.from("after");
+    expect(() => (message!.payload = 5 as never)).toThrow(TypeError);
+    message!.payload = "after";
     message!.qos = 1;
     answers.answer();
     if (qos === 1) await slow!.expect("puback", { packetId: 5 });

@@ -192,6 +192,41 @@ describe("a plugin that fails", () => {
     expect(broker.engine.hooks.messagePublish.isUsed).toBe(false);
   });
 
+  test("adds what is none, or answers what is none: refused, or counted and left out", async () => {
+    const { host, backends, run } = makeBench();
+    await run((api) => {
+      expect(() => api.counter("x_total", "x", { 'a b"': "x" })).toThrow("no name of a label");
+      expect(() => api.counter("X", "x")).toThrow("no name of a metric");
+      expect(() => api.route("x", () => new Response())).toThrow("starts with /");
+      expect(() => api.command({ name: "X", usage: "", description: "", run: () => 1 })).toThrow(
+        "no name of a command",
+      );
+      api.route("/text", () => "text" as never);
+      api.on("client.authenticate", () => "perhaps" as never);
+      api.on("client.authorize", () => ({ verdict: "allow" }) as never);
+      api.backend({ name: "b", authenticate: (_, answer) => answer(undefined as never) });
+      api.backend({ name: "c", authenticate: (_, answer) => answer({ verdict: "allow" }) });
+      api.onUnload(() => {
+        throw new Error("x".repeat(10_000));
+      });
+    });
+    const [{ routes }] = host.contributions();
+    const response = await routes[0]!.fetch(new Request("http://h/"), { address: "", port: 0, listener: "ws" });
+    expect(response.status).toBe(500);
+    const answers: unknown[] = [];
+    for (const { authenticate, authorize } of backends)
+      answers.push(
+        await new Promise((answer) => {
+          authenticate?.({ client: {} } as never, answer);
+          authorize?.({ client: {} } as never, answer);
+        }),
+      );
+    const unavailable = { verdict: "unavailable" };
+    expect(answers).toEqual([unavailable, "unavailable", unavailable, { verdict: "allow" }]);
+    await host.unload("p");
+    expect(host.list()[0]).toMatchObject({ faultCount: 5, lastFault: `${"x".repeat(500)}…` });
+  });
+
   test("uses its api after its end: nothing happens, but for the count", async () => {
     const { host, broker, run } = makeBench();
     let api!: PluginApi;
