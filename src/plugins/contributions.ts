@@ -67,7 +67,9 @@ export class Contributions {
 
   private async runCommand({ name, run }: Command, args: readonly string[]): Promise<unknown> {
     try {
-      return await before(COMMAND_MS_MAX, `${name} has not ended`, async () => run(args));
+      const answer = await before(COMMAND_MS_MAX, `${name} has not ended`, async () => run(args));
+      JSON.stringify(answer); // what cannot be told to who asked is the plugin's fault
+      return answer;
     } catch (error) {
       if (error instanceof MantouError) throw error;
       this.fault(error);

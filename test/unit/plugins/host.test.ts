@@ -202,6 +202,7 @@ describe("a plugin that fails", () => {
         "no name of a command",
       );
       api.route("/text", () => "text" as never);
+      api.command({ name: "big", usage: "", description: "", run: () => ({ count: 1n }) });
       api.on("client.authenticate", () => "perhaps" as never);
       api.on("client.authorize", () => ({ verdict: "allow" }) as never);
       api.backend({ name: "b", authenticate: (_, answer) => answer(undefined as never) });
@@ -210,9 +211,11 @@ describe("a plugin that fails", () => {
         throw new Error("x".repeat(10_000));
       });
     });
-    const [{ routes }] = host.contributions();
+    const [{ routes, commands }] = host.contributions();
     const response = await routes[0]!.fetch(new Request("http://h/"), { address: "", port: 0, listener: "ws" });
     expect(response.status).toBe(500);
+    const told = Promise.resolve(commands[0]!.run([]));
+    expect(await told.catch((error: Error) => error)).toMatchObject({ code: "plugin_failed" });
     const answers: unknown[] = [];
     for (const { authenticate, authorize } of backends)
       answers.push(
@@ -224,7 +227,7 @@ describe("a plugin that fails", () => {
     const unavailable = { verdict: "unavailable" };
     expect(answers).toEqual([unavailable, "unavailable", unavailable, { verdict: "allow" }]);
     await host.unload("p");
-    expect(host.list()[0]).toMatchObject({ faultCount: 5, lastFault: `${"x".repeat(500)}…` });
+    expect(host.list()[0]).toMatchObject({ faultCount: 6, lastFault: `${"x".repeat(500)}…` });
   });
 
   test("uses its api after its end: nothing happens, but for the count", async () => {
