@@ -87,7 +87,10 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   workers: z
-    .union([z.literal("auto"), z.int().min(1).max(WORKERS_MAX)], { error: WORKERS_ALLOWED })
+    .union(
+      [z.literal("auto"), z.int().min(1, { error: WORKERS_ALLOWED }).max(WORKERS_MAX, { error: WORKERS_ALLOWED })],
+      { error: WORKERS_ALLOWED },
+    )
     .default(1)
     .meta({ description: "processes that share the listeners' ports; auto: as many as the machine has processors" }),
   listeners: z

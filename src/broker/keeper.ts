@@ -15,6 +15,7 @@ import { join, resolve } from "node:path";
 import type { Subprocess } from "bun";
 import { MantouError } from "#base/error.ts";
 import { homeOf } from "#fabric/home.ts";
+import { startFault } from "#store/fault-sqlite.ts";
 import { claimLayout, readSeed } from "#store/layout-sqlite.ts";
 import { StoreLock } from "#store/store-file-sqlite.ts";
 import { probePort } from "#transport/websocket-server.ts";
@@ -63,8 +64,7 @@ export async function startKeeper(
   const count = workerCountOf(config);
   const dir = resolve(config.node.data);
   const isKept = config.store.type !== "memory";
-  if (isKept) mkdirSync(dir, { recursive: true, mode: 0o700 });
-  const lock = isKept ? StoreLock.take(dir) : undefined;
+  const lock = isKept ? takeDirectory(dir) : undefined;
   const socketDir = mkdtempSync(join(tmpdir(), "mantou-"));
   chmodSync(socketDir, 0o700);
   const crew = new Crew(log, new LiveChanges(flags), config.broker.drainSecMax * 1000 + STOP_MORE_MS);
@@ -104,6 +104,16 @@ export async function startKeeper(
     await crew.stop();
     release();
     throw error;
+  }
+}
+
+/** Throws MantouError `store_in_use` or `store_not_writable`. */
+function takeDirectory(dir: string): StoreLock {
+  try {
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    return StoreLock.take(dir);
+  } catch (error) {
+    throw startFault(error, dir);
   }
 }
 

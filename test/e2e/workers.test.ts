@@ -383,6 +383,9 @@ describe("trouble", () => {
         "is in use by another process",
       );
       expect(await refusal("--workers", "2", "--data", data)).toContain("is in use");
+      const lost = await refusal("--workers", "2", "--data", "/proc/nowhere");
+      expect(lost).toContain("the store in /proc/nowhere cannot be written: ENOENT");
+      expect(lost).not.toContain("a bug");
       await broker.stop();
     },
     TIMEOUT_MS,

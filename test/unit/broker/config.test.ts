@@ -115,6 +115,12 @@ describe("defaults", () => {
   });
 });
 
+test.each(["0", "65", "1.5", "-1", "many"])("workers: %s is told what is allowed", (workers) => {
+  expect(problemsOf({ set: [`workers=${workers}`] })).toEqual([
+    `--set: workers: found ${workers === "many" ? '"many"' : workers}, allowed: auto, or a whole number from 1 to 64`,
+  ]);
+});
+
 describe("precedence and origin", () => {
   const key = "session.inflightCountMax";
   const file = "log: { level: warn }\nsession:\n  inflightCountMax: 10\n";
