@@ -18,13 +18,13 @@ import { homeOf } from "#fabric/home.ts";
 import { startFault } from "#store/fault-sqlite.ts";
 import { claimLayout, readSeed } from "#store/layout-sqlite.ts";
 import { StoreLock } from "#store/store-file-sqlite.ts";
-import { probePort } from "#transport/websocket-server.ts";
-import type { Config, ConfigFlags } from "./config.ts";
+import { type Config, type ConfigFlags, loadConfig } from "./config.ts";
 import { type Control, spreadControl } from "./control.ts";
 import { AWAY, awayFault } from "./operation.ts";
 import { LiveChanges } from "./live-changes.ts";
 import type { ListenerConfig } from "./listener-schema.ts";
 import { type Logger, writeRecord } from "./log.ts";
+import { SharedPorts } from "./shared-ports.ts";
 import { answerTo, settle, type ToKeeper, type ToWorker } from "./worker-message.ts";
 
 /** A worker that lived shorter is not started again at once. */
@@ -76,19 +76,20 @@ export async function startKeeper(
     if (isKept) claimLayout(dir, count);
     const seed = isKept ? readSeed(dir) : 1;
     const { changes } = crew;
+    const ports = new SharedPorts(config.listeners);
     const controls = Array.from({ length: count }, (_, node) => crew.controlOf(node));
-    crew.site = spreadControl(
+    const site = spreadControl(
       controls,
       (clientId) => homeOf(Buffer.from(clientId), { count, seed }),
       (node) => crew.isAway(node),
       (...done) => crew.note(...done),
     );
-    const listeners = config.listeners.map(resolvePort);
+    crew.site = tryingPorts(site, ports, { flags, log, tell: (message) => crew.tell(message) });
     await crew.start(command, count, (node) => ({
       kind: "start",
       flags,
       part: { node, count, seed, socketDir, dataDir: join(dir, `worker-${node}`), changes: changes.ofWorker },
-      listeners,
+      listeners: ports.listeners,
     }));
     return {
       addresses: crew.addresses,
@@ -117,10 +118,32 @@ function takeDirectory(dir: string): StoreLock {
   }
 }
 
-function resolvePort(listener: ListenerConfig): ListenerConfig {
-  const { bind, name } = listener;
-  if (bind.path !== undefined) return listener;
-  return { ...listener, bind: { ...bind, port: probePort(name, bind) } };
+interface Surroundings {
+  readonly flags: ConfigFlags;
+  readonly log: Logger;
+  tell(message: ToWorker): void;
+}
+
+/** The same, but before workers read the configuration again, listeners that are new in it are tried out. */
+function tryingPorts(site: Control, ports: SharedPorts, { flags, log, tell }: Surroundings): Control {
+  return async (name, params, onMissing) => {
+    if (name !== "config.reload") return site(name, params, onMissing);
+    let next: readonly ListenerConfig[] | undefined;
+    try {
+      next = ports.next(loadConfig({ flags }).config.listeners);
+      tell({ kind: "listeners", listeners: next });
+    } catch (error) {
+      if (!(error instanceof MantouError)) throw error;
+      // What is wrong with the text, workers tell.
+      if (error.code !== "config_invalid") {
+        log.error({ problems: [error.message] }, "the configuration cannot be applied; the old one stays in force");
+        throw error;
+      }
+    }
+    const result = await site(name, params, onMissing);
+    ports.listeners = next ?? ports.listeners;
+    return result;
+  };
 }
 
 /** Questions that a worker has not answered yet. */

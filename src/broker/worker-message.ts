@@ -19,6 +19,8 @@ export type ToWorker =
   | { readonly kind: "close" }
   /** Answered with `pong` by a process that does not stand still. */
   | { readonly kind: "ping" }
+  /** Those of the configuration that is to be read again, with the ports that were picked. */
+  | { readonly kind: "listeners"; readonly listeners: readonly ListenerConfig[] }
   /** The configuration and certificates are read again. */
   | { readonly kind: "reload" }
   | { readonly kind: "ask"; readonly id: number; readonly name: string; readonly params: unknown }

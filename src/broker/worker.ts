@@ -17,6 +17,8 @@ const LOOK_MS = 500;
 /** Failed credentials of so long are told together. */
 const SHARE_MS = 20;
 
+/** Listeners with their ports. */
+let picked: readonly ListenerConfig[] = [];
 /** What this worker has asked of the broker as a whole. */
 const asked = new Map<number, Question>();
 let lastId = 0;
@@ -56,6 +58,7 @@ export function runWorker(): void {
     if (message.kind === "stop") void stop();
     else if (message.kind === "close") closing.resolve();
     else if (message.kind === "ping") say({ kind: "pong" });
+    else if (message.kind === "listeners") picked = message.listeners;
     else if (message.kind === "reload")
       void broker?.reload().catch(() => {}); // its log says why
     else if (message.kind === "failures") broker?.access.attempts.noteElsewhere(message.failures);
@@ -77,8 +80,9 @@ export function runWorker(): void {
 }
 
 async function start({ flags, part, listeners }: ToWorker & { kind: "start" }): Promise<RunningBroker> {
-  const read = (): LoadedConfig => adopt(loadConfig({ flags }), listeners);
-  const { config, originOf } = adopt(loadAsOthers(flags, part.changes.texts), listeners);
+  picked = listeners;
+  const read = (): LoadedConfig => adopt(loadConfig({ flags }));
+  const { config, originOf } = adopt(loadAsOthers(flags, part.changes.texts));
   const log = createLog({ level: config.log.level, format: "json" });
   const broker = await startBroker(config, log, { originOf, read }, { ...part, site: askSite });
   const note = noteUncaught(log, (error) => broker.plugins.host.blame(error));
@@ -114,7 +118,7 @@ function loadAsOthers(flags: ConfigFlags, { start, live, plugins }: ConfigTexts)
 }
 
 /** Listeners as all workers have them: with the ports that were picked. */
-function adopt(loaded: LoadedConfig, picked: readonly ListenerConfig[]): LoadedConfig {
+function adopt(loaded: LoadedConfig): LoadedConfig {
   const listeners = loaded.config.listeners.map((listener) => {
     const known = picked.find(({ name }) => name === listener.name);
     const isOpen = listener.bind.path === undefined && listener.bind.port === 0;

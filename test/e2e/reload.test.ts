@@ -4,6 +4,7 @@ import { expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { socketControl } from "#admin/socket-control.ts";
 import { freePort } from "#bench/compare/free-port.ts";
 import { startBroker } from "#test/support/broker-process.ts";
 import { harnessOf, tcpTarget } from "#test/support/harness.ts";
@@ -100,3 +101,31 @@ test("SIGHUP changes access in every worker, and in none when it cannot work", a
   await broker.stop();
   rmSync(dir, { recursive: true });
 }, 30_000);
+
+test("a new listener of several workers is refused where somebody else shares the port, and gets one port for 0", async () => {
+  const tcp = { name: "tcp", type: "tcp", bind: "127.0.0.1:0" };
+  const textOf = (...listeners: object[]): string =>
+    JSON.stringify({ listeners, admin: { bind: "" }, store: { type: "memory" }, workers: 2 });
+  await using broker = await startBroker(["--config", "m.yaml"], { files: { "m.yaml": textOf(tcp) } });
+  const control = socketControl(join(broker.cwd, "data/admin.sock"));
+  const reloadWith = (...listeners: object[]) => {
+    writeFileSync(join(broker.cwd, "m.yaml"), textOf(...listeners));
+    return control("config.reload", {});
+  };
+  using other = Bun.listen({ hostname: "127.0.0.1", port: 0, reusePort: true, socket: { data() {} } } as never);
+  const taken = { ...tcp, name: "taken", bind: `127.0.0.1:${other.port}` };
+  await expect(reloadWith(tcp, taken)).rejects.toThrow(`127.0.0.1:${other.port} is in use by another process`);
+  expect(await control("listeners.list", {})).toMatchObject([{ name: "tcp", address: broker.url }]);
+
+  expect(await reloadWith({ ...tcp, connectionsMax: 100 }, { ...tcp, name: "new" })).toMatchObject({
+    changed: ["listeners"],
+  });
+  const rows = await control("listeners.list", {});
+  expect(rows.map(({ name }) => name)).toEqual(["tcp", "new"]);
+  expect(rows[0]!.address).toBe(broker.url);
+  const harness = harnessOf(tcpTarget(rows[1]!.address));
+  await Promise.all(Array.from({ length: 40 }, (_, at) => harness.connect({ clientId: `c${at}` })));
+  expect(await control("listeners.list", {})).toMatchObject([{ name: "tcp" }, { name: "new", connectionCount: 40 }]);
+  await harness.stop();
+  await broker.stop();
+}, 60_000);
