@@ -47,7 +47,7 @@ test.skipIf(why !== undefined)(
 
     const model = new DiskModel(new Map());
     for (const record of readJournal(readFileSync(journal))) model.apply(record);
-    for (let seed = 1; seed <= rounds(2, 10, 200); seed++) {
+    for (let seed = 1; seed <= rounds(2, 10, 100); seed++) {
       const path = join(folder, `cut-${seed}`, FILE);
       mkdirSync(dirname(path), { recursive: true });
       for (const [name, bytes] of model.cut(new Dice(seed), "some"))

@@ -7,7 +7,7 @@ import { crash, seeds, survive } from "./campaign.ts";
 import { rootOf } from "./plants.ts";
 
 const RUN_MS = 40_000;
-const runCount = rounds(1, 6, 80);
+const runCount = rounds(1, 6, 40);
 const roundCount = rounds(2, 5, 6);
 
 test(

@@ -10,7 +10,7 @@ import { ShimHooks } from "./shim-hooks.ts";
 import type { Verdict } from "./world.ts";
 
 const RUN_MS = 40_000;
-const runCount = rounds(1, 4, 50);
+const runCount = rounds(1, 4, 30);
 const roundCount = rounds(2, 4, 5);
 const why = shimMissing();
 

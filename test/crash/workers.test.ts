@@ -13,8 +13,8 @@ const RUN_MS = 90_000;
 /** Workers are back by then, on the slowest machine. */
 const BACK_MS = 30_000;
 const flags = ["--workers", "3"];
-const wholeCount = rounds(0, 2, 20);
-const partCount = rounds(1, 3, 30);
+const wholeCount = rounds(0, 2, 10);
+const partCount = rounds(1, 3, 15);
 const killCount = rounds(2, 4, 8);
 /** What the keeper says of workers that were killed. */
 const expected = /a worker has ended|the worker could not start/;

@@ -77,7 +77,7 @@ test("topic index and match cache: what a naive matcher says, through any change
     for (const { sub } of twin.values()) index.remove(sub);
     same("left", [index.subscriptionCount, index.filterCount, index.keyCount], [0, 0, 0]);
   });
-  check(property, rounds(400, 2000, 80_000));
+  check(property, rounds(400, 2000, 20_000));
 });
 
 type Target = [session: number, qos: number, subs: number[]];
@@ -148,7 +148,7 @@ test("an engine with overlapping and shared subscriptions delivers what a naive 
     const { index, groups, sessions, messages } = broker.engine;
     same("left", [index.subscriptionCount, groups.count, sessions.count, messages.count], [0, 0, 0, 0]);
   });
-  check(property, rounds(250, 2500, 50_000));
+  check(property, rounds(250, 2500, 15_000));
 });
 
 /** One copy a client for all its ordinary subscriptions, and one among the members of each group. */
@@ -200,7 +200,7 @@ test("outbox: a queue", () => {
       twin.reduce((sum, size) => sum + size, 0),
     );
   });
-  check(property, rounds(300, 3000, 60_000));
+  check(property, rounds(300, 3000, 20_000));
 });
 
 interface Sent {
@@ -262,7 +262,7 @@ test("inflight: a list of sent messages and a list of released ids", () => {
       compareInflight(inflight, twin, released);
     }
   });
-  check(property, rounds(40, 150, 10_000));
+  check(property, rounds(40, 150, 1500));
 });
 
 function compareInflight(inflight: Inflight, twin: Sent[], released: number[]): void {
@@ -333,7 +333,7 @@ test("retained index: a map of topics, and cursors that skip what has changed si
     for (const topic of twin.keys()) index.remove(index.find(Buffer.from(topic), 0, Buffer.byteLength(topic)));
     same("memory", pool.usedBytes, 0);
   });
-  check(property, rounds(400, 2000, 80_000));
+  check(property, rounds(400, 2000, 20_000));
 });
 
 function takeNext(cursor: RetainedCursor, left: Map<string, string>, view: MessageView): boolean {

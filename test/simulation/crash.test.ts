@@ -39,7 +39,7 @@ describe("crashes", () => {
       if (given !== undefined) return void run(Number(given));
       let promised = 0;
       let crashes = 0;
-      for (let seed = first; seed < first + rounds(40, 100, 4000); seed++) {
+      for (let seed = first; seed < first + rounds(40, 100, 1000); seed++) {
         const world = run(seed);
         promised += world.ledger.promisedCount;
         crashes += world.crashCount;

@@ -230,7 +230,7 @@ describe("mongodb", () => {
         { name: "hung", begin: () => server.freeze(), end: () => server.thaw(), durationMs: 1500 },
         { name: "slow", begin: () => server.freeze(), end: () => server.thaw(), durationMs: 200 },
       ],
-      { clientCount: SOAK_CLIENTS, roundCount: rounds(1, 2, 20), password: "plain" },
+      { clientCount: SOAK_CLIENTS, roundCount: rounds(1, 2, 6), password: "plain" },
     );
     console.log(`soak of mongodb: ${JSON.stringify(result)}`);
     expect(result.counts.wrong).toBe(0);

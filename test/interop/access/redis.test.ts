@@ -360,7 +360,7 @@ if (server) {
             durationMs: 0,
           },
         ],
-        { clientCount: SOAK_CLIENTS, roundCount: rounds(1, 2, 20), password: "plain" },
+        { clientCount: SOAK_CLIENTS, roundCount: rounds(1, 2, 6), password: "plain" },
       );
       console.log(`soak of redis: ${JSON.stringify(result)}`);
       expect(result.counts.wrong).toBe(0);

@@ -14,7 +14,7 @@ import { connectTo, mariaDb, postgres, SERVER_PASSWORD } from "./servers/sql-ser
 
 setDefaultTimeout(120_000);
 const CLIENT_COUNT = 8;
-const ROUND_COUNT = rounds(9, 24, 200);
+const ROUND_COUNT = rounds(9, 24, 100);
 
 const opened = await Promise.all([postgres, mariaDb, redisServer].map((program) => DatabaseServer.open(program)));
 afterAll(async () => {

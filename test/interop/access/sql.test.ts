@@ -217,7 +217,7 @@ for (const [index, { kind, adapter }] of kinds.entries()) {
           { name: "slow", begin: () => server.freeze(), end: () => server.thaw(), durationMs: 200 },
           { name: "connections ended", begin: endConnections, end: () => {}, durationMs: 0 },
         ],
-        { clientCount: SOAK_CLIENTS, roundCount: rounds(1, 2, 20), password: "plain" },
+        { clientCount: SOAK_CLIENTS, roundCount: rounds(1, 2, 6), password: "plain" },
       );
       console.log(`soak of ${kind.type}: ${JSON.stringify(result)}`);
       expect(result.counts.wrong).toBe(0);

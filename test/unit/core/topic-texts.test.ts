@@ -77,6 +77,6 @@ test("a hook sees the topic of its message, and who subscribed gets it, whatever
       }
       expect(sink.take()).toEqual(expected);
     }),
-    rounds(15, 200, 4000),
+    rounds(15, 200, 2000),
   );
 });

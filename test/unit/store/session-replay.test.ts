@@ -37,7 +37,7 @@ describe("replay", () => {
         expect(await describeRecovered(disk, found)).toBe(history.expected.get(batches)!);
       },
     );
-    await checkAsync(property, rounds(150, 1500, 20_000));
+    await checkAsync(property, rounds(150, 1500, 5000));
   });
 
   test("a history goes on over crashes, and each finds what was durable", async () => {
@@ -62,7 +62,7 @@ describe("replay", () => {
         await history.resume(log, found);
       }
     });
-    await checkAsync(property, rounds(60, 600, 6000));
+    await checkAsync(property, rounds(60, 600, 2000));
   });
 
   test("a crash between batches shows whole batches only", async () => {
@@ -76,7 +76,7 @@ describe("replay", () => {
       expect(found.info.lastBatch).toBeGreaterThanOrEqual(durable);
       expect(await describeRecovered(disk, found)).toBe(history.expected.get(found.info.lastBatch)!);
     });
-    await checkAsync(property, rounds(60, 600, 6000));
+    await checkAsync(property, rounds(60, 600, 2000));
   });
 
   test("messages in memory are put into pages of limited count and size, in order", async () => {
@@ -146,7 +146,7 @@ describe("damage", () => {
       for (const session of replayer.sessions) replayer.rest(session);
       expect(replayer.damageCount).toBeGreaterThanOrEqual(0);
     });
-    await checkAsync(property, rounds(200, 2000, 20_000));
+    await checkAsync(property, rounds(200, 2000, 6000));
   });
 });
 

@@ -279,8 +279,8 @@ describe("collection", () => {
       expect(log.writer.collector.failedCount).toBe(0);
       stop(log);
     });
-    await checkAsync(property, rounds(12, 100, 1000));
-  }, 120_000);
+    await checkAsync(property, rounds(12, 100, 400));
+  }, 600_000);
 
   async function startAgain(dir: string, history: History): Promise<DirectLog> {
     const log = new DirectLog(dir);
