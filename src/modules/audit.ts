@@ -41,8 +41,8 @@ export function startAudit(api: PluginApi<Options>): () => Promise<void> {
     api.on("client.refused", ({ clientId: clientid, username, address, port, version, listener }, { connack }) =>
       write("refused", { clientid, username, address, port, version, listener, connack }),
     );
-    api.on("client.disconnected", ({ clientId: clientid, address, port }, reasonCode, by) =>
-      write("disconnected", { clientid, address, port, reasonCode, by }),
+    api.on("client.disconnected", ({ clientId: clientid, username, address, port }, reasonCode, by) =>
+      write("disconnected", { clientid, username, address, port, reasonCode, by }),
     );
   }
   api.setInterval(() => file.flush(), WRITE_MS);
