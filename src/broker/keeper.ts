@@ -19,7 +19,7 @@ import { startFault } from "#store/fault-sqlite.ts";
 import { claimLayout, readSeed } from "#store/layout-sqlite.ts";
 import { StoreLock } from "#store/store-file-sqlite.ts";
 import { type Config, type ConfigFlags, loadConfig } from "./config.ts";
-import { type Control, spreadControl } from "./control.ts";
+import { type Control, type ParamsOf, spreadControl } from "./control.ts";
 import { AWAY, awayFault } from "./operation.ts";
 import { LiveChanges } from "./live-changes.ts";
 import type { ListenerConfig } from "./listener-schema.ts";
@@ -84,7 +84,7 @@ export async function startKeeper(
       (node) => crew.isAway(node),
       (...done) => crew.note(...done),
     );
-    crew.site = tryingPorts(site, ports, { flags, log, tell: (message) => crew.tell(message) });
+    crew.site = tryingPorts(site, ports, { flags, log, changes, tell: (message) => crew.tell(message) });
     await crew.start(command, count, (node) => ({
       kind: "start",
       flags,
@@ -121,12 +121,17 @@ function takeDirectory(dir: string): StoreLock {
 interface Surroundings {
   readonly flags: ConfigFlags;
   readonly log: Logger;
+  readonly changes: LiveChanges;
   tell(message: ToWorker): void;
 }
 
-/** The same, but before workers read the configuration again, listeners that are new in it are tried out. */
-function tryingPorts(site: Control, ports: SharedPorts, { flags, log, tell }: Surroundings): Control {
+/** The same, but listeners are tried out before workers open them: those that were closed, and those that are new in the configuration. */
+function tryingPorts(site: Control, ports: SharedPorts, { flags, log, changes, tell }: Surroundings): Control {
   return async (name, params, onMissing) => {
+    if (name === "listeners.start") {
+      const listener = (params as ParamsOf<"listeners.start">).name;
+      if (changes.isClosed(listener)) ports.tryAgain(listener);
+    }
     if (name !== "config.reload") return site(name, params, onMissing);
     let next: readonly ListenerConfig[] | undefined;
     try {

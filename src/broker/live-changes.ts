@@ -55,6 +55,10 @@ export class LiveChanges {
     };
   }
 
+  isClosed(listener: string): boolean {
+    return this.closedListeners.has(listener);
+  }
+
   /** An operation that workers have done. */
   note(operation: string, params: unknown, result: unknown): void {
     const { name } = params as { readonly name: string };

@@ -14,6 +14,12 @@ export class SharedPorts {
     this.listeners = configs.map(probed);
   }
 
+  /** One that was closed is to be opened again. Throws MantouError `listen_failed`. */
+  tryAgain(name: string): void {
+    const listener = this.listeners.find((each) => each.name === name);
+    if (listener) probed(listener);
+  }
+
   /** Those that come next, with their ports; ours are not tried out. Throws MantouError `listen_failed`. */
   next(configs: readonly ListenerConfig[]): ListenerConfig[] {
     return configs.map((config) => {

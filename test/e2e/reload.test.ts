@@ -126,6 +126,14 @@ test("a new listener of several workers is refused where somebody else shares th
   const harness = harnessOf(tcpTarget(rows[1]!.address));
   await Promise.all(Array.from({ length: 40 }, (_, at) => harness.connect({ clientId: `c${at}` })));
   expect(await control("listeners.list", {})).toMatchObject([{ name: "tcp" }, { name: "new", connectionCount: 40 }]);
+
+  await control("listeners.stop", { name: "new" });
+  const port = Number(new URL(rows[1]!.address).port);
+  using third = Bun.listen({ hostname: "127.0.0.1", port, reusePort: true, socket: { data() {} } } as never);
+  await expect(control("listeners.start", { name: "new" })).rejects.toThrow("is in use by another process");
+  third.stop(true);
+  await control("listeners.start", { name: "new" });
+  expect((await control("listeners.list", {})).map(({ isOpen }) => isOpen)).toEqual([true, true]);
   await harness.stop();
   await broker.stop();
 }, 60_000);
