@@ -253,10 +253,14 @@ export class AccessSetup {
       else if (!this.openedDb?.hasChanged()) return;
       this.readAgain(nowSec);
     } catch (error) {
-      // A disk that is full or a file that is locked for long: what is known stays in force until the next second.
-      const fields = { fault: (error as Error).message };
-      this.request.limitedLog.write("warn", "access.db", "access.db cannot be read or written", fields);
+      this.noteDbFault(error); // what is known stays in force until the next second
     }
+  }
+
+  /** A disk that is full, a file that is locked for long. */
+  private noteDbFault(error: unknown): void {
+    const fields = { fault: (error as Error).message };
+    this.request.limitedLog.write("warn", "access.db", "access.db cannot be read or written", fields);
   }
 
   /** Keeps clients out from now on, and ends the connections of those who are in. Throws as `BanList.add` does. */
@@ -373,10 +377,15 @@ export class AccessSetup {
 
   private banOrLog(ban: Ban): void {
     try {
+      void this.db; // where operators and other worker processes find it
+    } catch (error) {
+      this.noteDbFault(error);
+    }
+    try {
       this.bans.add(ban);
       this.request.limitedLog.write("info", "flapping", "a client comes and goes too often; it is banned", { ...ban });
     } catch (error) {
-      if (!(error instanceof MantouError)) throw error;
+      if (!(error instanceof MantouError)) return this.noteDbFault(error); // it holds until the broker stops
       this.request.limitedLog.write("warn", "flapping", "a ban found no room", { fault: error.message });
     }
   }

@@ -364,6 +364,11 @@ test("flapping leads to a ban", async () => {
   }
   expect((await login(broker, { clientId: "f" })).reasonCode).toBe(0x8a);
   expect(broker.broker.access.counts()).toMatchObject({ flappingBanned: 1, bans: 1, banned: 1, accepted: 3 });
+  const other = new AccessDb(join(broker.data, "access.db"));
+  ends.push(() => other.close());
+  expect(other.bans()).toMatchObject([{ kind: "clientId", value: "f" }]);
+  other.deleteBan("clientId", "f");
+  while ((await login(broker, { clientId: "f" })).reasonCode !== 0) await Bun.sleep(50);
 });
 
 test("a connection whose client has gone is no longer accounted for", async () => {
