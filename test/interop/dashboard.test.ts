@@ -207,7 +207,7 @@ browserTest(
     const setHidden = (isHidden: boolean): Promise<unknown> =>
       page.evaluate(`Object.defineProperty(document, "hidden", { configurable: true, value: ${isHidden} });
       document.dispatchEvent(new Event("visibilitychange"));`);
-    const isFeed = (request: { url(): string }): boolean => request.url().endsWith("/feed");
+    const isFeed = (request: { url(): string }): boolean => new URL(request.url()).pathname.endsWith("/feed");
     const ended = page.waitForEvent("requestfailed", { predicate: isFeed });
     await setHidden(true);
     await ended;
@@ -461,6 +461,9 @@ browserTest("on a phone nothing is wider than the screen, and the menu opens", a
     await page.locator("main .loading").first().waitFor({ state: "detached" });
     const overhang = await page.evaluate("document.documentElement.scrollWidth - innerWidth");
     expect(`${path} ${overhang}`).toBe(`${path} 0`);
+    const cut = await page.evaluate(`[...document.querySelectorAll("td .button")].filter((each) =>
+      each.getBoundingClientRect().right > each.closest("td").getBoundingClientRect().right + 1).length`);
+    expect(`${path} ${cut}`).toBe(`${path} 0`);
   }
   await button("菜单").click();
   await page.getByRole("link", { name: "概览" }).first().click();

@@ -4,7 +4,7 @@
  *   scrolled near the end ─► next page, by the cursor of the one before
  *   rows in sight ─► <tr>; what is above and below is two empty rows of the right height
  *
- * All rows are equally high. On narrow screens columns marked `isWide` are left out.
+ * All rows are equally high. On narrow screens columns marked `isWide` are left out, or the table is scrolled sideways.
  */
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
@@ -100,9 +100,12 @@ export interface TableProps<T> {
   readonly keyOf: (row: T) => string;
   readonly hasMore?: boolean;
   readonly onNearEnd?: () => void;
+  /** Without any of its columns a row says nothing: on narrow screens it is scrolled sideways. */
+  readonly isSideways?: boolean;
 }
 
-export function Table<T>({ label, columns: all, rows, keyOf, hasMore = false, onNearEnd }: TableProps<T>) {
+export function Table<T>(props: TableProps<T>) {
+  const { label, columns: all, rows, keyOf, hasMore = false, onNearEnd, isSideways = false } = props;
   const isTight = useCell(isNarrow);
   const columns = isTight ? all.filter(({ isWide }) => !isWide) : all;
   const box = useRef<HTMLDivElement>(null);
@@ -117,7 +120,7 @@ export function Table<T>({ label, columns: all, rows, keyOf, hasMore = false, on
   }, [isNearEnd, rows.length, top > 0]);
   return (
     <div
-      class="table-box"
+      class={isSideways ? "table-box sideways" : "table-box"}
       ref={box}
       tabIndex={0}
       role="region"
@@ -212,9 +215,22 @@ export async function askSorted<T>(
   return ask<Page<T>>("GET", `/top/${kind}`, { ...filters, by });
 }
 
+/** What clients and sessions can be sorted by, as REST names it, and its words. */
+const sortKeys = {
+  queuedCount: "queued",
+  queuedBytes: "queuedBytes",
+  unsentBytes: "unsent",
+  inflightCount: "inflight",
+  droppedCount: "dropped",
+  subscriptionCount: "subscriptions",
+  connectedAtSec: "newest",
+  createdAtSec: "newest",
+} as const;
+
 /** Orders to choose from. */
-export function sortField(keys: readonly (readonly [string, string])[]): FilterField {
-  return { name: "by", label: t("unsorted"), options: keys.map(([key, title]) => [key, t("mostOf", { what: title })]) };
+export function sortField(...keys: readonly (keyof typeof sortKeys)[]): FilterField {
+  const options = keys.map((key) => [key, t("mostOf", { what: t(sortKeys[key]) })] as const);
+  return { name: "by", label: t("unsorted"), options };
 }
 
 export interface FilterField {

@@ -42,6 +42,11 @@ export function alarmTitle({ id, title }: { readonly id: string; readonly title:
   return words === kind ? title : words;
 }
 
+/** Where a configuration value comes from: a place in a file and the like stand as they are. */
+export function originOf(origin: string): string {
+  return named("origin", origin);
+}
+
 const locale = (): string => (language.value === "zh" ? "zh-CN" : "en-GB");
 
 export function number(value: number, digits = 0): string {

@@ -5,7 +5,7 @@ import { askForm, askSure, type Field, type Values } from "#admin/dashboard/dial
 import { Table } from "#admin/dashboard/list.tsx";
 import { notify } from "#admin/dashboard/notices.tsx";
 import { Badge, Button, Empty, messageOf, Section, Show, useLoaded } from "#admin/dashboard/parts.tsx";
-import { named, t, type TextKey } from "#admin/dashboard/words.ts";
+import { named, originOf, t, type TextKey } from "#admin/dashboard/words.ts";
 
 const BACKEND = "rule-table";
 const conditions = ["user", "client", "address"] as const;
@@ -65,13 +65,14 @@ function RuleTable() {
           ) : (
             <Table
               label={t("ruleTable")}
+              isSideways
               rows={rules.map((rule, at) => ({ rule, at }))}
               keyOf={({ at }) => String(at)}
               columns={[
-                { title: t("number"), cell: ({ at }) => at + 1, isNumber: true, isWide: true, share: 1 },
+                { title: t("number"), cell: ({ at }) => at + 1, isNumber: true, share: 1 },
                 { title: t("rule"), cell: ({ rule }) => <Effect rule={rule} />, share: 4 },
-                { title: t("forWhom"), cell: ({ rule }) => <span class="id">{whoOf(rule)}</span>, share: 4 },
-                { title: t("topics"), cell: ({ rule }) => <span class="id">{topicsOf(rule)}</span>, share: 4 },
+                { title: t("forWhom"), cell: ({ rule }) => <Words text={whoOf(rule)} />, share: 4 },
+                { title: t("topics"), cell: ({ rule }) => <Words text={topicsOf(rule)} />, share: 4 },
                 {
                   title: t("actions"),
                   share: 5,
@@ -85,6 +86,14 @@ function RuleTable() {
         }
       </Show>
     </Section>
+  );
+}
+
+function Words({ text }: { text: string }) {
+  return (
+    <span class="id" title={text}>
+      {text}
+    </span>
   );
 }
 
@@ -205,25 +214,38 @@ function Configured() {
   const config = useLoaded(() => ask<ConfigValue[]>("GET", "/config"));
   return (
     <Section title={t("configuration")} about={t("rulesAbout")}>
-      <Show of={config}>
-        {(values) => (
-          <ul class="entries">
-            {values
-              .filter(({ path }) => path.startsWith("access."))
-              .map(({ path, value, origin }) => (
-                <li key={path}>
-                  <div>
-                    <h3 class="mono">{path}</h3>
-                    <p class="about">{origin}</p>
-                    <pre class="payload" tabIndex={0}>
-                      {JSON.stringify(value, null, 2)}
-                    </pre>
-                  </div>
-                </li>
-              ))}
-          </ul>
-        )}
-      </Show>
+      <Show of={config}>{(values) => <Values rows={values.filter(({ path }) => path.startsWith("access."))} />}</Show>
     </Section>
+  );
+}
+
+function Values({ rows }: { rows: readonly ConfigValue[] }) {
+  const isList = ({ value }: ConfigValue): boolean => typeof value === "object" && value !== null;
+  return (
+    <>
+      <ul class="entries">
+        {rows.filter(isList).map(({ path, value, origin }) => (
+          <li key={path}>
+            <div>
+              <h3 class="mono">{path}</h3>
+              <p class="about">{originOf(origin)}</p>
+              <pre class="payload" tabIndex={0}>
+                {JSON.stringify(value, null, 2)}
+              </pre>
+            </div>
+          </li>
+        ))}
+      </ul>
+      <Table
+        label={t("configuration")}
+        rows={rows.filter((row) => !isList(row))}
+        keyOf={({ path }) => path}
+        columns={[
+          { title: t("key"), cell: ({ path }) => <Words text={path} />, share: 4 },
+          { title: t("value"), cell: ({ value }) => <span class="mono">{String(value ?? "–")}</span> },
+          { title: t("origin"), cell: ({ origin }) => originOf(origin), share: 4, isWide: true },
+        ]}
+      />
+    </>
   );
 }

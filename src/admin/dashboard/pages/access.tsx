@@ -66,18 +66,16 @@ function Backends() {
                             {state ? named("state", state) : t("cannotFail")}
                           </Badge>
                         </h3>
-                        <p class="about">
-                          {type}
-                          {detail !== undefined && ` · ${detail}`}
-                        </p>
+                        <p class="about">{[type === name ? "" : type, detail].filter(Boolean).join(" · ")}</p>
                       </div>
                       <Counts of={own} />
                     </li>
                   ))}
                 </ul>
               )}
-              <h3>{t("counted")}</h3>
-              <Counts of={counts} />
+              <Section title={t("counted")}>
+                <Counts of={counts} />
+              </Section>
             </>
           )}
         </Show>
@@ -141,13 +139,14 @@ function Bans() {
       title: t("until"),
       cell: ({ untilSec }) => (untilSec === undefined ? t("forGood") : time(untilSec * 1000)),
       isWide: true,
-      share: 3,
+      share: 2.5,
     },
-    { title: t("reason"), cell: ({ reason }) => reason || "–", isWide: true, share: 3 },
+    { title: t("reason"), cell: ({ reason }) => <span title={reason}>{reason || "–"}</span>, isWide: true, share: 4 },
   ];
   if (may("operator"))
     columns.push({
       title: t("actions"),
+      share: 1.5,
       cell: (ban) => (
         <Button kind="quiet" label={t("liftOne", { value: ban.value })} onClick={() => lift(ban)}>
           {t("lift")}

@@ -30,7 +30,7 @@ export function AccountsPage() {
           <span class="id">{username}</span> {isDefault && <Badge tone="warn">{t("firstPassword")}</Badge>}
         </>
       ),
-      share: 3,
+      share: 4,
     },
     { title: t("role"), cell: ({ role }) => t(role), isWide: true },
     {

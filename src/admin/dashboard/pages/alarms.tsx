@@ -4,8 +4,11 @@ import type { Alarm, Alarms } from "#admin/dashboard/answers.ts";
 import { ask } from "#admin/dashboard/api.ts";
 import { alarmNews } from "#admin/dashboard/feed.ts";
 import { Badge, Empty, PageHead, Section, Show, type Tone, useLoaded } from "#admin/dashboard/parts.tsx";
+import { hrefOf } from "#admin/dashboard/route.ts";
 import { alarmTitle, duration, t, time } from "#admin/dashboard/words.ts";
 
+/** Before the client id. */
+const QUEUE = "queue_high_watermark.";
 const tones: Readonly<Record<Alarm["severity"], Tone>> = { warning: "warn", error: "bad", critical: "bad" };
 
 export function AlarmsPage() {
@@ -41,6 +44,11 @@ function Entries({ of }: { of: readonly Alarm[] }) {
               <Badge tone={clearedMs === undefined ? tones[severity] : "calm"}>{t(severity)}</Badge>
             </h3>
             <p>{summary}</p>
+            {id.startsWith(QUEUE) && (
+              <p>
+                <a href={hrefOf("clients", id.slice(QUEUE.length))}>{t("showSession")}</a>
+              </p>
+            )}
             <p class="about">
               {time(setMs)}
               {clearedMs !== undefined && ` · ${t("lastedFor", { time: duration((clearedMs - setMs) / 1000) })}`}

@@ -28,13 +28,14 @@ export function AuditPage() {
       </PageHead>
       <List
         label={t("audit")}
+        isSideways
         of={rows}
         keyOf={({ seq }) => String(seq)}
         empty={{ title: t("noAudit") }}
         columns={[
           {
             title: t("when"),
-            share: 3,
+            share: 3.5,
             cell: (row) => (
               <button type="button" class="link" onClick={() => show(row)}>
                 {time(row.atMs)}
@@ -42,7 +43,7 @@ export function AuditPage() {
             ),
           },
           { title: t("who"), cell: ({ who }) => who || "–" },
-          { title: t("address"), cell: ({ address }) => <span class="mono">{address || "–"}</span>, isWide: true },
+          { title: t("address"), cell: ({ address }) => <span class="mono">{address || "–"}</span> },
           {
             title: t("action"),
             cell: ({ action }) => (
@@ -50,11 +51,11 @@ export function AuditPage() {
                 {action}
               </span>
             ),
-            share: 4,
-            isWide: true,
+            share: 5,
           },
           {
             title: t("outcome"),
+            share: 1.5,
             cell: ({ outcome }) => <Badge tone={outcome === OK ? "good" : "bad"}>{outcome}</Badge>,
           },
         ]}

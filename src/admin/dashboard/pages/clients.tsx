@@ -36,18 +36,17 @@ export function ClientsPage() {
     { name: "username", label: t("username") },
     { name: "address", label: t("address") },
     { name: "version", label: t("anyVersion"), options: Object.entries(VERSIONS) },
-    sortField([
-      ["queuedCount", t("queued")],
-      ["unsentBytes", t("unsent")],
-      ["droppedCount", t("dropped")],
-      ["subscriptionCount", t("subscriptions")],
-      ["connectedAtSec", t("newest")],
-    ]),
+    sortField("queuedCount", "unsentBytes", "droppedCount", "subscriptionCount", "connectedAtSec"),
   ]);
   const rows = useRows((page) => askSorted<Client>("clients", values, page), key);
   const columns: Column<Client>[] = [
-    { title: t("clientId"), cell: ({ clientId }) => <ClientLink clientId={clientId} />, share: 4 },
-    { title: t("username"), cell: ({ username }) => username ?? "–", isWide: true },
+    { title: t("clientId"), cell: ({ clientId }) => <ClientLink clientId={clientId} />, share: 5 },
+    {
+      title: t("username"),
+      cell: ({ username }) => <span title={username}>{username ?? "–"}</span>,
+      share: 3,
+      isWide: true,
+    },
     {
       title: t("address"),
       cell: ({ address, port }) => <span class="mono">{address ? `${address}:${port}` : "–"}</span>,
@@ -55,8 +54,8 @@ export function ClientsPage() {
       isWide: true,
     },
     { title: t("listener"), cell: ({ listener }) => listener, isWide: true },
-    { title: "MQTT", cell: ({ version }) => versionOf(version), isWide: true },
-    { title: t("connectedFor"), cell: (row) => sinceOf(row.connectedAtSec), isNumber: true, isWide: true },
+    { title: "MQTT", cell: ({ version }) => versionOf(version), share: 1.5, isWide: true },
+    { title: t("connectedFor"), cell: (row) => sinceOf(row.connectedAtSec), share: 2.5, isNumber: true, isWide: true },
     { title: t("queued"), cell: ({ queuedCount }) => number(queuedCount), isNumber: true },
   ];
   if (may("operator"))

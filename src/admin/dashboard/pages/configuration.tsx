@@ -6,7 +6,7 @@ import { askForm } from "#admin/dashboard/dialogs.tsx";
 import { type Column, Table } from "#admin/dashboard/list.tsx";
 import { notify } from "#admin/dashboard/notices.tsx";
 import { Badge, Button, Empty, PageHead, Show, useLoaded } from "#admin/dashboard/parts.tsx";
-import { t } from "#admin/dashboard/words.ts";
+import { originOf, t } from "#admin/dashboard/words.ts";
 
 type Choice = "all" | "live" | "set";
 
@@ -50,7 +50,12 @@ function ValueTable({ rows, reload }: { rows: readonly ConfigValue[]; reload: ()
     { title: t("value"), cell: ({ value }) => <Word text={shown(value) || "–"} />, share: 3 },
     {
       title: t("origin"),
-      cell: ({ origin }) => (origin === "default" ? <span class="faint">{t("default")}</span> : origin),
+      cell: ({ origin }) => (
+        <span class={origin === "default" ? "faint" : ""} title={origin}>
+          {originOf(origin)}
+        </span>
+      ),
+      share: 3,
       isWide: true,
     },
     {

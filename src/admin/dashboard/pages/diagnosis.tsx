@@ -118,27 +118,36 @@ function MemoryState() {
         </>
       }
     >
-      <Show of={memory}>
-        {({ processes }) =>
-          processes.map(({ pid, bytes: held, objects, queues }) => (
-            <div key={pid} class="process">
-              <h3>{t("processId", { pid })}</h3>
-              <div class="columns">
-                <Facts rows={Object.entries(held).map(([name, size]) => [name, bytes(size)] as const)} />
-                <Facts rows={objects.map(({ type, count }) => [type, number(count)] as const)} />
-              </div>
-              {queues.length > 0 && (
-                <Facts
-                  rows={queues.map(
-                    ({ clientId, queuedCount, queuedBytes }) =>
-                      [clientId, `${number(queuedCount)} (${bytes(queuedBytes)})`] as const,
-                  )}
-                />
-              )}
-            </div>
-          ))
-        }
-      </Show>
+      <Show of={memory}>{({ processes }) => processes.map((each) => <ProcessMemory key={each.pid} of={each} />)}</Show>
     </Section>
+  );
+}
+
+function ProcessMemory({ of: { pid, bytes: held, objects, queues } }: { of: Memory["processes"][number] }) {
+  return (
+    <div class="process">
+      <h3>{t("processId", { pid })}</h3>
+      <div class="columns">
+        <div>
+          <h4>{t("heldBytes")}</h4>
+          <Facts rows={Object.entries(held).map(([name, size]) => [named("held", name), bytes(size)] as const)} />
+          {queues.length > 0 && (
+            <>
+              <h4>{t("longestQueues")}</h4>
+              <Facts
+                rows={queues.map(
+                  ({ clientId, queuedCount, queuedBytes }) =>
+                    [clientId, `${number(queuedCount)} (${bytes(queuedBytes)})`] as const,
+                )}
+              />
+            </>
+          )}
+        </div>
+        <div>
+          <h4>{t("heapObjects")}</h4>
+          <Facts rows={objects.map(({ type, count }) => [type, number(count)] as const)} />
+        </div>
+      </div>
+    </div>
   );
 }

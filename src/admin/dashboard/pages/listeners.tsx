@@ -54,7 +54,7 @@ export function ListenersPage() {
                   title: t("state"),
                   cell: ({ isOpen }) => <Badge tone={isOpen ? "good" : "warn"}>{t(isOpen ? "open" : "stopped")}</Badge>,
                 },
-                { title: t("connections"), cell: connectionsOf, isNumber: true },
+                { title: t("connections"), cell: connectionsOf, isNumber: true, share: 2.5 },
                 ...(may("operator") ? [{ title: t("actions"), cell: actions }] : []),
               ]}
             />

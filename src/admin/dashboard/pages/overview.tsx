@@ -210,19 +210,19 @@ function Processes({ overview: { info }, sample }: { overview: Overview; sample:
     <Section title={t("processes")}>
       <Table
         label={t("processes")}
+        isSideways
         rows={info.processes}
         keyOf={({ pid }) => String(pid)}
         columns={[
           { title: t("pid"), cell: ({ pid }) => pid },
           { title: t("connections"), cell: (row) => number(row.connectionCount), isNumber: true },
           { title: t("memory"), cell: ({ memoryBytes }) => bytes(memoryBytes), isNumber: true },
-          { title: t("heap"), cell: ({ heapBytes }) => bytes(heapBytes), isNumber: true, isWide: true },
+          { title: t("heap"), cell: ({ heapBytes }) => bytes(heapBytes), isNumber: true },
           { title: t("lag"), cell: ({ lagMs }) => milliseconds(lagMs), isNumber: true },
           {
             title: t("cpu"),
             cell: ({ pid }) => `${number(sample?.cpuPercent[pid] ?? 0, 1)} %`,
             isNumber: true,
-            isWide: true,
           },
           {
             title: t("state"),

@@ -36,19 +36,20 @@ export function RetainedPage() {
         columns={[
           {
             title: t("topic"),
-            share: 4,
+            share: 5,
             cell: ({ topic }) => (
               <button type="button" class="link id" title={topic} onClick={() => void read(topic)}>
                 {topic}
               </button>
             ),
           },
-          { title: t("payload"), cell: ({ preview }) => <span class="mono">{preview}</span>, share: 4, isWide: true },
-          { title: t("size"), cell: ({ payloadBytes }) => bytes(payloadBytes), isNumber: true },
+          { title: t("payload"), cell: ({ preview }) => <span class="mono">{preview}</span>, share: 5.5, isWide: true },
+          { title: t("size"), cell: ({ payloadBytes }) => bytes(payloadBytes), share: 1.5, isNumber: true },
           { title: "QoS", cell: ({ qos }) => qos, isNumber: true, share: 1, isWide: true },
           {
             title: t("expires"),
             cell: ({ expiresAtSec }) => (expiresAtSec === undefined ? t("never") : time(expiresAtSec * 1000)),
+            share: 2.5,
             isWide: true,
           },
           ...(may("operator")

@@ -24,14 +24,7 @@ export function SessionsPage() {
       label: t("anyQueue"),
       options: [1, 100, 10_000].map((least) => [String(least), t("queueAtLeast", { count: number(least) })]),
     },
-    sortField([
-      ["queuedCount", t("queued")],
-      ["queuedBytes", t("queuedBytes")],
-      ["inflightCount", t("inflight")],
-      ["droppedCount", t("dropped")],
-      ["subscriptionCount", t("subscriptions")],
-      ["createdAtSec", t("newest")],
-    ]),
+    sortField("queuedCount", "queuedBytes", "inflightCount", "droppedCount", "subscriptionCount", "createdAtSec"),
   ]);
   const rows = useRows((page) => askSorted<SessionRow>("sessions", values, page), key);
   return (
@@ -57,11 +50,23 @@ export function SessionsPage() {
             ),
           },
           { title: t("subscriptions"), cell: (row) => number(row.subscriptionCount), isNumber: true, isWide: true },
-          { title: t("inflight"), cell: ({ inflightCount }) => number(inflightCount), isNumber: true, isWide: true },
-          { title: t("queued"), cell: ({ queuedCount }) => number(queuedCount), isNumber: true },
+          {
+            title: t("inflight"),
+            cell: ({ inflightCount }) => number(inflightCount),
+            share: 1.5,
+            isNumber: true,
+            isWide: true,
+          },
+          { title: t("queued"), cell: ({ queuedCount }) => number(queuedCount), share: 1.5, isNumber: true },
           { title: t("queuedBytes"), cell: ({ queuedBytes }) => bytes(queuedBytes), isNumber: true, isWide: true },
-          { title: t("dropped"), cell: ({ droppedCount }) => number(droppedCount), isNumber: true, isWide: true },
-          { title: t("stored"), cell: ({ isStored }) => t(isStored ? "yes" : "no"), share: 1, isWide: true },
+          {
+            title: t("dropped"),
+            cell: ({ droppedCount }) => number(droppedCount),
+            share: 1.5,
+            isNumber: true,
+            isWide: true,
+          },
+          { title: t("stored"), cell: ({ isStored }) => t(isStored ? "yes" : "no"), share: 1.5, isWide: true },
         ]}
       />
     </>

@@ -30,7 +30,7 @@ export function TopicsPage() {
             share: 4,
           },
           { title: t("node"), cell: ({ node }) => <span class="mono">{node}</span>, isWide: true },
-          { title: t("subscribers"), cell: (row) => number(row.subscriberCount), isNumber: true, share: 1 },
+          { title: t("subscribers"), cell: (row) => number(row.subscriberCount), isNumber: true, share: 1.5 },
         ]}
       />
     </>
