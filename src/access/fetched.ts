@@ -165,28 +165,37 @@ interface Server {
   tryOut(signal: AbortSignal): Promise<unknown>;
 }
 
+/** How often a server that is down is tried out, so that its health, and an alarm, tell when it is back also if nobody comes. */
+const RETRY_MS = 5000;
+
 /** A backend's life is its guard's and its server's. Nobody waits for the try: it tells of a server that is away before clients come. */
 export function lifeOf(
   guard: RemoteGuard,
   server: Server,
   log: BackendLog,
+  retryMs = RETRY_MS,
 ): Required<Pick<Backend, "check" | "start" | "stop" | "health">> {
+  let timer: Timer | undefined;
+  const tryOut = (done: (result: Guarded<unknown>) => void): void =>
+    guard.ask(undefined, (signal) => server.tryOut(signal), done);
+  const retry = (): void => {
+    if (guard.health().state === "down") tryOut(() => {});
+  };
   return {
     async check() {
       await server.check();
     },
     async start() {
       await server.start();
-      guard.ask(
-        undefined,
-        (signal) => server.tryOut(signal),
-        (result) => {
-          if (result.isAnswered || result.why === "stopped") return;
-          log.warn("the server has not answered when it was tried out", { detail: guard.health().detail });
-        },
-      );
+      tryOut((result) => {
+        if (result.isAnswered || result.why === "stopped") return;
+        log.warn("the server has not answered when it was tried out", { detail: guard.health().detail });
+      });
+      timer = setInterval(retry, retryMs);
+      timer.unref();
     },
     async stop() {
+      clearInterval(timer);
       guard.stop();
       await server.stop();
     },

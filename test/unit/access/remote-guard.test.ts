@@ -1,5 +1,8 @@
 import { afterEach, describe, expect, test } from "bun:test";
+import { lifeOf } from "#access/fetched.ts";
 import { AnsweredFault, type Guarded, type GuardOptions, RemoteGuard } from "#access/remote-guard.ts";
+
+import { until } from "#test/unit/transport/until.ts";
 
 const guards: RemoteGuard[] = [];
 afterEach(() => {
@@ -314,4 +317,28 @@ test("a secret key tells its parts apart and does not show them", () => {
   expect(key).toBe(guard.secretKey("user", Buffer.from("password")));
   expect(key).not.toBe(guard.secretKey("userp", "assword"));
   expect(key).not.toContain("password");
+});
+
+test("a server that is down is tried out until it is back, also if nobody asks for anything", async () => {
+  const { guard } = setUp({ failureCountMax: 1, openMs: 0 });
+  let isUp = false;
+  let triedCount = 0;
+  const server = {
+    check() {},
+    start() {},
+    stop() {},
+    async tryOut() {
+      triedCount++;
+      if (!isUp) throw new Error("no");
+    },
+  };
+  const life = lifeOf(guard, server, { info() {}, warn() {} }, 5);
+  await life.start();
+  await until(() => triedCount > 3 && life.health().state === "down");
+  isUp = true;
+  await until(() => life.health().state === "up");
+  const count = triedCount;
+  await Bun.sleep(50); // ten times as long as between two tries
+  expect(triedCount).toBe(count);
+  await life.stop();
 });
