@@ -180,7 +180,7 @@ function assemble(config: Config, log: Logger, kept: OpenStore, part: BrokerPart
     access,
     log,
     limitedLog: faults,
-    readFigures: () => readFigures(engine, gauges, part?.site),
+    readFigures: () => readFigures(engine, gauges, load, part?.site),
     isSubscribedElsewhere: async (clientId, filter) =>
       part?.site !== undefined && (await part.site("subscriptions.has", { clientId, filter })).isSubscribed,
     worker,
@@ -210,10 +210,19 @@ function assemble(config: Config, log: Logger, kept: OpenStore, part: BrokerPart
 }
 
 /** Of this process, or of all of them. */
-async function readFigures({ metrics }: Engine, gauges: Gauges, site: Control | undefined): Promise<BrokerFigures> {
-  if (!site) return figuresOf(metrics.toObject(), gauges.read());
-  const [counters, stats] = await Promise.all([site("metrics.read", {}), site("stats.read", {})]);
-  return figuresOf(counters, stats);
+async function readFigures(
+  { metrics }: Engine,
+  gauges: Gauges,
+  { memoryBytes, lagMs }: LoadMonitor,
+  site: Control | undefined,
+): Promise<BrokerFigures> {
+  if (!site) {
+    const own = { memoryBytes, lagMs, heapBytes: process.memoryUsage().heapUsed };
+    return figuresOf(metrics.toObject(), gauges.read(), [own]);
+  }
+  const asked = [site("metrics.read", {}), site("stats.read", {}), site("broker.info", {})] as const;
+  const [counters, stats, { processes }] = await Promise.all(asked);
+  return figuresOf(counters, stats, processes);
 }
 
 /**

@@ -17,10 +17,11 @@ type Read = ReturnType<Gauges["read"]>;
 export function figuresOf(
   counters: BrokerFigures["counters"],
   read: Pick<Read, (typeof NAMES)[keyof typeof NAMES]>,
+  processes: BrokerFigures["processes"],
 ): BrokerFigures {
   const stats = Object.entries(NAMES).map(([name, gauge]) => [
     name,
     { count: read[gauge].value, max: read[gauge].max },
   ]);
-  return { stats: Object.fromEntries(stats) as BrokerFigures["stats"], counters };
+  return { stats: Object.fromEntries(stats) as BrokerFigures["stats"], counters, processes };
 }

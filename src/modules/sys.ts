@@ -107,7 +107,7 @@ function publisher(api: PluginApi): Publish {
 }
 
 /** `stats/clients/count` and so on, with their values. */
-function* figures({ stats, counters }: BrokerFigures): Generator<[string, number]> {
+function* figures({ stats, counters, processes }: BrokerFigures): Generator<[string, number]> {
   const count = (name: string): number => counters[name] ?? 0;
   for (const [name, { count: value, max }] of Object.entries(stats)) {
     yield [`stats/${name}/count`, value];
@@ -119,9 +119,11 @@ function* figures({ stats, counters }: BrokerFigures): Generator<[string, number
   const dropped = Object.entries(counters).filter(([name]) => name.startsWith("messages.dropped."));
   yield ["metrics/messages/dropped", dropped.reduce((sum, [, value]) => sum + value, 0)];
   for (const [name, value] of dropped) yield [`metrics/${name.replaceAll(".", "/")}`, value];
-  const { rss, heapUsed } = process.memoryUsage();
-  yield ["vm/memory/rss", rss];
-  yield ["vm/memory/heap", heapUsed];
+  const sum = (of: "memoryBytes" | "heapBytes"): number => processes.reduce((all, each) => all + each[of], 0);
+  yield ["vm/memory/rss", sum("memoryBytes")];
+  yield ["vm/memory/heap", sum("heapBytes")];
+  yield ["vm/lag", Math.round(Math.max(0, ...processes.map(({ lagMs }) => lagMs)))];
+  yield ["vm/workers", processes.length];
 }
 
 function followAlarms(api: PluginApi, publish: Publish): void {

@@ -57,6 +57,17 @@ export interface BrokerFigures {
   >;
   /** Everything that is counted, by the names of docs/metrics, such as `messages.dropped.expired`. */
   readonly counters: Readonly<Record<string, number>>;
+  /** The broker's processes: one, or its workers. */
+  readonly processes: readonly ProcessFigures[];
+}
+
+export interface ProcessFigures {
+  /** Resident set. */
+  readonly memoryBytes: number;
+  /** Of the JavaScript heap, in use. */
+  readonly heapBytes: number;
+  /** How late the event loop came round last. */
+  readonly lagMs: number;
 }
 
 export interface Counter {

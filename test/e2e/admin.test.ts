@@ -296,6 +296,9 @@ describe("resources", () => {
       expect(text).toContain(`\n${name} `);
     const families = [...text.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name);
     expect(new Set(families).size).toBe(families.length);
+    const page = readFileSync(join(import.meta.dir, "../../docs/metrics.md"), "utf8");
+    const endings = [...page.matchAll(/`(?:mantou_PLUGIN|mantou|…)(_\w+)`/g)].map(([, ending]) => ending!);
+    expect(families.filter((family) => !endings.some((ending) => family!.endsWith(ending)))).toEqual([]);
   });
 
   test("the feed tells how the broker fares", async () => {

@@ -187,6 +187,10 @@ describe("$SYS", () => {
       ),
       ...["received", "sent", "retained", "dropped"].map((name) => `metrics/messages/${name}`),
       ...[0, 1, 2].flatMap((qos) => ["received", "sent"].map((way) => `metrics/messages/qos${qos}/${way}`)),
+      "vm/memory/rss",
+      "vm/memory/heap",
+      "vm/lag",
+      "vm/workers",
     ];
     while (wanted.some((name) => !found.has(name))) {
       const [heard] = await take(watcher, 1);
@@ -200,6 +204,8 @@ describe("$SYS", () => {
     expect(found.get("stats/subscribers/count")!.payload).toBe("1");
     expect(found.get("stats/clients/max")!.payload).toBe("1");
     expect(found.get("metrics/packets/connect")!.payload).toBe("1");
+    expect(found.get("vm/workers")!.payload).toBe("1");
+    expect(Number(found.get("vm/memory/rss")!.payload)).toBeGreaterThan(1e6);
   });
 
   test("its traffic is not counted among the messages, and a leading wildcard does not match it", async () => {
