@@ -291,6 +291,7 @@ export const brokerOperations = {
     about:
       "reads the configuration again, as SIGHUP does, and says what has changed, what waits for a restart, and which modules and plugins failed",
     spread: "each",
+    isOneFirst: true, // a Unix socket that somebody has, only one of them meets
     params: nothing,
     result: z.object({ changed: z.array(z.string()), waiting: z.array(z.string()), failed: z.array(z.string()) }),
     merge: (answers) => ({ ...answers[0]!, failed: [...new Set(answers.flatMap(({ failed }) => failed))] }),

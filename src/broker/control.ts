@@ -71,7 +71,7 @@ export function spreadControl(
   const ask = (index: number, name: OperationName, params: unknown): Promise<unknown> =>
     (controls[index] as (name: OperationName, params: unknown) => Promise<unknown>)(name, params);
   const call = async (name: OperationName, params: unknown, onMissing: OnMissing = () => {}): Promise<unknown> => {
-    const { spread, merge } = find(name);
+    const { spread, merge, isOneFirst } = find(name);
     switch (spread) {
       case "one": {
         const first = controls.findIndex((_, index) => !isAway(index));
@@ -80,7 +80,11 @@ export function spreadControl(
       case "home":
         return ask(homeOf((params as { clientId: string }).clientId), name, params);
       case "each": {
-        const { answers, missing } = await gather(controls.map((_, index) => ask(index, name, params)));
+        const first = isOneFirst ? controls.findIndex((_, index) => !isAway(index)) : -1;
+        const lead = first < 0 ? undefined : ask(first, name, params);
+        await lead;
+        const asked = controls.map((_, index) => (index === first ? lead! : ask(index, name, params)));
+        const { answers, missing } = await gather(asked);
         missing.forEach((index) => onMissing(index));
         const result = merge!(answers, missing);
         onDone(name, params, result);

@@ -49,6 +49,8 @@ export interface Operation<P extends z.ZodType = z.ZodType, R extends z.ZodType 
   /** What it does, for whoever reads the list of operations. */
   readonly about: string;
   readonly spread: Spread;
+  /** Spread `each`: one does it first; what that one refuses, the others are not asked. */
+  readonly isOneFirst?: boolean;
   readonly params: P;
   readonly result: R;
   /** Spread `each` and `all`: one answer of several, at least one; `missing` are the numbers of the processes that gave none. */

@@ -70,13 +70,13 @@ test("SIGHUP changes access in every worker, and in none when it cannot work", a
   const harness = harnessOf(tcpTarget(broker.url));
   const clients = await Promise.all(clientIds.map((clientId) => harness.connect({ version: 5, clientId })));
   const users = { type: "user-file", file: join(dir, "passwd"), password: { algorithm: "plain" } };
-  const told = async (words: RegExp): Promise<void> => {
-    while (broker.output().match(words)?.length !== 2) await Bun.sleep(10);
+  const told = async (words: RegExp, count: number): Promise<void> => {
+    while (broker.output().match(words)?.length !== count) await Bun.sleep(10);
   };
 
   write({ authenticate: [users], noMatch: "deny" });
   process.kill(broker.pid, "SIGHUP");
-  await told(/access has changed.*added=\["user-file"\]/g);
+  await told(/access has changed.*added=\["user-file"\]/g, 2);
   for (const clientId of clientIds) {
     const stranger = await harness.open(5);
     stranger.send({ type: "connect", clientId: `new-${clientId}` });
@@ -93,7 +93,7 @@ test("SIGHUP changes access in every worker, and in none when it cannot work", a
 
   write({ authenticate: [users, { type: "user-file", name: "other", file: join(dir, "nowhere") }] });
   process.kill(broker.pid, "SIGHUP");
-  await told(/the old one stays in force.*no such file/g);
+  await told(/the old one stays in force.*no such file/g, 1); // the other worker is not even asked
   for (const clientId of clientIds)
     await harness.connect({ version: 5, clientId: `alice-${clientId}`, username: "alice", password: "wonder" });
   for (const client of clients) await client.ping();
@@ -116,6 +116,13 @@ test("a new listener of several workers is refused where somebody else shares th
   const taken = { ...tcp, name: "taken", bind: `127.0.0.1:${other.port}` };
   await expect(reloadWith(tcp, taken)).rejects.toThrow(`127.0.0.1:${other.port} is in use by another process`);
   expect(await control("listeners.list", {})).toMatchObject([{ name: "tcp", address: broker.url }]);
+
+  using socket = Bun.listen({ unix: join(broker.cwd, "taken.sock"), socket: { data() {} } });
+  const unix = { name: "unix", type: "unix", bind: socket.unix };
+  const free = `127.0.0.1:${freePort()}`;
+  await expect(reloadWith(tcp, { ...tcp, name: "new", bind: free }, unix)).rejects.toThrow("in use by another process");
+  expect(await control("listeners.list", {})).toMatchObject([{ name: "tcp", isOpen: true }]);
+  await expect(harnessOf(tcpTarget(`tcp://${free}`)).connect()).rejects.toThrow();
 
   expect(await reloadWith({ ...tcp, connectionsMax: 100 }, { ...tcp, name: "new" })).toMatchObject({
     changed: ["listeners"],
