@@ -5,7 +5,7 @@
  *   plugin ◄─ message, end ◄──── packets ◄─ this link's buffer ◄──┘    held to; of several workers that of the worker that has its session
  *
  * It is a link whose other end is the plugin. Both directions wait for the next turn of the loop, so that nothing is handled while the
- * engine routes. QoS 0 and 1. What the plugin is slow to take at QoS 1 stays unacknowledged, and so with the broker.
+ * engine routes. What the plugin is slow to take at QoS 1 and 2 stays unacknowledged, and so with the broker.
  */
 import { isIP } from "node:net";
 import { MantouError } from "#base/error.ts";
@@ -17,7 +17,10 @@ import {
   CONNACK,
   DISCONNECT,
   PUBACK,
+  PUBCOMP,
   PUBLISH,
+  PUBREC,
+  PUBREL,
   readFrame,
   SUBACK,
   SUBSCRIBE,
@@ -30,7 +33,7 @@ import { Reader } from "#mqtt/codec/reader.ts";
 import type { ClientHandlers, ClientWish, GatewayClient, PublishOptions } from "./plugin.ts";
 import { isTopicFilter, isTopicName } from "./topic.ts";
 
-/** Messages at QoS 1 that the plugin has at once. */
+/** Messages at QoS 1 and 2 that the plugin has at once. */
 const WINDOW = 100;
 /** Calls without an answer. */
 const UNANSWERED_MAX = 10_000;
@@ -67,7 +70,11 @@ export class PluginClient implements Link, GatewayClient {
   /** Of `outbound` and `waiting`. */
   private unsaidBytes = 0;
   private readonly answers = new Map<number, Answer>();
+  /** Reason codes of PUBREC, until PUBCOMP. */
+  private readonly received = new Map<number, number>();
   private lastPacketId = 0;
+  /** A packet id that is new here may be one that the client before did not release. */
+  private isResumed = false;
   /** Publishes that wait for the broker's window. */
   private readonly waiting: Buffer[] = [];
   private publishingCount = 0;
@@ -101,7 +108,7 @@ export class PluginClient implements Link, GatewayClient {
   publish(topic: string, payload: string | Uint8Array, options: PublishOptions = {}): Promise<number> {
     const { qos = 0, isRetain = false } = options;
     if (!isTopicName(topic)) throw invalid(`${topic} is no topic name`);
-    if (qos > 1) throw invalid(`qos: found ${qos}, allowed: 0 and 1`);
+    if (![0, 1, 2].includes(qos)) throw invalid(`qos: found ${qos}, allowed: 0, 1, 2`);
     this.checkOpen();
     const first = (PUBLISH << 4) | (qos << 1) | (isRetain ? 1 : 0);
     const bytes = Buffer.from(payload as Uint8Array);
@@ -110,7 +117,8 @@ export class PluginClient implements Link, GatewayClient {
       return Promise.resolve(SUCCESS);
     }
     const id = this.nextId();
-    const packet = withHeader(first, Buffer.concat([prefixed(topic), id16(id), NO_PROPERTIES, bytes]));
+    const publish = withHeader(first, Buffer.concat([prefixed(topic), id16(id), NO_PROPERTIES, bytes]));
+    const packet = qos === 2 && this.isResumed ? Buffer.concat([ackPacket(PUBREL, id), publish]) : publish;
     this.waiting.push(packet);
     this.unsaidBytes += packet.length;
     const answer = this.answerTo(id);
@@ -118,7 +126,7 @@ export class PluginClient implements Link, GatewayClient {
     return answer;
   }
 
-  subscribe(filter: string, qos: 0 | 1 = 0): Promise<number> {
+  subscribe(filter: string, qos: 0 | 1 | 2 = 0): Promise<number> {
     return this.ask(SUBSCRIBE, filter, Buffer.from([qos]));
   }
 
@@ -212,6 +220,7 @@ export class PluginClient implements Link, GatewayClient {
   }
 
   private nextId(): number {
+    if (this.lastPacketId === 65_535) this.isResumed = false;
     do this.lastPacketId = (this.lastPacketId % 65_535) + 1;
     while (this.answers.has(this.lastPacketId));
     return this.lastPacketId;
@@ -278,18 +287,30 @@ export class PluginClient implements Link, GatewayClient {
     while (bytes[body++]! >= 0x80);
     const type = bytes[start]! >> 4;
     if (type === PUBLISH) this.handlePublish(bytes, start, body, end);
-    else if (type === CONNACK) this.handleConnack(bytes[body + 1]!, new Reader(bytes, body + 2, end));
+    else if (type === CONNACK)
+      this.handleConnack(bytes[body + 1]!, bytes[body] === 1, new Reader(bytes, body + 2, end));
     else if (type === DISCONNECT) this.reasonCode = end > body ? bytes[body]! : SUCCESS;
     else if (type === SUBACK || type === UNSUBACK) this.settle(bytes.readUInt16BE(body), bytes[end - 1]!);
-    else if (type === PUBACK && decodeAck(bytes, body, end, true) === 0) {
-      this.publishingCount--;
-      this.settle(acked.packetId, acked.reasonCode);
-      this.publishWaiting();
-    }
+    else if (decodeAck(bytes, body, end, true) === 0) this.handleAck(type, acked.packetId, acked.reasonCode);
   }
 
-  private handleConnack(reasonCode: number, reader: Reader): void {
+  private handleAck(type: number, packetId: number, reasonCode: number): void {
+    if (type === PUBREL) return this.send(ackPacket(PUBCOMP, packetId));
+    if (type === PUBREC && reasonCode < UNSPECIFIED_ERROR) {
+      this.received.set(packetId, reasonCode);
+      return this.send(ackPacket(PUBREL, packetId));
+    }
+    if (type === PUBCOMP && !this.received.has(packetId)) return; // it was released before its use
+    const outcome = this.received.get(packetId) ?? reasonCode;
+    this.received.delete(packetId);
+    this.publishingCount--;
+    this.settle(packetId, outcome);
+    this.publishWaiting();
+  }
+
+  private handleConnack(reasonCode: number, isResumed: boolean, reader: Reader): void {
     this.reasonCode = reasonCode;
+    this.isResumed = isResumed;
     if (reasonCode !== SUCCESS) return; // it closes the link
     const { assignedClientIdentifier, receiveMaximum } = readProperties(reader, allProperties);
     this.clientId = assignedClientIdentifier ?? this.clientId;
@@ -318,8 +339,7 @@ export class PluginClient implements Link, GatewayClient {
       )
       .then((reasonCode) => {
         if (packetId === 0 || this.isOver) return;
-        const ack = Buffer.allocUnsafe(5);
-        this.send(ack.subarray(0, encodeAck(ack, 0, PUBACK, packetId, reasonCode)));
+        this.send(ackPacket(message.qos === 2 ? PUBREC : PUBACK, packetId, reasonCode));
       });
   }
 
@@ -340,6 +360,11 @@ export class PluginClient implements Link, GatewayClient {
     );
     this.opened.reject(new MantouError("client_refused", words, { reasonCode: this.reasonCode }));
   }
+}
+
+function ackPacket(type: number, packetId: number, reasonCode = SUCCESS): Buffer {
+  const ack = Buffer.allocUnsafe(5);
+  return ack.subarray(0, encodeAck(ack, 0, type, packetId, reasonCode));
 }
 
 const NO_PROPERTIES = Buffer.from([0]);

@@ -125,13 +125,13 @@ export interface ClientWish {
   readonly will?: {
     readonly topic: string;
     readonly payload: string | Uint8Array;
-    readonly qos?: 0 | 1;
+    readonly qos?: 0 | 1 | 2;
     readonly isRetain?: boolean;
   };
 }
 
 export interface ClientHandlers {
-  /** A message of a subscription. At QoS 1 it is acknowledged when the promise resolves, and refused when it rejects. */
+  /** A message of a subscription. At QoS 1 and 2 it is acknowledged when the promise resolves, and refused when it rejects. */
   message?(message: PluginMessage): unknown;
   /** It has ended: by `close`, or by the broker with a reason code of MQTT 5.0 (0x8E: another took its session, 0x98: an operator). Once. */
   end?(reasonCode: number): unknown;
@@ -140,10 +140,10 @@ export interface ClientHandlers {
 /** Each call throws MantouError `client_ended`, `client_busy` (10,000 without an answer, 16 MiB unread) or `plugin_invalid`, and rejects with `client_ended`. */
 export interface GatewayClient {
   readonly clientId: string;
-  /** QoS 0 or 1. Resolves with PUBACK's reason code, 0x80 and above: refused; at QoS 0 with 0 at once. */
+  /** Resolves with the reason code of PUBACK or PUBREC, 0x80 and above: refused; at QoS 0 with 0 at once. */
   publish(topic: string, payload: string | Uint8Array, options?: PublishOptions): Promise<number>;
   /** Resolves with the QoS that is granted, or a reason code from 0x80 on. */
-  subscribe(filter: string, qos?: 0 | 1): Promise<number>;
+  subscribe(filter: string, qos?: 0 | 1 | 2): Promise<number>;
   unsubscribe(filter: string): Promise<number>;
   /** Says goodbye; with 4 its will is published. */
   close(reasonCode?: 0 | 4): void;

@@ -109,6 +109,36 @@ test("access judges it, hooks see it, its will is published, another takes its s
   ]);
 });
 
+test("at QoS 2 each message goes once, both ways, from one client of a session to the next too", async () => {
+  await using scene = await startWorld();
+  const { world, open, messages, ends } = scene;
+  const { engine } = world;
+  const mqtt = await world.harness.connect({ clientId: "mqtt" });
+  await mqtt.subscribe(["up", "late"], 1);
+  const wish = { clientId: "g", isCleanStart: false, sessionExpirySec: 60 };
+  const client = await open(wish);
+  expect(await client.subscribe("down", 2)).toBe(2);
+  expect(await Promise.all(["a", "b"].map((text) => client.publish("up", text, { qos: 2 })))).toEqual([0, 0]);
+  expect(await client.publish("nobody", "x", { qos: 2 })).toBe(0x10);
+  for (const payload of ["a", "b"]) await mqtt.ack(await mqtt.expect("publish", { topic: "up", payload }));
+  for (let i = 0; i < 150; i++) engine.publishText("down", Buffer.from(`${i}`), { qos: 2 });
+  await until(() => messages.length === 150);
+  expect(new Set(messages.map(({ qos }) => qos))).toEqual(new Set([2]));
+  expect(messages.map(({ payload }) => Number(payload))).toEqual(Array.from({ length: 150 }, (_, i) => i));
+  const session = engine.sessions.find(Buffer.from("g"));
+  expect([2, 3, 4].some((id) => engine.sessions.receiptsFor(session).has(id))).toBe(false);
+  client.close();
+  await until(() => ends.length === 1);
+  // What an earlier client has not released stands in the session; the same ids mean other messages now.
+  for (const id of [1, 2, 3]) engine.addReceipt(session, id);
+  engine.publishText("down", Buffer.from("waiting"), { qos: 2 });
+  const next = await open(wish);
+  expect(await Promise.all(["1", "2", "3"].map((text) => next.publish("late", text, { qos: 2 })))).toEqual([0, 0, 0]);
+  for (const payload of ["1", "2", "3"]) await mqtt.ack(await mqtt.expect("publish", { topic: "late", payload }));
+  await until(() => messages.length === 151);
+  expect(messages.at(-1)).toMatchObject({ qos: 2, payload: Buffer.from("waiting") });
+});
+
 test("what it does not take at QoS 1 waits with the broker; what it throws is refused and counted", async () => {
   await using scene = await startWorld();
   const { world, open, fault } = scene;
@@ -131,6 +161,12 @@ test("what it does not take at QoS 1 waits with the broker; what it throws is re
   }
   await mqtt.publish("t", "bad", { qos: 1 });
   await until(() => fault().faultCount === 1);
+  await client.subscribe("t", 2);
+  await mqtt.publish("t", "bad", { qos: 2 });
+  await until(() => fault().faultCount === 2);
+  await mqtt.publish("t", "good", { qos: 2 });
+  await until(() => taken.length === 251);
+  taken[250]!.resolve();
   expect(fault().lastFault).toBe("cannot take it");
   expect(world.engine.metrics.get("messages.dropped.expired")).toBe(0);
 });
