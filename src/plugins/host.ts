@@ -82,7 +82,7 @@ export class PluginHost {
   /** Reads a definition, which may then be loaded by the name that is returned. @throws MantouError `plugin_invalid` */
   know(source: PluginSource): Promise<string> {
     return this.oneByOne(async () => {
-      const definition = checkDefinition(await readFrom(source, false), source.from);
+      const definition = checkDefinition(await this.read(source, false), source.from);
       if (this.known.has(definition.name))
         throw new MantouError("plugin_invalid", `${source.from}: there is a plugin ${definition.name} already`);
       const faults = { count: 0, last: "" };
@@ -100,7 +100,7 @@ export class PluginHost {
 
   /** Of the plugin that is there now. @throws MantouError `plugin_invalid` */
   async nameOf(source: PluginSource): Promise<string> {
-    return checkDefinition(await readFrom(source, true), source.from).name;
+    return checkDefinition(await this.read(source, true), source.from).name;
   }
 
   /** For its next start. @throws MantouError `plugin_unknown` */
@@ -138,7 +138,7 @@ export class PluginHost {
     return this.oneByOne(async () => {
       const known = this.find(name);
       const { definition, source, scope } = known;
-      const next = await readNext(name, another ?? source);
+      const next = await this.readNext(name, another ?? source);
       await this.end(known, true);
       try {
         await this.startInstead(known, next, scope && { definition, source });
@@ -205,8 +205,7 @@ export class PluginHost {
     const { name } = definition;
     const scope = new Scope(name, checkOptions(definition, source), this.ground, faults);
     const starting = Promise.try(() => definition.start(scope));
-    const inTime = <T>(call: () => Promise<T>): Promise<T> =>
-      before(this.ground.startMsMax ?? START_MS_MAX, "it has not started", call);
+    const inTime = <T>(call: () => Promise<T>): Promise<T> => before(this.startMsMax, "it has not started", call);
     const run = async (): Promise<void> => {
       let hasWaited = false;
       try {
@@ -251,6 +250,29 @@ export class PluginHost {
     scope.close(keepsGate);
   }
 
+  /** What is to take the place of a plugin. @throws MantouError `plugin_invalid` */
+  private async readNext(name: string, source: PluginSource): Promise<Replaced> {
+    const definition = checkDefinition(await this.read(source, true), source.from);
+    if (definition.name !== name)
+      throw new MantouError("plugin_invalid", `${source.from}: it is now called ${definition.name}, not ${name}`);
+    checkOptions(definition, source);
+    return { definition, source };
+  }
+
+  /** A file may run for long before it has exported anything, or not end at all. */
+  private async read(source: PluginSource, isFresh: boolean): Promise<unknown> {
+    try {
+      return await before(this.startMsMax, "it has not ended", () => source.read(isFresh));
+    } catch (error) {
+      if (error instanceof MantouError) throw error;
+      throw new MantouError("plugin_invalid", `plugin ${source.from} cannot be read: ${firstOf(error)}`);
+    }
+  }
+
+  private get startMsMax(): number {
+    return this.ground.startMsMax ?? START_MS_MAX;
+  }
+
   private find(name: string): Known {
     const known = this.known.get(name);
     if (!known) throw new MantouError("plugin_unknown", `there is no plugin ${name}`);
@@ -265,24 +287,6 @@ export class PluginHost {
 }
 
 type Replaced = Pick<Known, "definition" | "source">;
-
-/** What is to take the place of a plugin. @throws MantouError `plugin_invalid` */
-async function readNext(name: string, source: PluginSource): Promise<Replaced> {
-  const definition = checkDefinition(await readFrom(source, true), source.from);
-  if (definition.name !== name)
-    throw new MantouError("plugin_invalid", `${source.from}: it is now called ${definition.name}, not ${name}`);
-  checkOptions(definition, source);
-  return { definition, source };
-}
-
-async function readFrom(source: PluginSource, isFresh: boolean): Promise<unknown> {
-  try {
-    return await source.read(isFresh);
-  } catch (error) {
-    if (error instanceof MantouError) throw error;
-    throw new MantouError("plugin_invalid", `plugin ${source.from} cannot be read: ${firstOf(error)}`);
-  }
-}
 
 /** A file that does not parse has several errors, with their places. */
 function firstOf(error: unknown): string {
@@ -308,6 +312,8 @@ function checkDefinition(value: unknown, from: string): PluginDefinition {
         `${key}: found ${found[key] === undefined ? "nothing" : JSON.stringify(found[key])}, allowed: a text`,
       );
   if (typeof found.start !== "function") throw invalid(`start: found ${typeof found.start}, allowed: a function`);
+  if (found.config !== undefined && typeof found.config?.safeParse !== "function")
+    throw invalid("config: allowed: a schema, such as z.strictObject({ … })");
   if (!NAME.test(found.name!)) throw invalid(`name: found ${found.name}, allowed: letters, digits, -, at most 64`);
   return found as PluginDefinition;
 }
@@ -320,8 +326,15 @@ function checkOptions({ name, config }: PluginDefinition, { kind, options }: Plu
     if (keys.length === 0) return given;
     throw new MantouError("plugin_invalid", `plugin ${name}: found options (${keys.join(", ")}), allowed: none`);
   }
-  const checked = config.safeParse(given);
+  const invalid = (words: string): MantouError =>
+    new MantouError("plugin_invalid", `plugin ${name}: options: ${words}`);
+  let checked;
+  try {
+    checked = config.safeParse(given);
+  } catch (error) {
+    throw invalid(wordsOf(error)); // the schema's own code
+  }
   if (checked.success) return checked.data;
   const words = checked.error.issues.map(({ path, message }) => [path.join("."), message].filter(Boolean).join(": "));
-  throw new MantouError("plugin_invalid", `plugin ${name}: options: ${words.join("; ")}`);
+  throw invalid(words.join("; "));
 }

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { socketControl } from "#admin/socket-control.ts";
 import { freePort } from "#bench/compare/free-port.ts";
-import { startBroker } from "#test/support/broker-process.ts";
+import { plainConfig, startBroker } from "#test/support/broker-process.ts";
 import { harnessOf, tcpTarget } from "#test/support/harness.ts";
 
 test("SIGHUP applies the file, keeps connections, and keeps the old configuration when the file is wrong", async () => {
@@ -55,13 +55,7 @@ test("SIGHUP changes access in every worker, and in none when it cannot work", a
   const write = (access: object): void =>
     writeFileSync(
       file,
-      JSON.stringify({
-        listeners: [{ name: "tcp", type: "tcp", bind: `127.0.0.1:${port}` }],
-        admin: { bind: "" },
-        store: { type: "memory" },
-        workers: 2,
-        access,
-      }),
+      plainConfig({ listeners: [{ name: "tcp", type: "tcp", bind: `127.0.0.1:${port}` }], workers: 2, access }),
     );
   const clientIds = Array.from({ length: 8 }, (_, at) => `client-${at}`);
   write({});
@@ -104,8 +98,7 @@ test("SIGHUP changes access in every worker, and in none when it cannot work", a
 
 test("a new listener of several workers is refused where somebody else shares the port, and gets one port for 0", async () => {
   const tcp = { name: "tcp", type: "tcp", bind: "127.0.0.1:0" };
-  const textOf = (...listeners: object[]): string =>
-    JSON.stringify({ listeners, admin: { bind: "" }, store: { type: "memory" }, workers: 2 });
+  const textOf = (...listeners: object[]): string => plainConfig({ listeners, workers: 2 });
   await using broker = await startBroker(["--config", "m.yaml"], { files: { "m.yaml": textOf(tcp) } });
   const control = socketControl(join(broker.cwd, "data/admin.sock"));
   const reloadWith = (...listeners: object[]) => {

@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { freePort } from "#bench/compare/free-port.ts";
 import { socketControl } from "#admin/socket-control.ts";
-import { type BrokerProcess, startBroker } from "#test/support/broker-process.ts";
+import { type BrokerProcess, plainConfig, startBroker } from "#test/support/broker-process.ts";
 import { type Harness, harnessOf, tcpTarget } from "#test/support/harness.ts";
 
 const TIMEOUT_MS = 120_000;
@@ -52,8 +52,7 @@ test(
   async () => {
     const ports = [freePort(), freePort()];
     const listeners = ports.map((port, at) => ({ name: `l${at}`, type: "tcp", bind: `127.0.0.1:${port}` }));
-    const yaml = (more: object): string =>
-      JSON.stringify({ listeners, admin: { bind: "" }, store: { type: "memory" }, workers: 2, ...more });
+    const yaml = (more: object): string => plainConfig({ listeners, workers: 2, ...more });
     await using broker = await startBroker(["--config", "m.yaml"], { files: { "m.yaml": yaml({}) } });
     const file = join(broker.cwd, "m.yaml");
     const control = socketControl(join(broker.cwd, "data/admin.sock"));

@@ -25,6 +25,11 @@ const PATIENCE = { MANTOU__BROKER__LAGMSMAX: "600000" };
 const LINE_MS = 5000;
 const READY = /^mantou ready(.*)|"msg":"mantou ready/;
 
+/** A configuration file of a broker that keeps nothing and has no administration: `listeners` and what else there is to say. */
+export function plainConfig(more: object): string {
+  return JSON.stringify({ admin: { bind: "" }, store: { type: "memory" }, ...more });
+}
+
 export interface BrokerOptions {
   /** Of the listener on 127.0.0.1 that is opened when the flags name none and no file; 0, the default, picks a free one. */
   readonly port?: number;

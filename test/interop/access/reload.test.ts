@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { freePort } from "#bench/compare/free-port.ts";
-import { startBroker } from "#test/support/broker-process.ts";
+import { plainConfig, startBroker } from "#test/support/broker-process.ts";
 import { rounds } from "#test/support/level.ts";
 import { Peer } from "../mqtt-js-client.ts";
 import { DatabaseServer } from "./servers/database-server.ts";
@@ -55,10 +55,8 @@ const isComplete = opened.every((server) => server !== undefined);
   const use = (backend: object): void =>
     writeFileSync(
       file,
-      JSON.stringify({
+      plainConfig({
         listeners: [{ name: "tcp", type: "tcp", bind: `127.0.0.1:${port}` }],
-        admin: { bind: "" },
-        store: { type: "memory" },
         broker: { lagMsMax: 600_000 }, // a machine with much else to do
         access: { authenticate: [backend], authorize: [{ type: "same", as: "it" }], noMatch: "deny" },
       }),

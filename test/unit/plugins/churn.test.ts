@@ -87,6 +87,10 @@ test("one that hangs in its start or its end is given up, and taken back all the
     startMsMax: 20,
     stopMsMax: 20,
   });
+  const never = { kind: "plugin", from: "y", options: {}, read: () => new Promise<never>(() => {}) } as const;
+  expect(await host.know(never).catch((error: Error) => error.message)).toBe(
+    "plugin y cannot be read: it has not ended within 0.02 s",
+  );
   let isHanging = true;
   let lateStops = 0;
   const late = Promise.withResolvers<() => void>();

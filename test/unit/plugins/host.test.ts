@@ -130,6 +130,12 @@ describe("what a plugin is given", () => {
     expect(run(() => {})).rejects.toThrow("there is a plugin p already");
     expect(run(() => {}, { name: "a b" })).rejects.toThrow("name: found a b");
     expect(run(() => {}, { description: "" })).rejects.toThrow('./p.ts: description: found "", allowed: a text');
+    const config = { word: z.string() } as never;
+    expect(run(() => {}, { name: "shapeless", config })).rejects.toThrow("./p.ts: config: allowed: a schema, such as");
+    const failing = z.strictObject({}).transform(() => {
+      throw new Error("no luck");
+    });
+    expect(run(() => {}, { name: "unlucky", config: failing })).rejects.toThrow("plugin unlucky: options: no luck");
   });
 });
 
