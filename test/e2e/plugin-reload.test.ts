@@ -90,6 +90,10 @@ const plugins = (...entries: object[]): string => `plugins=${JSON.stringify(entr
 const rewrite = (to: string, pattern = "^x/(.+)$"): string =>
   `modules.rewrite.rules=${JSON.stringify([{ filter: "x/#", steps: [{ pattern, to }] }])}`;
 
+/** Nobody listens there, and nothing is sent. */
+const hook = (secret: string): string =>
+  `modules.webhook.hooks=${JSON.stringify([{ name: "w", url: "http://127.0.0.1:1/", filters: ["nothing"], ...(secret && { secret }) }])}`;
+
 test("modules are loaded, unloaded, and loaded anew, and a client that is connected notices nothing else", async () => {
   await using world = await World.start();
   const client = await world.harness.connect({ clientId: "c" });
@@ -103,17 +107,18 @@ test("modules are loaded, unloaded, and loaded anew, and a client that is connec
   expect(await arrivesAs()).toBe("y/1");
   expect(await world.reload(rewrite("z/$1"))).toEqual({ changed: ["modules.rewrite"], failed: [] });
   expect(await arrivesAs()).toBe("z/1");
-  const wrong = await world.reload(rewrite("q/$1", "(?=a)"), "modules.local.enabled=true");
+  expect(await world.reload(rewrite("z/$1"), hook(""))).toEqual({ changed: ["modules.webhook"], failed: [] });
+  const wrong = await world.reload(rewrite("z/$1"), hook("env:NOT_THERE"), "modules.local.enabled=true");
   expect(wrong.changed).toEqual(["modules.local"]);
-  expect(wrong.failed).toEqual([
-    expect.stringMatching(/rewrite did not start: pattern: found .*; the one before goes on/),
-  ]);
+  expect(wrong.failed).toEqual([expect.stringMatching(/webhook did not start: .*NOT_THERE.*; the one before goes on/)]);
   expect(await arrivesAs()).toBe("z/1");
   expect(world.log.at(-2)).toMatchObject({ level: "error", problems: wrong.failed });
-  expect([world.state("local"), world.state("rewrite")]).toEqual(["running", "running"]);
-  expect(await world.reload()).toEqual({ changed: ["modules.rewrite", "modules.local"], failed: [] });
+  const states = (): unknown[] => ["local", "rewrite", "webhook"].map((name) => world.state(name));
+  expect(states()).toEqual(["running", "running", "running"]);
+  const all = ["modules.rewrite", "modules.local", "modules.webhook"];
+  expect(await world.reload()).toEqual({ changed: all, failed: [] });
   expect(await arrivesAs()).toBe("x/1");
-  expect([world.state("local"), world.state("rewrite")]).toEqual(["stopped", "stopped"]);
+  expect(states()).toEqual(["stopped", "stopped", "stopped"]);
   await client.ping();
 });
 
