@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { BACKEND_STATES } from "#access/backend.ts";
 import { RULE_COUNT_MAX } from "#access/rule-list.ts";
+import { MantouError } from "#base/error.ts";
 import { done, nothing, notFound, operation, pageFrom, pageOf, pageParams, clientIdParam } from "./operation.ts";
 
 const text = z.string().min(1).max(65_535);
@@ -24,20 +25,27 @@ const nameCursor = {
 };
 const action = z.enum(["publish", "subscribe", "all"]);
 const some = z.union([text, z.array(text).min(1).max(100)]);
+const ruleKeys = "allow, deny, user, client, address, topics";
 const rule = z
-  .strictObject({
-    allow: action.optional().meta({ description: "either allow or deny" }),
-    deny: action.optional(),
-    user: some.optional().meta({ description: "user name, or one of several; * is any" }),
-    client: some.optional().meta({ description: "client id, or one of several" }),
-    address: some.optional().meta({ description: "address or range, or one of several" }),
-    topics: z
-      .array(z.union([text, z.strictObject({ eq: text })]))
-      .min(1)
-      .max(100)
-      .optional()
-      .meta({ description: "topic filters, with %c and %u; { eq } is the filter itself; absent: every topic" }),
-  })
+  .strictObject(
+    {
+      allow: action.optional().meta({ description: "either allow or deny" }),
+      deny: action.optional(),
+      user: some.optional().meta({ description: "user name, or one of several; * is any" }),
+      client: some.optional().meta({ description: "client id, or one of several" }),
+      address: some.optional().meta({ description: "address or range, or one of several" }),
+      topics: z
+        .array(z.union([text, z.strictObject({ eq: text })]))
+        .min(1)
+        .max(100)
+        .optional()
+        .meta({ description: "topic filters, with %c and %u; { eq } is the filter itself; absent: every topic" }),
+    },
+    {
+      error: ({ code, keys }) =>
+        code === "unrecognized_keys" ? `found ${(keys as string[]).join(", ")}, allowed: ${ruleKeys}` : undefined,
+    },
+  )
   .meta({ description: "as in docs/access/acl-file.md" });
 const revision = z.int().min(0);
 const backend = z.object({
@@ -61,7 +69,9 @@ export const accessOperations = {
     spread: "one",
     params: ban,
     result: done,
-    run({ access }, { untilSec, ...wish }) {
+    run({ access, engine: { nowSec } }, { untilSec, ...wish }) {
+      if (untilSec !== undefined && untilSec <= nowSec)
+        throw new MantouError("ban_invalid", `untilSec: found ${untilSec}, allowed: a time to come, after ${nowSec}`);
       access.ban({ ...wish, untilSec });
       return { count: 1 };
     },

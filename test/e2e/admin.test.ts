@@ -268,6 +268,11 @@ describe("resources", () => {
     expect((await root("/api/v1/bans")).body["items"]).toEqual([ban]);
     expect((await root("/api/v1/bans?kind=address&value=192.0.2.0/24", { method: "DELETE" })).status).toBe(200);
     expect((await put("/api/v1/bans", { ...ban, value: "nowhere" })).status).toBe(400);
+    expect((await put("/api/v1/bans", { ...ban, untilSec: 5 })).body["error"].message).toContain("a time to come");
+    const rule = await put("/api/v1/rules", { rules: [{ permit: "all" }] });
+    expect(rule.body["error"].message).toBe(
+      "rules.0: found permit, allowed: allow, deny, user, client, address, topics",
+    );
   });
 
   test("the store is copied beside the running broker, once under a name", async () => {

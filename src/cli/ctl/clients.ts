@@ -153,10 +153,20 @@ function refused(line: string): Refusal {
   return new Refusal({ json: { error: line }, lines: [line] });
 }
 
-/** Reason codes as in SUBACK and UNSUBACK of MQTT 5.0. */
+/** Of SUBACK and UNSUBACK of MQTT 5.0. */
+const REASONS: Readonly<Record<number, string>> = {
+  0x11: "it is not subscribed",
+  0x87: "it may not",
+  0x8f: "this is no topic filter",
+  0x97: "it has as many as it may, or somebody else has this one",
+};
+
 function okUnless(results: readonly { filter: string; reasonCode: number }[]): Answer {
   const bad = results.find(({ reasonCode }) => reasonCode >= 0x80 || reasonCode === 0x11);
-  if (bad) throw refused(`Error: ${bad.filter}: reason code 0x${bad.reasonCode.toString(16)}`);
+  if (bad) {
+    const words = REASONS[bad.reasonCode] ?? "refused";
+    throw refused(`Error: ${bad.filter}: ${words} (reason code 0x${bad.reasonCode.toString(16)})`);
+  }
   return { ...OK, json: results };
 }
 
