@@ -43,6 +43,7 @@ const UNSAID_BYTES_MAX = 16 * 1024 * 1024;
 const UNREAD_BYTES_MAX = 1024 * 1024;
 /** Reason codes of MQTT 5.0. */
 const UNSPECIFIED_ERROR = 0x80;
+const QOS_NOT_SUPPORTED = 0x9b;
 const SUCCESS = 0;
 
 type Answer = PromiseWithResolvers<number>;
@@ -79,6 +80,7 @@ export class PluginClient implements Link, GatewayClient {
   private readonly waiting: Buffer[] = [];
   private publishingCount = 0;
   private receiveMax = 65_535;
+  private qosMax = 2;
 
   /** @throws MantouError `plugin_invalid` */
   constructor(
@@ -110,6 +112,7 @@ export class PluginClient implements Link, GatewayClient {
     if (!isTopicName(topic)) throw invalid(`${topic} is no topic name`);
     if (![0, 1, 2].includes(qos)) throw invalid(`qos: found ${qos}, allowed: 0, 1, 2`);
     this.checkOpen();
+    if (qos > this.qosMax) return Promise.resolve(QOS_NOT_SUPPORTED); // the broker would end the client
     const first = (PUBLISH << 4) | (qos << 1) | (isRetain ? 1 : 0);
     const bytes = Buffer.from(payload as Uint8Array);
     if (qos === 0) {
@@ -312,7 +315,8 @@ export class PluginClient implements Link, GatewayClient {
     this.reasonCode = reasonCode;
     this.isResumed = isResumed;
     if (reasonCode !== SUCCESS) return; // it closes the link
-    const { assignedClientIdentifier, receiveMaximum } = readProperties(reader, allProperties);
+    const { assignedClientIdentifier, receiveMaximum, maximumQos = 2 } = readProperties(reader, allProperties);
+    this.qosMax = maximumQos;
     this.clientId = assignedClientIdentifier ?? this.clientId;
     this.receiveMax = receiveMaximum ?? this.receiveMax;
     this.opened.resolve();

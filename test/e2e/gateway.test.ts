@@ -139,6 +139,14 @@ test("at QoS 2 each message goes once, both ways, from one client of a session t
   expect(messages.at(-1)).toMatchObject({ qos: 2, payload: Buffer.from("waiting") });
 });
 
+test("a QoS that the broker does not take is refused, and the client goes on", async () => {
+  await using scene = await startWorld("mqtt.qosMax=1");
+  const client = await scene.open({ clientId: "g" });
+  expect(await client.subscribe("t", 2)).toBe(1);
+  expect(await client.publish("t", "x", { qos: 2 })).toBe(0x9b);
+  expect(await client.publish("t", "x", { qos: 1 })).toBe(0);
+});
+
 test("what it does not take at QoS 1 waits with the broker; what it throws is refused and counted", async () => {
   await using scene = await startWorld();
   const { world, open, fault } = scene;
