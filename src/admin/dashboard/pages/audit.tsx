@@ -46,9 +46,9 @@ export function AuditPage() {
           { title: t("address"), cell: ({ address }) => <span class="mono">{address || "–"}</span> },
           {
             title: t("action"),
-            cell: ({ action }) => (
-              <span class="mono" title={action}>
-                {action}
+            cell: (row) => (
+              <span class="mono" title={actionOf(row)}>
+                {actionOf(row)}
               </span>
             ),
             share: 5,
@@ -64,6 +64,19 @@ export function AuditPage() {
   );
 }
 
+/** With the names that the path had, where the target is not too long to tell. */
+function actionOf({ action, target }: AuditRow): string {
+  let given: Readonly<Record<string, unknown>>;
+  try {
+    given = JSON.parse(target) as typeof given;
+  } catch {
+    return action;
+  }
+  return action.replaceAll(/\{(\w+)\}/g, (all, name: string) =>
+    typeof given[name] === "string" ? encodeURIComponent(given[name]) : all,
+  );
+}
+
 function show(row: AuditRow): void {
   showText(
     t("audit"),
@@ -72,7 +85,7 @@ function show(row: AuditRow): void {
         [t("when"), time(row.atMs)],
         [t("who"), `${row.who || "–"} (${row.way})`],
         [t("address"), row.address || "–"],
-        [t("action"), <span class="mono">{row.action}</span>],
+        [t("action"), <span class="mono">{actionOf(row)}</span>],
         [t("target"), <span class="mono">{row.target}</span>],
         [t("outcome"), row.outcome],
       ]}
