@@ -11,6 +11,8 @@ const LABEL_NAME = /^[a-zA-Z_][a-zA-Z0-9_]*$/;
 const COMMAND_NAME = /^[a-z][a-z0-9-]{0,31}$/;
 const PATH = /^\/[A-Za-z0-9._~/-]*$/;
 const COMMAND_MS_MAX = 30_000;
+/** Of routes, admin routes, commands and metrics each: every request and scrape goes through them. */
+const COUNT_MAX = 1000;
 
 export class Contributions {
   readonly routes: HttpMount[] = [];
@@ -79,6 +81,7 @@ export class Contributions {
 }
 
 function put<T>(list: T[], item: T): Undo {
+  if (list.length >= COUNT_MAX) throw wrong(`it adds more than ${COUNT_MAX} of a kind`);
   list.push(item);
   return () => {
     const at = list.indexOf(item);

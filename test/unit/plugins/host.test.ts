@@ -207,6 +207,10 @@ describe("a plugin that fails", () => {
       expect(() => api.command({ name: "X", usage: "", description: "", run: () => 1 })).toThrow(
         "no name of a command",
       );
+      const taken = Array.from({ length: 1000 }, (_, i) => api.adminRoute(`/${i}`, () => new Response()));
+      expect(() => api.adminRoute("/more", () => new Response())).toThrow("more than 1000");
+      for (const undo of taken) undo();
+      api.adminRoute("/more", () => new Response());
       api.route("/text", () => "text" as never);
       api.command({ name: "big", usage: "", description: "", run: () => ({ count: 1n }) });
       api.on("client.authenticate", () => "perhaps" as never);
