@@ -299,7 +299,7 @@ function runClock(
     const isBusy = load.tick(nowMs);
     histograms.look(nowMs, load.lagMs);
     guard.look(nowMs);
-    engine.tick(nowMs, wallSec());
+    engine.tick(nowMs, Date.now() / 1000);
     if (isBusy !== transport.isBusy) logBusy(load, log);
     transport.isBusy = isBusy;
     context.setBusy(isBusy);

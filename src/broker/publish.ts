@@ -103,7 +103,7 @@ async function passesHooks({ hooks, delivery }: Engine, view: MessageView): Prom
 /** What was kept goes its way after all, past the hooks that take their time. Rejects as `publishView`; after `store_full` it may be tried again. */
 export async function republish({ engine, commits }: PublishParts, copy: MessageCopy): Promise<number> {
   await new Promise<void>((resolve) => engine.store.whenReady(resolve));
-  const view = viewOfCopy(copy, engine.sessions, engine.nowSec);
+  const view = viewOfCopy(copy, engine.sessions, engine.lifeFromSec);
   if (engine.isRefused(view)) throw storeFull();
   const reached = engine.publish(view);
   await commits.wait();

@@ -175,7 +175,7 @@ export class WorkerLinks implements PeerHost {
   // ---- PeerHost
 
   readSec(): number {
-    return Math.floor(Date.now() / 1000);
+    return Date.now() / 1000;
   }
 
   handleOpen(peer: PeerConnection): void {

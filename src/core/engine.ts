@@ -41,9 +41,8 @@ export interface EngineOptions {
   readonly limits?: LimitOverrides;
   /** Any 32-bit integer; hashes and random choices follow from it. A broker on a network takes a secret one. */
   readonly seed: number;
-  /** Monotonic milliseconds and wall-clock seconds at the start. */
-  readonly nowMs: number;
-  readonly nowSec: number;
+  readonly nowMs: number; // monotonic, at the start
+  readonly nowSec: number; // of the wall clock
   readonly access?: Access;
   readonly store?: Store;
   readonly fabric?: Fabric;
@@ -76,9 +75,10 @@ export class Engine {
   readonly groups: ShareGroups;
   readonly retainedIndex: RetainedIndex;
   readonly random: Random;
-  /** Monotonic milliseconds and wall-clock seconds of the last tick. */
+  /** Monotonic milliseconds and wall-clock seconds of the last tick; these rounded up, so that no message's life ends early. */
   nowMs: number;
   nowSec: number;
+  lifeFromSec: number;
   /** What the acknowledgement of the last request waits for in the fabric; `storeSeq` says the same of the store. */
   forwardSeq = 0;
 
@@ -111,7 +111,7 @@ export class Engine {
     this.onWork = options.onWork ?? (() => {});
     this.onBug = options.onBug ?? (() => {});
     this.nowMs = options.nowMs;
-    this.nowSec = options.nowSec;
+    this.nowSec = this.lifeFromSec = options.nowSec;
     this.random = new Random(options.seed);
     const hashSeed = this.random.next();
     this.timers = new TimerWheel(options.nowMs, (kind, owner) => this.contain(() => this.timerOwners[kind](owner)));
@@ -122,7 +122,7 @@ export class Engine {
     this.groups = new ShareGroups(this.index, this.limits.shared.strategy, this.random);
     this.retained = this.retainedIndex = new RetainedIndex(this.pool, this.messages, hashSeed);
     this.delivery = new Delivery(this);
-    this.delivery.nowSec = this.nowSec;
+    this.delivery.nowSec = options.nowSec;
     this.priorities = options.priorities?.length ? new Priorities(this.pool, hashSeed, options.priorities) : null;
     this.sender = new Sender(this, this.delivery);
     this.router = new Router(this);
@@ -153,11 +153,11 @@ export class Engine {
     return this.fabric.forwarding === null ? 0 : this.fabric.forwarding.forwardedSeq;
   }
 
-  /** Moves time on: fires what is due. Call it at least every 100 ms, and `turn` after it. */
-  tick(nowMs: number, nowSec: number): void {
+  /** Moves time on: fires what is due. Call it at least every 100 ms, and `turn` after it. `wallSec` may have a fraction. */
+  tick(nowMs: number, wallSec: number): void {
     this.nowMs = nowMs;
-    this.nowSec = nowSec;
-    this.delivery.nowSec = nowSec;
+    this.nowSec = this.delivery.nowSec = Math.floor(wallSec);
+    this.lifeFromSec = Math.ceil(wallSec);
     this.timers.tick(nowMs);
     this.peers?.catchUp();
     this.turn();

@@ -30,7 +30,7 @@ export interface MessageCopy {
 }
 
 /** Expiry begins now. The topic must be a valid topic name. */
-export function viewOfCopy(copy: MessageCopy, sessions: SessionTable, nowSec: number): MessageView {
+export function viewOfCopy(copy: MessageCopy, sessions: SessionTable, lifeFromSec: number): MessageView {
   const { topic, payload, properties, expiryStart, publisher } = copy;
   const topicBytes = Buffer.from(topic);
   const view = new MessageView();
@@ -41,7 +41,7 @@ export function viewOfCopy(copy: MessageCopy, sessions: SessionTable, nowSec: nu
   view.isV5 = properties.length > 0;
   if (expiryStart >= 0) {
     view.expiryStart = topicBytes.length + expiryStart;
-    view.expiryAtSec = expiryAt(nowSec, properties.readUInt32BE(expiryStart));
+    view.expiryAtSec = expiryAt(lifeFromSec, properties.readUInt32BE(expiryStart));
   }
   const session = publisher === undefined ? -1 : sessions.find(Buffer.from(publisher));
   if (session >= 0) {

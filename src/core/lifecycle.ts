@@ -63,6 +63,7 @@ export interface LifecycleParts {
   readonly peers: Peers | null;
   readonly nowMs: number;
   readonly nowSec: number;
+  readonly lifeFromSec: number;
   addTimerKind(fire: (owner: number) => void): number;
   publish(view: MessageView): number;
   /** Runs what routes messages, so that publishes made by hooks meanwhile wait. */
@@ -242,7 +243,7 @@ export class Lifecycle {
   private publishWill(session: number): void {
     const will = this.wills.get(session);
     if (!will) return;
-    const view = this.wills.load(will, expiryAt(this.parts.nowSec, will.expirySec));
+    const view = this.wills.load(will, expiryAt(this.parts.lifeFromSec, will.expirySec));
     view.publisher = session;
     view.publisherKey = this.parts.sessions.keyOf(session);
     if (will.expirySec === NEVER) view.expiryAtSec = NEVER;

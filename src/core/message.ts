@@ -26,9 +26,9 @@ import { Slab } from "#base/slab.ts";
 /** No message expiry: the value of `expiryAtSec`. */
 export const NEVER = 0xffff_ffff;
 
-/** Expiry of a message that is to live `sec` seconds from `nowSec`. */
-export function expiryAt(nowSec: number, sec: number): number {
-  return Math.min(nowSec + sec, NEVER - 1);
+/** Expiry of a message that is to live `sec` seconds from `fromSec`, see `Engine.lifeFromSec`. */
+export function expiryAt(fromSec: number, sec: number): number {
+  return Math.min(fromSec + sec, NEVER - 1);
 }
 
 export class MessageView {

@@ -18,6 +18,7 @@ export interface RetainedKeeperParts {
   readonly store: Store;
   readonly nowMs: number;
   readonly nowSec: number;
+  readonly lifeFromSec: number;
   addTimerKind(fire: (owner: number) => void): number;
   noteSeq(seq: number): void;
 }
@@ -58,7 +59,7 @@ export class RetainedKeeper {
     const message = messages.keep(view);
     if (message < 0) return this.refuse("memory_full", view, known);
     const node = retainedIndex.set(view, message); // [MQTT-3.3.1-5]
-    const own = lifeSec > 0 ? this.parts.nowSec + lifeSec : NEVER;
+    const own = lifeSec > 0 ? this.parts.lifeFromSec + lifeSec : NEVER;
     const deadlineSec = view.expiryAtSec === NEVER ? own : view.expiryAtSec;
     this.arm(node, deadlineSec);
     this.note(view, message, deadlineSec);
@@ -165,8 +166,8 @@ export class RetainedKeeper {
 
   private arm(node: number, deadlineSec: number): void {
     if (deadlineSec === NEVER) return;
-    const { nowMs, nowSec, timers, retainedIndex } = this.parts;
-    retainedIndex.timer[node] = timers.arm(nowMs + (deadlineSec - nowSec) * 1000, this.expiryKind, node);
+    const { nowMs, lifeFromSec, timers, retainedIndex } = this.parts;
+    retainedIndex.timer[node] = timers.arm(nowMs + (deadlineSec - lifeFromSec) * 1000, this.expiryKind, node);
   }
 
   private disarm(node: number): void {

@@ -159,7 +159,7 @@ export class Connection implements Protocol, Sink {
 
   /** What a Message Expiry Interval counts from: now. */
   get expiryBaseSec(): number {
-    return this.context.engine.nowSec;
+    return this.context.engine.lifeFromSec;
   }
 
   /** Largest packet that is read. */

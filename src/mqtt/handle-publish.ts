@@ -49,7 +49,7 @@ export function handlePublish(connection: Connection, bytes: Buffer, start: numb
   }
   view.publisher = connection.session;
   view.publisherKey = engine.sessions.keyOf(connection.session);
-  if (published.expirySec >= 0) view.expiryAtSec = expiryAt(engine.nowSec, published.expirySec);
+  if (published.expirySec >= 0) view.expiryAtSec = expiryAt(engine.lifeFromSec, published.expirySec);
   const { counts } = engine.metrics;
   if (!engine.access.isOpen) {
     const verdict = judge(connection, view);

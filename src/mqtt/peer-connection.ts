@@ -56,7 +56,7 @@ export interface PeerHost {
   handleSynced(peer: PeerConnection): void;
   /** Called once, whether or not it was open. */
   handleGone(peer: PeerConnection): void;
-  /** The wall clock, read now; seconds. */
+  /** The wall clock, read now; seconds, maybe with a fraction. */
   readSec(): number;
 }
 
@@ -301,8 +301,10 @@ export class PeerConnection extends Connection {
   /** The other process may have read the clock since this one did: nobody must be told of more than was given. [MQTT-3.3.2-6] */
   private takeExpiry({ bytes, expiryStart, expiryAtSec }: MessageView): void {
     const { engine } = this.context;
-    engine.nowSec = engine.delivery.nowSec = Math.max(engine.nowSec, this.host.readSec());
-    bytes.writeUInt32BE(Math.max(0, expiryAtSec - engine.nowSec), expiryStart); // as hooks read it
+    const wallSec = this.host.readSec();
+    engine.nowSec = engine.delivery.nowSec = Math.max(engine.nowSec, Math.floor(wallSec));
+    engine.lifeFromSec = Math.max(engine.lifeFromSec, Math.ceil(wallSec));
+    bytes.writeUInt32BE(Math.max(0, expiryAtSec - engine.lifeFromSec), expiryStart); // as hooks read it
   }
 
   private handleLater(): typeof HANDLE_AGAIN {

@@ -230,7 +230,7 @@ export class DurableBroker {
     while (this.nowMs < endMs) {
       this.nowMs = Math.min(endMs, this.nowMs + STEP_MS, Math.max(this.nowMs + 1, this.wakeAtMs));
       if (this.nowMs >= this.wakeAtMs) this.wakeAtMs = Infinity;
-      this.happen(() => this.engine.tick(this.nowMs, Math.floor(this.nowMs / 1000)));
+      this.happen(() => this.engine.tick(this.nowMs, this.nowMs / 1000));
     }
   }
 

@@ -61,7 +61,7 @@ export async function startMemoryHarness(config: Record<string, unknown> = {}): 
     async advance(sec: number): Promise<void> {
       for (let left = sec * 1000; left > 0; left -= STEP_MS) {
         nowMs += Math.min(STEP_MS, left);
-        engine.tick(nowMs, Math.floor(nowMs / 1000));
+        engine.tick(nowMs, nowMs / 1000);
       }
     },
     async stop(): Promise<void> {

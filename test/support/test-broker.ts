@@ -156,7 +156,7 @@ export class TestBroker {
   advance(sec: number): void {
     for (let left = sec * 1000; left > 0; left -= 100) {
       const nowMs = this.engine.nowMs + Math.min(100, left);
-      this.engine.tick(nowMs, Math.floor(nowMs / 1000));
+      this.engine.tick(nowMs, nowMs / 1000);
     }
   }
 }

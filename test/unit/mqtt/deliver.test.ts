@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import type { RawClient } from "#test/support/client.ts";
 import { type Harness, startHarness } from "#test/support/harness.ts";
-import { encodePacket, type PacketInput, type Properties, type Version } from "#test/support/packets.ts";
+import { encodePacket, type PacketInput, prop, type Properties, type Version } from "#test/support/packets.ts";
 
 let harness: Harness;
 afterEach(() => harness.stop());
@@ -108,4 +108,33 @@ test("a large message to many: each gets its own packet id, flags and the same b
     await client.expect("publish", { topic: "small", packetId: 1 });
     await client.expect("publish", { topic: "large", qos: 2, packetId: 2, payload });
   }
+});
+
+test("a message lives as long as it was given, at whatever part of a second it comes", async () => {
+  harness = await startHarness();
+  const join = (clientId: string): Promise<RawClient> =>
+    harness.connect({ clientId, version: 5, cleanStart: false, properties: [["sessionExpiryIntervalSec", 100]] });
+  const reader = await join("reader");
+  await reader.subscribe("#", { qos: 1 });
+  const writer = await harness.connect({ version: 5 });
+  await harness.advance(0.9);
+  const send = (payload: string, retain: boolean): Promise<unknown> =>
+    writer.publish("t", payload, { qos: 1, retain, properties: [["messageExpiryIntervalSec", 2]] });
+  await send("live", false);
+  expect(prop(await reader.expect("publish"), "messageExpiryIntervalSec")).toBe(2);
+  await reader.disconnect();
+  await send("waits", false);
+  await send("kept", true);
+  const receivedBy = async (clientId: string): Promise<string[]> => {
+    const client = await join(clientId);
+    if (clientId !== "reader") await client.subscribe("#", 1);
+    const packets = await client.settle();
+    client.kill();
+    return packets.flatMap((packet) => (packet.type === "publish" ? Buffer.from(packet.payload).toString() : []));
+  };
+  await harness.advance(1.9); // 2.8: the second has changed twice
+  expect(await receivedBy("late")).toEqual(["kept"]);
+  expect(await receivedBy("reader")).toEqual(["live", "waits", "kept"]);
+  await harness.advance(0.3); // 3.1
+  expect(await receivedBy("later")).toEqual([]);
 });
