@@ -59,6 +59,9 @@ export abstract class CrashClient {
   /** What the client remembers of its last link is over. */
   protected handleLeft(): void {}
 
+  /** CONNECT with Clean Start goes out: what the client remembers of its session is over. */
+  protected handleClean(): void {}
+
   protected get isOpen(): boolean {
     return this.link?.isOpen === true;
   }
@@ -102,6 +105,7 @@ export abstract class CrashClient {
       version,
       will: will && { key: will.key, delaySec: will.delaySec },
     });
+    if (isClean) this.handleClean();
     this.send(connectPacket(this.id, version, options));
     const connack = await this.#connack();
     old?.cut();

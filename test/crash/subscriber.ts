@@ -69,7 +69,6 @@ export class Subscriber extends CrashClient {
     const { session, receiveMax } = plan;
     const isClean = session === "none" || (session === "restless" && !this.ground.isDraining && dice.chance(15));
     const expirySec = session === "none" ? 0 : session === "short" ? SHORT_EXPIRY_SEC : EXPIRY_SEC;
-    if (isClean) this.#receipts.clear();
     // 3.1.1 has no session that lasts and was asked to be clean: Clean Session 1, then 0.
     const connack = await this.join({ isClean, expirySec, receiveMax: version === 5 ? receiveMax : undefined });
     if (connack === undefined) return;
@@ -197,6 +196,10 @@ export class Subscriber extends CrashClient {
     this.#busy.delete(packetId);
     this.log({ what: "acknowledged", packetId, by: "pubcomp" });
     this.send({ type: "pubcomp", packetId });
+  }
+
+  protected override handleClean(): void {
+    this.#receipts.clear();
   }
 
   protected override handleLeft(): void {
