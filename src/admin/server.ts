@@ -116,7 +116,6 @@ function startOtlp({ config, control, log }: AdminOptions): OtlpExport | undefin
 
 const common = { development: false, maxRequestBodySize: BODY_BYTES_MAX } as const;
 
-/** The port for administrators: its certificate is replaced when the files have changed, its connections are guarded. */
 /** Throws MantouError `certificate_invalid`; undefined where it is not HTTPS. */
 export function readCredentials({ admin: { bind, cert, key } }: Config, cwd: string): TlsCredentials | undefined {
   if (bind === "" || cert === "") return undefined;
@@ -128,6 +127,7 @@ export function readCredentials({ admin: { bind, cert, key } }: Config, cwd: str
   }
 }
 
+/** The port for administrators: its certificate is replaced when the files have changed, its connections are guarded. */
 class Entrance {
   readonly address: string;
   private readonly door: HttpDoor<undefined>;

@@ -13,10 +13,15 @@ export interface PublishWish {
   readonly isRetain: boolean;
 }
 
+/** With its padding or without. A character that is left over has not the bits of a byte. */
+function isBase64(text: string): boolean {
+  return /^[A-Za-z0-9+/]*={0,2}$/.test(text) && text.replace(/=+$/, "").length % 4 !== 1;
+}
+
 /** Bytes of a payload that came as text. Throws MantouError `payload_invalid` for what is no base64, whose bytes would be guessed. */
 export function payloadOf(text: string, encoding: "utf8" | "base64"): Buffer {
-  if (encoding === "base64" && !/^[A-Za-z0-9+/]*={0,2}$/.test(text))
-    throw new MantouError("payload_invalid", "payload: found other characters, allowed: base64");
+  if (encoding === "base64" && !isBase64(text))
+    throw new MantouError("payload_invalid", "payload: found something else, allowed: base64");
   return Buffer.from(text, encoding);
 }
 

@@ -75,7 +75,7 @@ export class Engine {
   readonly groups: ShareGroups;
   readonly retainedIndex: RetainedIndex;
   readonly random: Random;
-  /** Monotonic milliseconds and wall-clock seconds of the last tick; these rounded up, so that no message's life ends early. */
+  /** Monotonic milliseconds and wall-clock seconds of the last tick; the seconds rounded up, from which lives count: none ends early. */
   nowMs: number;
   nowSec: number;
   lifeFromSec: number;

@@ -536,6 +536,7 @@ describe("HTTP publish", () => {
     ["message=x", "400 Bad Topics"],
     ["topic=a", "400 Bad Message"],
     ["topic=a&message=a.b&encoding=base64", "400 Bad Message"],
+    ["topic=a&message=AAAAA&encoding=base64", "400 Bad Message"],
     ["topic=a&message=x&retain=2", "400 Bad Retain"],
   ])("%s is %s", async (body, answer) => {
     expect(await words(await post(body))).toBe(answer);
